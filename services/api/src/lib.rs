@@ -1,0 +1,1 @@
+//! Generated messages and the only wire to domain conversions.

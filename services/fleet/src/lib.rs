@@ -1,0 +1,1 @@
+//! The pure model of the fleet: admission, enrollment, link machines.

@@ -1,0 +1,260 @@
+//! Refusals: a stable reason, the objects by name, and the remedy.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A refused request. It holds every fault that was found, the first failing rule first; the
+/// first one gives the code and the reason that callers branch on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection<R = Reason> {
+    violations: Vec<Violation<R>>,
+}
+
+/// One fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation<R = Reason> {
+    /// The stable reason.
+    pub reason: R,
+    /// The path of the offending request field, such as `ranges[1].first`; empty when the
+    /// fault is about state and not about one field.
+    pub field: String,
+    /// What is wrong, naming the objects.
+    pub message: String,
+    /// What the operator can do.
+    pub remedy: String,
+    /// The objects involved.
+    pub objects: Vec<Object>,
+    /// Machine-readable facts; keys are lowerCamel.
+    pub metadata: BTreeMap<&'static str, String>,
+}
+
+/// An object named by a violation.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Object {
+    /// The kind, such as `pool`, `network`, `host`, `subcloud`.
+    pub kind: &'static str,
+    /// Its name, or its uuid where it has none.
+    pub name: String,
+}
+
+/// The class of a refusal, as gRPC knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Code {
+    /// The request is wrong whatever the state is.
+    InvalidArgument,
+    /// A named object does not exist.
+    NotFound,
+    /// The object exists already.
+    AlreadyExists,
+    /// The state does not allow it now.
+    FailedPrecondition,
+    /// The caller must not do this.
+    PermissionDenied,
+    /// The caller is not who it should be.
+    Unauthenticated,
+    /// A limit is reached.
+    ResourceExhausted,
+    /// The object changed meanwhile.
+    Aborted,
+    /// Not now; try again.
+    Unavailable,
+}
+
+/// A set of stable reasons.
+pub trait ReasonSet: Copy + fmt::Debug {
+    /// The UPPER_SNAKE name; never changes.
+    fn name(self) -> &'static str;
+    /// The class.
+    fn code(self) -> Code;
+}
+
+impl<R: ReasonSet> Rejection<R> {
+    /// A refusal with one fault.
+    pub fn one(violation: Violation<R>) -> Self {
+        Self {
+            violations: vec![violation],
+        }
+    }
+
+    /// A refusal with all faults, or `Ok` when there is none.
+    ///
+    /// # Errors
+    /// The rejection, when `violations` is not empty.
+    pub fn check(violations: Vec<Violation<R>>) -> Result<(), Self> {
+        if violations.is_empty() {
+            Ok(())
+        } else {
+            Err(Self { violations })
+        }
+    }
+
+    /// Every fault; never empty.
+    pub fn violations(&self) -> &[Violation<R>] {
+        &self.violations
+    }
+
+    /// The fault that decides code and reason.
+    pub fn first(&self) -> &Violation<R> {
+        &self.violations[0]
+    }
+
+    /// The same refusal in a wider set of reasons.
+    pub fn map<S: ReasonSet>(self, widen: impl Fn(R) -> S) -> Rejection<S> {
+        let violations = self
+            .violations
+            .into_iter()
+            .map(|violation| Violation {
+                reason: widen(violation.reason),
+                field: violation.field,
+                message: violation.message,
+                remedy: violation.remedy,
+                objects: violation.objects,
+                metadata: violation.metadata,
+            })
+            .collect();
+        Rejection { violations }
+    }
+}
+
+impl<R: ReasonSet> Violation<R> {
+    /// A fault of the state.
+    pub fn new(reason: R, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            reason,
+            field: String::new(),
+            message: message.into(),
+            remedy: remedy.into(),
+            objects: Vec::new(),
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    /// Points at a field of the request.
+    #[must_use]
+    pub fn at(mut self, field: impl Into<String>) -> Self {
+        self.field = field.into();
+        self
+    }
+
+    /// Names an object that is involved.
+    #[must_use]
+    pub fn object(mut self, kind: &'static str, name: impl Into<String>) -> Self {
+        self.objects.push(Object {
+            kind,
+            name: name.into(),
+        });
+        self
+    }
+
+    /// Adds a machine-readable fact; `key` is lowerCamel.
+    #[must_use]
+    pub fn fact(mut self, key: &'static str, value: impl fmt::Display) -> Self {
+        self.metadata.insert(key, value.to_string());
+        self
+    }
+}
+
+impl<R: ReasonSet> fmt::Display for Rejection<R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, violation) in self.violations.iter().enumerate() {
+            if index > 0 {
+                formatter.write_str("; ")?;
+            }
+            write!(
+                formatter,
+                "{}: {}",
+                violation.reason.name(),
+                violation.message
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl<R: ReasonSet> std::error::Error for Rejection<R> {}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $code:ident;)*) => {
+        /// Why a change of a site was refused.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+        }
+
+        impl ReasonSet for Reason {
+            fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            fn code(self) -> Code {
+                match self { $(Self::$variant => Code::$code,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A field of the request is malformed or out of bounds.
+    InvalidArgument = "INVALID_ARGUMENT", InvalidArgument;
+    /// No such network type.
+    NetworkTypeUnsupported = "NETWORK_TYPE_UNSUPPORTED", InvalidArgument;
+    /// No such pool.
+    PoolNotFound = "POOL_NOT_FOUND", NotFound;
+    /// No such network.
+    NetworkNotFound = "NETWORK_NOT_FOUND", NotFound;
+    /// No such network-to-pool association.
+    NetworkAddressPoolNotFound = "NETWORK_ADDRPOOL_NOT_FOUND", NotFound;
+    /// No such host.
+    HostNotFound = "HOST_NOT_FOUND", NotFound;
+    /// The site has a network of this type.
+    NetworkTypeExists = "NETWORK_TYPE_EXISTS", AlreadyExists;
+    /// The name is taken.
+    NameTaken = "NAME_TAKEN", AlreadyExists;
+    /// Attached pools would overlap (I6).
+    AddressOverlap = "ADDRESS_OVERLAP", FailedPrecondition;
+    /// A primary pool of another family than the site's (I2).
+    PrimaryFamilyMismatch = "PRIMARY_FAMILY_MISMATCH", FailedPrecondition;
+    /// pxeboot has one pool, IPv4 (I3).
+    PxebootIpv4Only = "PXEBOOT_IPV4_ONLY", FailedPrecondition;
+    /// The pool belongs to another network (I5).
+    PoolInUse = "POOL_IN_USE", FailedPrecondition;
+    /// cluster-pod has a family only if oam has it (I7).
+    OamFamilyRequired = "OAM_FAMILY_REQUIRED", FailedPrecondition;
+    /// Only a new installation can change this network.
+    NetworkRequiresReinstall = "NETWORK_REQUIRES_REINSTALL", FailedPrecondition;
+    /// The host must be locked first.
+    HostUnlocked = "HOST_UNLOCKED", FailedPrecondition;
+    /// The host must be unlocked first.
+    HostLocked = "HOST_LOCKED", FailedPrecondition;
+    /// An attached pool holds the address.
+    AddressInUse = "ADDRESS_IN_USE", FailedPrecondition;
+    /// The pool cannot be changed at run time.
+    PoolReadOnly = "POOL_READ_ONLY", FailedPrecondition;
+    /// The family of a pool never changes (I1).
+    FamilyImmutable = "FAMILY_IMMUTABLE", FailedPrecondition;
+    /// A new range leaves out an allocated address.
+    RangeExcludesAllocated = "RANGE_EXCLUDES_ALLOCATED", FailedPrecondition;
+    /// The network needs this named address.
+    AddressRequired = "ADDRESS_REQUIRED", FailedPrecondition;
+    /// A primary pool is never removed (I1).
+    PoolIsPrimary = "POOL_IS_PRIMARY", FailedPrecondition;
+    /// The network is dual-stack already (I1).
+    NetworkHasTwoPools = "NETWORK_HAS_TWO_POOLS", FailedPrecondition;
+    /// The network has a pool of this family (I1).
+    FamilyAlreadyPresent = "FAMILY_ALREADY_PRESENT", FailedPrecondition;
+    /// Dual-stack needs software 24.09 (I9).
+    DualStackUnsupportedByVersion = "DUAL_STACK_UNSUPPORTED_BY_VERSION", FailedPrecondition;
+    /// A mandatory address cannot be allocated.
+    PoolExhausted = "POOL_EXHAUSTED", FailedPrecondition;
+    /// cluster-pod still needs this family of oam (I7).
+    ClusterPodNeedsOamFamily = "CLUSTER_POD_NEEDS_OAM_FAMILY", FailedPrecondition;
+    /// A DNS server still needs this family of oam.
+    DnsNeedsOamFamily = "DNS_NEEDS_OAM_FAMILY", FailedPrecondition;
+    /// oam lacks the family of this DNS server.
+    DnsFamilyNotOnOam = "DNS_FAMILY_NOT_ON_OAM", FailedPrecondition;
+    /// The object changed since it was read.
+    EtagMismatch = "ETAG_MISMATCH", Aborted;
+}

@@ -1,0 +1,1 @@
+//! The subcloud agent service.
