@@ -16,6 +16,8 @@ mod parts;
 mod pool;
 mod rejection;
 mod site;
+mod version;
+mod view;
 
 pub use change::{AttachmentRef, Change, OamEdit, PoolEdit, PoolInput, RangeInput};
 pub use family::{Family, Stack};
@@ -28,3 +30,4 @@ pub use site::{
     DistributedCloudRole, Generation, Kubernetes, Site, SiteIdentity, SoftwareVersion, SystemMode,
     SystemType, Timestamp,
 };
+pub use version::NotAVersion;

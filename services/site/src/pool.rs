@@ -195,3 +195,10 @@ impl Pool {
         &self.holders
     }
 }
+
+impl Pool {
+    /// Who held which address when the pool was last detached (I10).
+    pub fn remembered(&self) -> &BTreeMap<String, IpAddr> {
+        &self.remembered
+    }
+}
