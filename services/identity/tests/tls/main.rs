@@ -1,0 +1,7 @@
+//! Real TLS over loopback: both ends as the services use them.
+
+mod acceptor;
+mod certificates;
+mod grpc;
+mod handshake;
+mod support;
