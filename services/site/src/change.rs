@@ -1,8 +1,10 @@
 //! Requests to change a site, as text: parsing them is part of the rules, so that every fault
 //! of a request is reported at once.
 
-use crate::{AttachmentId, ConfigurationId, PoolId};
+use ipnet::IpNet;
 use uuid::Uuid;
+
+use crate::{AttachmentId, ConfigurationId, PoolId};
 
 /// A requested change. References are a uuid, a name or (networks) a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +89,27 @@ pub enum Change {
         /// What it applied.
         configuration: ConfigurationId,
     },
+    /// On a subcloud: what the system controller says about its own networks. They are kept as
+    /// the networks `system-controller` and `system-controller-oam`.
+    SetControllerNetworks {
+        /// The link network.
+        link: ControllerNetwork,
+        /// The oam network; `None` when the system controller has none.
+        oam: Option<ControllerNetwork>,
+    },
+}
+
+/// A network of the system controller, with ids for the case that it is new here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ControllerNetwork {
+    /// Its primary subnet: all communication uses primary pools.
+    pub subnet: IpNet,
+    /// The uuid of a new network.
+    pub network: Uuid,
+    /// The id of a new association.
+    pub attachment: AttachmentId,
+    /// The id of a new pool.
+    pub pool: PoolId,
 }
 
 /// The fields of a new pool.

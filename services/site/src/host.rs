@@ -26,6 +26,21 @@ pub struct Host {
     pub reboot_required: bool,
 }
 
+/// The number of the alarm "Configuration out-of-date".
+pub(crate) const OUT_OF_DATE: &str = "250.001";
+
+impl Host {
+    /// Whether the host has not applied what it shall have; alarm 250.001 is raised then.
+    pub fn out_of_date(&self) -> bool {
+        self.target != self.applied
+    }
+
+    /// The entity of the host in alarms, such as `host=controller-0`.
+    pub fn entity(&self) -> String {
+        format!("host={}", self.hostname)
+    }
+}
+
 /// What a host is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Personality {

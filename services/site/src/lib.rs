@@ -8,24 +8,48 @@
 //! Invariants I1-I10 of the site rules hold for every `Site` that can be built here.
 //! This crate knows no I/O, clock or randomness: ids and time are arguments.
 
+mod address;
+mod allocation;
+pub mod bootstrap;
 mod change;
+mod digest;
+mod effect;
+mod etag;
 mod family;
 mod host;
+mod invariants;
+mod lookup;
+mod names;
 mod network;
 mod parts;
+mod plan;
 mod pool;
 mod rejection;
+mod rules;
+mod settle;
+mod shape;
 mod site;
 mod version;
 mod view;
 
-pub use change::{AttachmentRef, Change, OamEdit, PoolEdit, PoolInput, RangeInput};
+pub use address::{AddressError, parse_address};
+pub use change::{
+    AttachmentRef, Change, ControllerNetwork, OamEdit, PoolEdit, PoolInput, RangeInput,
+};
+pub use digest::Digest;
+pub use effect::{
+    AllocationEffect, Effect, EndpointEffect, KubernetesStep, NetworkEffect, Pods, RouteEffect,
+};
+pub use etag::check_etag;
 pub use family::{Family, Stack};
 pub use host::{Administrative, Alarm, ConfigurationId, Host, Personality, Severity};
+pub use invariants::{MAX_DNS_SERVERS, MAX_POOLS};
 pub use network::{Attachment, AttachmentId, Network, NetworkId, NetworkKind, Pools, Rank};
 pub use parts::{NetworkParts, PoolParts, SiteParts};
+pub use plan::{Plan, Subject, plan};
 pub use pool::{AddressRole, Addresses, Order, Pool, PoolId, Range};
 pub use rejection::{Code, Object, Reason, ReasonSet, Rejection, Violation};
+pub use shape::{MAX_NAME_LENGTH, MAX_RANGES};
 pub use site::{
     DistributedCloudRole, Generation, Kubernetes, Site, SiteIdentity, SoftwareVersion, SystemMode,
     SystemType, Timestamp,

@@ -5,13 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use uuid::Uuid;
 
+use crate::invariants;
 use crate::{
-    Addresses, Alarm, AttachmentId, Generation, Host, Kubernetes, NetworkId, NetworkKind, Order,
-    PoolId, SiteIdentity,
+    Addresses, Alarm, Attachment, AttachmentId, Generation, Host, Kubernetes, Network, NetworkId,
+    NetworkKind, Order, Pool, PoolId, Pools, Rejection, Site, SiteIdentity,
 };
 
 /// The fields of a site, unchecked.
@@ -71,9 +73,95 @@ pub struct PoolParts {
     pub ranges: Vec<(IpAddr, IpAddr)>,
     /// The named addresses.
     pub addresses: Addresses,
-    /// Allocated addresses and their holders.
+    /// Allocated addresses and their holders, such as `worker-0-mgmt`; not the four named
+    /// addresses. Empty for a pool that no network uses.
     pub holders: BTreeMap<IpAddr, String>,
     /// Who held which address when the pool was last detached, so that attaching it again
     /// gives each holder the address that it had (I10).
     pub remembered: BTreeMap<String, IpAddr>,
+}
+
+impl Site {
+    /// Builds a site of parts that satisfy every invariant.
+    ///
+    /// # Errors
+    /// Every fault of the parts, each with the path of its field, such as
+    /// `pools[3].ranges[0]`, and where one is broken the invariant in its metadata.
+    pub fn from_parts(parts: SiteParts) -> Result<Self, Rejection> {
+        Rejection::check(invariants::faults(&parts))?;
+        let pools = parts.pools.into_iter().map(Pool::of_checked);
+        let pools: BTreeMap<PoolId, Arc<Pool>> =
+            pools.map(|pool| (pool.id, Arc::new(pool))).collect();
+        let networks = parts.networks.into_iter();
+        let networks = networks.filter_map(|parts| Network::of_checked(parts, &pools));
+        Ok(Self {
+            networks: networks.map(|network| (network.id, network)).collect(),
+            pools,
+            hosts: parts
+                .hosts
+                .into_iter()
+                .map(|host| (host.hostname.clone(), host))
+                .collect(),
+            identity: Arc::new(parts.identity),
+            generation: parts.generation,
+            initial_config_complete: parts.initial_config_complete,
+            dns_servers: parts.dns_servers,
+            systemcontroller_gateways: parts.systemcontroller_gateways,
+            kubernetes: parts.kubernetes,
+            alarms: parts.alarms,
+        })
+    }
+
+    /// Takes the site apart; [`Site::from_parts`] builds the same site again. Networks come by
+    /// number, pools by id, hosts by name.
+    pub fn to_parts(&self) -> SiteParts {
+        let networks = self.networks().map(|network| NetworkParts {
+            id: network.id,
+            uuid: network.uuid,
+            name: network.name.clone(),
+            kind: network.kind,
+            dynamic: network.dynamic,
+            pools: network
+                .pools
+                .iter()
+                .map(|(_, end)| (end.id, end.pool))
+                .collect(),
+        });
+        SiteParts {
+            identity: self.identity().clone(),
+            generation: self.generation,
+            initial_config_complete: self.initial_config_complete,
+            networks: networks.collect(),
+            pools: self.pools().map(Pool::to_parts).collect(),
+            hosts: self.hosts().cloned().collect(),
+            dns_servers: self.dns_servers.clone(),
+            systemcontroller_gateways: self.systemcontroller_gateways.clone(),
+            kubernetes: self.kubernetes,
+            alarms: self.alarms.clone(),
+        }
+    }
+}
+
+impl Network {
+    /// Builds a network of parts that were checked: one or two pools, all known. Anything else
+    /// is no network.
+    fn of_checked(parts: NetworkParts, pools: &BTreeMap<PoolId, Arc<Pool>>) -> Option<Self> {
+        let end = |&(id, pool): &(AttachmentId, PoolId)| {
+            let family = pools.get(&pool)?.family();
+            Some(Attachment { id, pool, family })
+        };
+        let primary = end(parts.pools.first()?)?;
+        let pools = match parts.pools.get(1).and_then(end) {
+            Some(secondary) => Pools::Dual { primary, secondary },
+            None => Pools::Single(primary),
+        };
+        Some(Self {
+            id: parts.id,
+            uuid: parts.uuid,
+            name: parts.name,
+            kind: parts.kind,
+            dynamic: parts.dynamic,
+            pools,
+        })
+    }
 }

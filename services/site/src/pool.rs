@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use uuid::Uuid;
 
-use crate::Family;
+use crate::address::successor;
+use crate::allocation::Taken;
+use crate::{Family, PoolParts};
 
 /// An address pool. Every address lies in the subnet and has its family (I4); ranges are sorted
 /// and do not overlap; no address is held twice (I10).
@@ -21,6 +23,8 @@ pub struct Pool {
     pub(crate) addresses: Addresses,
     pub(crate) holders: BTreeMap<IpAddr, String>,
     pub(crate) remembered: BTreeMap<String, IpAddr>,
+    /// The keys of `holders`, for the search of free addresses.
+    pub(crate) taken: Taken,
 }
 
 /// The id of a pool.
@@ -76,6 +80,16 @@ impl AddressRole {
         Self::Gateway,
     ];
 
+    /// The name of the holder of an address of this role, without its network.
+    pub(crate) fn owner(self) -> &'static str {
+        match self {
+            Self::Floating => "controller",
+            Self::Controller0 => "controller-0",
+            Self::Controller1 => "controller-1",
+            Self::Gateway => "gateway",
+        }
+    }
+
     /// The name of the field, such as `floating_address`.
     pub fn field(self) -> &'static str {
         match self {
@@ -101,6 +115,16 @@ pub struct Addresses {
 }
 
 impl Addresses {
+    /// Sets or clears the address of a role.
+    pub fn set(&mut self, role: AddressRole, address: Option<IpAddr>) {
+        match role {
+            AddressRole::Floating => self.floating = address,
+            AddressRole::Controller0 => self.controller0 = address,
+            AddressRole::Controller1 => self.controller1 = address,
+            AddressRole::Gateway => self.gateway = address,
+        }
+    }
+
     /// The address of a role.
     pub fn get(&self, role: AddressRole) -> Option<IpAddr> {
         match role {
@@ -190,7 +214,8 @@ impl Pool {
         &self.addresses
     }
 
-    /// Allocated addresses and the name of what holds each, such as `controller-0-mgmt`.
+    /// Allocated addresses and the name of what holds each, such as `worker-0-mgmt`. The four
+    /// named addresses are not among them: [`Pool::addresses`].
     pub fn holders(&self) -> &BTreeMap<IpAddr, String> {
         &self.holders
     }
@@ -200,5 +225,71 @@ impl Pool {
     /// Who held which address when the pool was last detached (I10).
     pub fn remembered(&self) -> &BTreeMap<String, IpAddr> {
         &self.remembered
+    }
+
+    /// The lowest address of the ranges that nobody holds and that has no role; `None` when
+    /// the ranges are exhausted. Takes logarithmic time.
+    pub fn lowest_free(&self) -> Option<IpAddr> {
+        self.lowest_free_but(|_| false)
+    }
+
+    /// [`Pool::lowest_free`], leaving out addresses that are held elsewhere.
+    pub(crate) fn lowest_free_but(&self, elsewhere: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+        for range in &self.ranges {
+            let mut candidate = Some(range.first);
+            while let Some(from) = candidate.filter(|address| *address <= range.last) {
+                let free = self.taken.first_free(from);
+                if free == Some(from) && self.role_of(from).is_none() && !elsewhere(from) {
+                    return free;
+                }
+                candidate = if free == Some(from) {
+                    successor(from)
+                } else {
+                    free
+                };
+            }
+        }
+        None
+    }
+
+    /// The role of a named address.
+    pub fn role_of(&self, address: IpAddr) -> Option<AddressRole> {
+        self.addresses
+            .iter()
+            .find_map(|(role, named)| (named == address).then_some(role))
+    }
+
+    /// Whether one of the ranges has this address.
+    pub fn in_ranges(&self, address: IpAddr) -> bool {
+        self.ranges.iter().any(|range| range.contains(address))
+    }
+
+    /// Builds a pool of fields that were checked.
+    pub(crate) fn of_checked(parts: PoolParts) -> Self {
+        let ranges = parts.ranges.into_iter();
+        Self {
+            taken: Taken::of(parts.holders.keys()),
+            id: parts.id,
+            name: parts.name,
+            subnet: parts.subnet,
+            order: parts.order,
+            ranges: ranges.map(|(first, last)| Range { first, last }).collect(),
+            addresses: parts.addresses,
+            holders: parts.holders,
+            remembered: parts.remembered,
+        }
+    }
+
+    pub(crate) fn hold(&mut self, address: IpAddr, holder: String) {
+        self.taken.insert(address);
+        self.holders.insert(address, holder);
+    }
+
+    /// Takes every address back and remembers who had it (I10).
+    pub(crate) fn release_all(&mut self) {
+        self.taken = Taken::default();
+        for (address, holder) in std::mem::take(&mut self.holders) {
+            self.remembered.insert(holder, address);
+        }
     }
 }

@@ -76,6 +76,12 @@ impl<R: ReasonSet> Rejection<R> {
         }
     }
 
+    /// A refusal with these faults, at least one.
+    pub(crate) fn of(violations: Vec<Violation<R>>) -> Self {
+        debug_assert!(!violations.is_empty(), "a refusal has a reason");
+        Self { violations }
+    }
+
     /// A refusal with all faults, or `Ok` when there is none.
     ///
     /// # Errors
@@ -96,6 +102,14 @@ impl<R: ReasonSet> Rejection<R> {
     /// The fault that decides code and reason.
     pub fn first(&self) -> &Violation<R> {
         &self.violations[0]
+    }
+
+    /// The same refusal with the fields of another request.
+    pub(crate) fn rename(mut self, name: impl Fn(&str) -> &str) -> Self {
+        for violation in &mut self.violations {
+            violation.field = name(&violation.field).to_owned();
+        }
+        self
     }
 
     /// The same refusal in a wider set of reasons.
@@ -255,6 +269,10 @@ reasons! {
     DnsNeedsOamFamily = "DNS_NEEDS_OAM_FAMILY", FailedPrecondition;
     /// oam lacks the family of this DNS server.
     DnsFamilyNotOnOam = "DNS_FAMILY_NOT_ON_OAM", FailedPrecondition;
+    /// Only a subcloud keeps networks of its system controller.
+    NotASubcloud = "NOT_A_SUBCLOUD", FailedPrecondition;
+    /// The site has as many pools as it may have.
+    TooManyPools = "TOO_MANY_POOLS", ResourceExhausted;
     /// The object changed since it was read.
     EtagMismatch = "ETAG_MISMATCH", Aborted;
 }

@@ -13,7 +13,7 @@ use crate::{Alarm, Family, Host, Network, NetworkId, NetworkKind, Pool, PoolId, 
 /// Cloning is cheap: pools are shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
-    pub(crate) identity: SiteIdentity,
+    pub(crate) identity: Arc<SiteIdentity>,
     pub(crate) generation: Generation,
     pub(crate) initial_config_complete: bool,
     pub(crate) networks: BTreeMap<NetworkId, Network>,

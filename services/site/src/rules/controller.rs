@@ -1,0 +1,165 @@
+//! What a subcloud knows about the networks of its system controller.
+
+use std::sync::Arc;
+
+use crate::address::default_range;
+use crate::plan::{Draft, Subject};
+use crate::rules::refusal;
+use crate::shape::subnet_faults;
+use crate::{
+    Addresses, Attachment, ControllerNetwork, DistributedCloudRole, Family, Network, NetworkId,
+    NetworkKind, Order, Pool, PoolId, PoolParts, Pools, Reason, Rejection, Site, Violation,
+};
+
+/// Keeps the primary subnets of the system controller's link and oam networks. Saying the same
+/// again changes nothing.
+pub(crate) fn set_controller_networks(
+    site: &Site,
+    link: ControllerNetwork,
+    oam: Option<ControllerNetwork>,
+) -> Result<Draft, Rejection> {
+    if site.identity.role != DistributedCloudRole::Subcloud {
+        let message = format!("site {} is not a subcloud", site.identity.name);
+        let remedy = "send the networks of a system controller to its subclouds only";
+        return Err(Rejection::one(Violation::new(
+            Reason::NotASubcloud,
+            message,
+            remedy,
+        )));
+    }
+    let wanted = [
+        (NetworkKind::SystemController, "link", Some(link)),
+        (NetworkKind::SystemControllerOam, "oam", oam),
+    ];
+    let mut faults = Vec::new();
+    for (_, field, network) in &wanted {
+        faults.extend(
+            network
+                .iter()
+                .flat_map(|net| subnet_faults(&format!("{field}."), net.subnet)),
+        );
+    }
+    Rejection::check(faults)?;
+    let mut next = site.clone();
+    for (kind, _, network) in &wanted {
+        // Both are taken out first: the two may swap their subnets.
+        let known = site
+            .network(*kind)
+            .filter(|known| !keeps(site, known, *network));
+        if let Some(known) = known {
+            take_out(&mut next, known);
+        }
+    }
+    let mut faults = Vec::new();
+    for (kind, field, network) in wanted {
+        if let Some(network) = network
+            && next.network(kind).is_none()
+        {
+            faults.extend(put_in(site, &mut next, kind, field, network));
+        }
+    }
+    Rejection::check(faults)?;
+    Ok(Draft::of(next, Subject::ControllerNetworks))
+}
+
+/// Whether the network has this primary subnet already.
+fn keeps(site: &Site, known: &Network, wanted: Option<ControllerNetwork>) -> bool {
+    let subnet = site.pool(known.pools.primary().pool).map(Pool::subnet);
+    wanted.is_some_and(|wanted| subnet == Some(wanted.subnet))
+}
+
+/// A network that the system controller no longer has goes with its pools: they describe a
+/// foreign network and are of no use here.
+fn take_out(next: &mut Site, known: &Network) {
+    next.networks.remove(&known.id);
+    for (_, end) in known.pools.iter() {
+        next.pools.remove(&end.pool);
+    }
+}
+
+fn put_in(
+    site: &Site,
+    next: &mut Site,
+    kind: NetworkKind,
+    field: &str,
+    wanted: ControllerNetwork,
+) -> Vec<Violation> {
+    let name = format!("{kind}-subnet");
+    let family = Family::of_subnet(wanted.subnet);
+    // A network that is known keeps its ids, so that references to it stay good.
+    let known = site.network(kind);
+    let end = known.map(|network| network.pools.primary());
+    let pool = end.map_or(wanted.pool, |end| end.pool);
+    let mut faults = refusal::overlaps(next, &name, pool, wanted.subnet, Some(kind));
+    if let Some(primary) = next.primary_family().filter(|primary| *primary != family) {
+        faults.push(refusal::primary_family_mismatch(&name, family, primary));
+    }
+    if next.pools.contains_key(&pool) || next.pools().any(|other| other.name == name) {
+        faults.push(refusal::name_taken("pool", "pool", &name));
+    }
+    let attachment = end.map_or(wanted.attachment, |end| end.id);
+    if next.attachment(attachment).is_some() {
+        let id = attachment.0.to_string();
+        faults.push(refusal::name_taken("attachment", "association", &id));
+    }
+    let uuid = known.map_or(wanted.network, |network| network.uuid);
+    let network_name = known.map_or_else(|| kind.name().to_owned(), |known| known.name.clone());
+    if next
+        .networks()
+        .any(|other| other.uuid == uuid || other.name == network_name)
+    {
+        faults.push(refusal::name_taken("network", "network", &network_name));
+    }
+    if !faults.is_empty() {
+        return faults
+            .into_iter()
+            .map(|fault| within(fault, field))
+            .collect();
+    }
+    let id = known.map_or_else(|| super::networks::free_id(next), |network| network.id);
+    insert(
+        next,
+        id,
+        Network {
+            id,
+            uuid,
+            name: network_name,
+            kind,
+            dynamic: false,
+            pools: Pools::Single(Attachment {
+                id: attachment,
+                pool,
+                family,
+            }),
+        },
+        foreign_pool(pool, name, wanted),
+    );
+    Vec::new()
+}
+
+fn within(mut fault: Violation, field: &str) -> Violation {
+    fault.field = match fault.field.is_empty() {
+        true => format!("{field}.subnet"),
+        false => format!("{field}.{}", fault.field),
+    };
+    fault
+}
+
+fn foreign_pool(id: PoolId, name: String, wanted: ControllerNetwork) -> PoolParts {
+    let ranges = default_range(wanted.subnet).into_iter();
+    PoolParts {
+        id,
+        name,
+        subnet: wanted.subnet,
+        order: Order::default(),
+        ranges: ranges.map(|range| (range.first, range.last)).collect(),
+        addresses: Addresses::default(),
+        holders: Default::default(),
+        remembered: Default::default(),
+    }
+}
+
+fn insert(next: &mut Site, id: NetworkId, network: Network, pool: PoolParts) {
+    next.networks.insert(id, network);
+    next.pools.insert(pool.id, Arc::new(Pool::of_checked(pool)));
+}

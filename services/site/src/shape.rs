@@ -1,0 +1,245 @@
+//! What makes one pool right or wrong by itself: name, subnet, ranges, named addresses (I4).
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::address::{default_range, parse_address, unusable};
+use crate::{AddressRole, Addresses, Family, Order, Range, RangeInput, Reason, Violation};
+
+/// Names are shown in tables and stored in records; this is the bound of the existing system.
+pub const MAX_NAME_LENGTH: usize = 128;
+
+/// The most ranges of one pool. Rules look at every range, so their number must be bounded; a
+/// pool with more holes than this is better split.
+pub const MAX_RANGES: usize = 256;
+
+/// The longest prefix that leaves four addresses.
+fn longest_prefix(family: Family) -> u8 {
+    match family {
+        Family::Ipv4 => 30,
+        Family::Ipv6 => 126,
+    }
+}
+
+/// A wrong field of a request or of a record.
+pub(crate) fn invalid(
+    field: impl Into<String>,
+    message: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Violation {
+    Violation::new(Reason::InvalidArgument, message, remedy).at(field)
+}
+
+/// A text that is not an address.
+pub(crate) fn read_address(field: &str, text: &str, faults: &mut Vec<Violation>) -> Option<IpAddr> {
+    match parse_address(text) {
+        Ok(address) => Some(address),
+        Err(error) => {
+            let shown: String = text.chars().take(64).collect();
+            faults.push(invalid(
+                field,
+                format!("{field} {shown:?}: {error}"),
+                error.remedy(),
+            ));
+            None
+        }
+    }
+}
+
+/// The faults of a name of a pool or a network.
+pub(crate) fn name_fault(field: &str, name: &str) -> Option<Violation> {
+    let remedy = format!("give a name of 1 to {MAX_NAME_LENGTH} characters");
+    let length = name.chars().count();
+    if name.is_empty() {
+        return Some(invalid(field, format!("{field} is empty"), remedy));
+    }
+    if length > MAX_NAME_LENGTH {
+        return Some(invalid(
+            field,
+            format!("{field} has {length} characters"),
+            remedy,
+        ));
+    }
+    if name.chars().any(char::is_control) || name.trim() != name {
+        let message = format!("{field} {name:?} has control characters or blanks at its ends");
+        return Some(invalid(field, message, "leave them out"));
+    }
+    None
+}
+
+/// Reads `random`, `sequential` or the empty default.
+pub(crate) fn read_order(field: &str, text: &str, faults: &mut Vec<Violation>) -> Order {
+    match text {
+        "" | "random" => Order::Random,
+        "sequential" => Order::Sequential,
+        _ => {
+            let shown: String = text.chars().take(64).collect();
+            let message = format!("{field} {shown:?} is not an order");
+            faults.push(invalid(field, message, "give random or sequential"));
+            Order::Random
+        }
+    }
+}
+
+/// Makes a subnet of a parsed network address and a prefix length.
+pub(crate) fn make_subnet(
+    network: IpAddr,
+    prefix: u32,
+    faults: &mut Vec<Violation>,
+) -> Option<IpNet> {
+    let subnet = u8::try_from(prefix)
+        .ok()
+        .and_then(|prefix| IpNet::new(network, prefix).ok());
+    let Some(subnet) = subnet else {
+        let family = Family::of(network);
+        let message = format!("prefix {prefix} is no {family} prefix length");
+        let remedy = format!("give at most {}", longest_prefix(family));
+        faults.push(invalid("prefix", message, remedy));
+        return None;
+    };
+    let found = subnet_faults("", subnet);
+    let sound = found.is_empty();
+    faults.extend(found);
+    sound.then_some(subnet)
+}
+
+/// The faults of a subnet; fields are `network` and `prefix` behind `path`.
+pub(crate) fn subnet_faults(path: &str, subnet: IpNet) -> Vec<Violation> {
+    let mut faults = Vec::new();
+    let family = Family::of_subnet(subnet);
+    if subnet.addr().is_unspecified() || subnet.network().is_unspecified() {
+        let message = format!("the network {} is unspecified", subnet.addr());
+        faults.push(invalid(
+            format!("{path}network"),
+            message,
+            "give a network of your own",
+        ));
+    } else if subnet.addr() != subnet.network() {
+        let message = format!("{subnet} has bits of a host set");
+        let remedy = format!("give {} for this prefix length", subnet.network());
+        faults.push(invalid(format!("{path}network"), message, remedy));
+    }
+    if subnet.prefix_len() > longest_prefix(family) {
+        let message = format!("{subnet} has fewer than four addresses");
+        let remedy = format!("give a prefix of at most {}", longest_prefix(family));
+        faults.push(invalid(format!("{path}prefix"), message, remedy));
+    }
+    faults
+}
+
+/// Reads the ends of ranges; each fault names the end, such as `ranges[1].first`.
+pub(crate) fn read_ranges(
+    ranges: &[RangeInput],
+    faults: &mut Vec<Violation>,
+) -> Vec<(IpAddr, IpAddr)> {
+    if ranges.len() > MAX_RANGES {
+        faults.push(too_many_ranges("ranges", ranges.len()));
+        return Vec::new();
+    }
+    let mut pairs = Vec::with_capacity(ranges.len());
+    for (index, range) in ranges.iter().enumerate() {
+        let first = read_address(&format!("ranges[{index}].first"), &range.first, faults);
+        let last = read_address(&format!("ranges[{index}].last"), &range.last, faults);
+        pairs.extend(first.zip(last));
+    }
+    pairs
+}
+
+fn too_many_ranges(field: impl Into<String>, count: usize) -> Violation {
+    let message = format!("{count} ranges, more than {MAX_RANGES}");
+    invalid(field, message, "join ranges, or split the pool")
+}
+
+/// The faults of ranges within their subnet; `path` comes before `ranges[1]`.
+pub(crate) fn range_faults(
+    path: &str,
+    subnet: IpNet,
+    ranges: &[(IpAddr, IpAddr)],
+) -> Vec<Violation> {
+    if ranges.len() > MAX_RANGES {
+        return vec![too_many_ranges(format!("{path}ranges"), ranges.len())];
+    }
+    let mut faults = Vec::new();
+    for (index, (first, last)) in ranges.iter().enumerate() {
+        let field = format!("{path}ranges[{index}]");
+        let mut fault = |end: &str, message: String, remedy: &str| {
+            let message = format!("range {first}-{last}: {message}");
+            faults.push(invalid(format!("{field}{end}"), message, remedy));
+        };
+        let inside = "give addresses of the subnet between its network address and its end";
+        if let Some(why) = unusable(subnet, *first) {
+            fault(".first", format!("{first} {why}"), inside);
+        }
+        if let Some(why) = unusable(subnet, *last) {
+            fault(".last", format!("{last} {why}"), inside);
+        }
+        if first.is_ipv4() == last.is_ipv4() && first > last {
+            fault(
+                "",
+                "its end is below its start".into(),
+                "swap the two addresses",
+            );
+        }
+        for (other, (from, to)) in ranges.iter().enumerate().take(index) {
+            let met = Range::new(*first, *last).zip(Range::new(*from, *to));
+            if met.is_some_and(|(one, two)| one.overlaps(&two)) {
+                fault(
+                    "",
+                    format!("it overlaps ranges[{other}], {from}-{to}"),
+                    "join the two",
+                );
+            }
+        }
+    }
+    faults
+}
+
+/// The faults of named addresses. Floating and controller addresses must lie in any one of the
+/// ranges when these are not the default ones; the gateway is exempt.
+pub(crate) fn address_faults(
+    path: &str,
+    subnet: IpNet,
+    ranges: &[(IpAddr, IpAddr)],
+    addresses: &Addresses,
+) -> Vec<Violation> {
+    let mut faults = Vec::new();
+    let default = default_range(subnet).map(|range| (range.first, range.last));
+    let explicit = !ranges.is_empty() && default.is_none_or(|default| ranges != [default]);
+    for (role, address) in addresses.iter() {
+        let field = format!("{path}{}", role.field());
+        if let Some(why) = unusable(subnet, address) {
+            let message = format!("{} {address} {why}", role.field());
+            faults.push(invalid(
+                field,
+                message,
+                "give a usable address of the subnet",
+            ));
+            continue;
+        }
+        let within = ranges
+            .iter()
+            .any(|(first, last)| *first <= address && address <= *last);
+        if explicit && role != AddressRole::Gateway && !within {
+            let message = format!("{} {address} is outside the ranges", role.field());
+            faults.push(invalid(
+                field,
+                message,
+                "give an address of a range, or wider ranges",
+            ));
+        }
+    }
+    let named: Vec<_> = addresses.iter().collect();
+    for (index, (role, address)) in named.iter().enumerate() {
+        if let Some((first, _)) = named[..index].iter().find(|(_, other)| other == address) {
+            let message = format!("{} and {} are both {address}", first.field(), role.field());
+            let field = format!("{path}{}", role.field());
+            faults.push(invalid(
+                field,
+                message,
+                "give each its own address, or none",
+            ));
+        }
+    }
+    faults
+}
