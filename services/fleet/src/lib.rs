@@ -1,1 +1,85 @@
-//! The pure model of the fleet: admission, enrollment, link machines.
+//! The pure model of the fleet: admission, enrollment, and both ends of the link as machines.
+//!
+//! # Flow
+//!
+//! A *machine* is told what happened and answers what to do: `on(now, entropy, input)` returns
+//! outputs, to be carried out in their order. [`Controller`] owns every record ([`Fleet`]) and
+//! every link of one system controller. [`Agent`] is the other end of one link. [`Enroller`]
+//! takes a site from a token to an identity. The services are thin drivers around them: they
+//! move bytes, files and time. The simulation plays the same machines under faults.
+//!
+//! ```text
+//! operator: subcloud add ─ AddSubcloud ─► Controller ─ Commit ─► store ─ Committed ─► Answer
+//! site:     Enroller ─ Enroll ──────────► Controller ─ Commit ─► …      (identity signs) Answer
+//! agent:    Connect ─ LinkOpened, Hello ► Controller ─ Welcome, Networks ────────────► Agent
+//!           Report ─────────────────────► admit ─ Commit ─► … ─ ReportAccepted ──────► Agent
+//! ```
+//!
+//! A driver of [`Controller`] does, for each output:
+//! * [`Output::Commit`]: encode the writes, enqueue them in the order of the tickets, and say
+//!   [`Input::Committed`] when they are durable; on failure end the process.
+//! * [`Output::Answer`]: complete the waiting call. For an accepted Enroll it signs a certificate
+//!   for the key that was asked for; asking again with the same key signs again.
+//! * [`Output::Send`], [`Output::CloseLink`]: over the stream of that [`LinkId`].
+//! * [`Output::SetTimer`]: one timer, replaced by the next.
+//! * [`Output::Event`]: publish to watchers.
+//!
+//! # Invariants
+//!
+//! * Two admitted sites never hold the same link address, and all have the controller's link
+//!   family (F4, F6): every change of a record passes [`admission::admit`] first.
+//! * A token is spent at most once, by one key.
+//! * Nothing is answered, acknowledged or published before it is durable.
+//! * "Unknown" is a value of its own: no report is no empty site ([`Subcloud::observed`]), and
+//!   an agent that has not come back yet is not offline ([`Availability`]).
+//! * Every queue has a bound: [`MAX_COMMITS`], one report in flight for each link, one link for
+//!   each subcloud.
+//!
+//! # What this crate must not do
+//!
+//! No I/O, no clock, no randomness, no threads: time and chance are arguments. It knows no
+//! protobuf and no certificates, only the fingerprints of keys.
+
+pub mod admission;
+mod agent;
+mod backoff;
+mod controller;
+mod enroller;
+mod entropy;
+mod event;
+mod fleet;
+mod footprint;
+mod ids;
+pub mod index;
+mod message;
+mod reason;
+mod subcloud;
+
+pub use agent::{
+    Agent, AgentInput, AgentOutput, AgentRecord, CONNECT_TIMEOUT, Cause, LinkStatus, REFUSED_RETRY,
+    STABLE_AFTER, Snapshot, WELCOME_TIMEOUT,
+};
+pub use backoff::{Backoff, LONG_BACKOFF, LONGEST_BACKOFF};
+pub use controller::{
+    AddSubcloud, Availability, Controller, ControllerConfig, Enroll, HEARTBEAT_INTERVAL,
+    HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS, MISSED_HEARTBEATS, NewToken, Output, Presence,
+    RESTART_GRACE, Receipt, Records, SourceCheck, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write,
+};
+pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
+pub use entropy::Entropy;
+pub use event::{Action, Actor, AuditEntry, Event, EventKind, LOG_LIMIT, Outcome};
+pub use fleet::{DEFAULT_FLEET_LIMIT, Fleet};
+pub use footprint::{Candidate, Footprint, LinkNetwork, LinkPool};
+pub use ids::{
+    ConnectionId, ControllerId, Endpoint, Epoch, Fingerprint, LinkId, NetworksDigest, Position,
+    RequestId, SecretHash, SubcloudId, Ticket, TokenId,
+};
+pub use message::{
+    AgentMessage, ControllerMessage, ControllerNetworks, ControllerPool, Goodbye, GoodbyeReason,
+    Hello, Report, Welcome,
+};
+pub use reason::{Code, Fault, Object, Reason, ReasonSet, Rejection, Violation};
+pub use subcloud::{
+    Enrolled, Enrollment, Management, Observed, Pending, REPLAY_WINDOW, Refused, SharedSubcloud,
+    SpentToken, Subcloud, Sync, Token,
+};

@@ -1,0 +1,395 @@
+//! Coming up, staying up, and waiting.
+
+use std::time::Duration;
+
+use site::Timestamp;
+
+use crate::backoff::late;
+use crate::entropy::{after, since};
+use crate::{
+    AgentMessage, ConnectionId, ControllerMessage, ControllerNetworks, Endpoint, Entropy, Epoch,
+    Goodbye, GoodbyeReason, Hello, LONG_BACKOFF, LONGEST_BACKOFF, MISSED_HEARTBEATS, Ticket,
+    Welcome,
+};
+
+use super::{Agent, AgentOutput, Cause, HEARTBEAT_BOUNDS, LinkStatus};
+
+/// How long a connection may take to come up, handshake included.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the controller may take to welcome. A welcome can wait for the controller's disk.
+pub const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A link that lasted this long proves that its controller is well: failures are forgotten.
+pub const STABLE_AFTER: Duration = Duration::from_secs(60);
+
+/// Where the link is on its way.
+#[derive(Debug)]
+pub(super) enum Link {
+    /// The site has no address to leave from.
+    NoAddress,
+    /// The next attempt comes at this moment.
+    Waiting(Timestamp),
+    /// The transport is being set up.
+    Connecting {
+        connection: ConnectionId,
+        controller: Endpoint,
+        until: Timestamp,
+    },
+    /// Hello is said.
+    Greeting {
+        connection: ConnectionId,
+        controller: Endpoint,
+        until: Timestamp,
+    },
+    /// A new owner or term is being written down before anything is answered.
+    Adopting {
+        connection: ConnectionId,
+        controller: Endpoint,
+        ticket: Ticket,
+        welcome: Welcome,
+        networks: Option<ControllerNetworks>,
+    },
+    /// Welcomed.
+    Live {
+        connection: ConnectionId,
+        since: Timestamp,
+        interval: Duration,
+        heard: Timestamp,
+        beat_at: Timestamp,
+    },
+}
+
+impl Link {
+    pub(super) fn connection(&self) -> Option<ConnectionId> {
+        match self {
+            Self::NoAddress | Self::Waiting(_) => None,
+            Self::Connecting { connection, .. }
+            | Self::Greeting { connection, .. }
+            | Self::Adopting { connection, .. }
+            | Self::Live { connection, .. } => Some(*connection),
+        }
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self, Self::Live { .. })
+    }
+
+    /// When something is due without any input.
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            // The write of a record needs no time limit: it ends, or the process does.
+            Self::NoAddress | Self::Adopting { .. } => None,
+            Self::Waiting(until)
+            | Self::Connecting { until, .. }
+            | Self::Greeting { until, .. } => Some(*until),
+            Self::Live {
+                interval,
+                heard,
+                beat_at,
+                ..
+            } => Some((*beat_at).min(lost_at(*heard, *interval))),
+        }
+    }
+}
+
+impl Agent {
+    /// Tries the owner: while it can be reached, the agent never moves.
+    pub(super) fn connect(&mut self, now: Timestamp, out: &mut Vec<AgentOutput>) {
+        let (Some(from), Some(controller)) = (
+            self.snapshot.link_address,
+            self.record.controllers.first().copied(),
+        ) else {
+            self.link = Link::NoAddress;
+            out.push(AgentOutput::Status(LinkStatus::NoAddress));
+            return;
+        };
+        self.last_connection += 1;
+        let connection = ConnectionId(self.last_connection);
+        self.link = Link::Connecting {
+            connection,
+            controller,
+            until: after(now, CONNECT_TIMEOUT),
+        };
+        out.push(AgentOutput::Status(LinkStatus::Connecting { controller }));
+        out.push(AgentOutput::Connect {
+            connection,
+            controller,
+            from,
+        });
+    }
+
+    pub(super) fn connected(
+        &mut self,
+        now: Timestamp,
+        connected: ConnectionId,
+        out: &mut Vec<AgentOutput>,
+    ) {
+        let Link::Connecting {
+            connection,
+            controller,
+            ..
+        } = self.link
+        else {
+            return;
+        };
+        if connection != connected {
+            return;
+        }
+        self.link = Link::Greeting {
+            connection,
+            controller,
+            until: after(now, WELCOME_TIMEOUT),
+        };
+        self.reporting.begin(self.snapshot.digest);
+        out.push(AgentOutput::Send {
+            connection,
+            message: AgentMessage::Hello(Hello {
+                software_version: self.snapshot.software_version,
+                features: std::collections::BTreeSet::new(),
+                owner: self.record.owner,
+                epoch: self.record.epoch,
+                generation: self.snapshot.generation,
+                digest: self.snapshot.digest,
+                networks: self.record.networks,
+            }),
+        });
+    }
+
+    pub(super) fn message(
+        &mut self,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+        from: ConnectionId,
+        message: ControllerMessage,
+        out: &mut Vec<AgentOutput>,
+    ) {
+        if let Link::Live { heard, .. } = &mut self.link {
+            *heard = now;
+        }
+        match message {
+            ControllerMessage::Welcome(welcome) => {
+                self.welcomed(now, entropy, from, welcome, out);
+            }
+            ControllerMessage::ReportAccepted { digest, .. } => {
+                self.report_accepted(now, digest, out);
+            }
+            ControllerMessage::ReportRefused {
+                generation,
+                digest,
+                faults,
+            } => self.report_refused(now, generation, digest, faults, out),
+            ControllerMessage::Networks { epoch, networks } => {
+                self.networks_told(epoch, networks, out);
+            }
+            ControllerMessage::Heartbeat => {}
+            ControllerMessage::Goodbye(goodbye) => self.dismissed(now, entropy, goodbye, out),
+        }
+    }
+
+    pub(super) fn timer(
+        &mut self,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+        out: &mut Vec<AgentOutput>,
+    ) {
+        match &mut self.link {
+            Link::NoAddress | Link::Adopting { .. } => {}
+            Link::Waiting(until) if *until <= now => self.connect(now, out),
+            Link::Connecting { until, .. } if *until <= now => {
+                self.give_up(now, entropy, Cause::ConnectTimeout, out);
+            }
+            Link::Greeting { until, .. } if *until <= now => {
+                self.give_up(now, entropy, Cause::WelcomeTimeout, out);
+            }
+            Link::Live {
+                heard, interval, ..
+            } if lost_at(*heard, *interval) <= now => {
+                self.give_up(now, entropy, Cause::Silence, out);
+            }
+            Link::Live {
+                connection,
+                interval,
+                beat_at,
+                ..
+            } => {
+                if *beat_at <= now {
+                    *beat_at = after(now, *interval);
+                    out.push(AgentOutput::Send {
+                        connection: *connection,
+                        message: AgentMessage::Heartbeat,
+                    });
+                }
+                self.report(now, out);
+            }
+            Link::Waiting(_) | Link::Connecting { .. } | Link::Greeting { .. } => {}
+        }
+    }
+
+    pub(super) fn persisted(
+        &mut self,
+        now: Timestamp,
+        durable: Ticket,
+        out: &mut Vec<AgentOutput>,
+    ) {
+        match std::mem::replace(&mut self.link, Link::NoAddress) {
+            Link::Adopting {
+                connection,
+                controller,
+                ticket,
+                welcome,
+                networks,
+            } if ticket <= durable => {
+                self.go_live(now, connection, controller, &welcome, out);
+                out.extend(networks.map(AgentOutput::ApplyNetworks));
+            }
+            other => self.link = other,
+        }
+    }
+
+    /// The connection is gone; the next attempt comes after a while.
+    pub(super) fn wait(
+        &mut self,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+        cause: Cause,
+        out: &mut Vec<AgentOutput>,
+    ) {
+        if let Link::Live { since: up, .. } = self.link
+            && since(now, up) >= STABLE_AFTER
+        {
+            self.backoff.reset();
+        }
+        let usual = self.backoff.fail(entropy);
+        let wait = match cause {
+            Cause::Goodbye(GoodbyeReason::Revoked) => late(entropy, LONG_BACKOFF),
+            // Coming back at once would throw out whoever superseded this link, and so on.
+            Cause::Goodbye(GoodbyeReason::Superseded | GoodbyeReason::WrongFamily)
+            | Cause::NotOwner => late(entropy, LONGEST_BACKOFF),
+            _ => usual,
+        };
+        let until = after(now, wait);
+        self.link = Link::Waiting(until);
+        out.push(AgentOutput::Status(LinkStatus::Waiting { until, cause }));
+    }
+
+    fn give_up(
+        &mut self,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+        cause: Cause,
+        out: &mut Vec<AgentOutput>,
+    ) {
+        out.extend(self.link.connection().map(AgentOutput::Close));
+        self.wait(now, entropy, cause, out);
+    }
+
+    /// Takes a controller for what it says it is, within the rule of one owner: a lower term, or
+    /// another owner in the same term, is not obeyed; a higher term is written down first.
+    fn welcomed(
+        &mut self,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+        connection: ConnectionId,
+        welcome: Welcome,
+        out: &mut Vec<AgentOutput>,
+    ) {
+        let Link::Greeting { controller, .. } = self.link else {
+            return;
+        };
+        let owner_differs = welcome.controller != self.record.owner;
+        if welcome.epoch < self.record.epoch
+            || (welcome.epoch == self.record.epoch && owner_differs)
+        {
+            self.give_up(now, entropy, Cause::NotOwner, out);
+            return;
+        }
+        if !HEARTBEAT_BOUNDS.contains(&welcome.heartbeat_interval) || welcome.controllers.is_empty()
+        {
+            self.give_up(now, entropy, Cause::ProtocolViolation, out);
+            return;
+        }
+        let adopts = welcome.epoch > self.record.epoch;
+        let moved = welcome.controllers != self.record.controllers;
+        self.record.owner = welcome.controller;
+        self.record.epoch = welcome.epoch;
+        self.record.controllers.clone_from(&welcome.controllers);
+        if adopts {
+            let ticket = self.persist(out);
+            self.link = Link::Adopting {
+                connection,
+                controller,
+                ticket,
+                welcome,
+                networks: None,
+            };
+            return;
+        }
+        if moved {
+            self.persist(out);
+        }
+        self.go_live(now, connection, controller, &welcome, out);
+    }
+
+    fn go_live(
+        &mut self,
+        now: Timestamp,
+        connection: ConnectionId,
+        controller: Endpoint,
+        welcome: &Welcome,
+        out: &mut Vec<AgentOutput>,
+    ) {
+        let interval = welcome.heartbeat_interval;
+        self.link = Link::Live {
+            connection,
+            since: now,
+            interval,
+            heard: now,
+            beat_at: after(now, interval),
+        };
+        out.push(AgentOutput::Status(LinkStatus::Online { controller }));
+        self.reporting.welcomed(welcome.report_needed);
+        self.report(now, out);
+    }
+
+    fn networks_told(
+        &mut self,
+        epoch: Epoch,
+        told: ControllerNetworks,
+        out: &mut Vec<AgentOutput>,
+    ) {
+        if epoch < self.record.epoch {
+            return;
+        }
+        match &mut self.link {
+            Link::Adopting { networks, .. } => *networks = Some(told),
+            Link::Live { .. } => out.push(AgentOutput::ApplyNetworks(told)),
+            _ => {}
+        }
+    }
+
+    fn dismissed(
+        &mut self,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+        goodbye: Goodbye,
+        out: &mut Vec<AgentOutput>,
+    ) {
+        let Goodbye {
+            reason,
+            controllers,
+        } = goodbye;
+        // Only the owner, which has welcomed, may send the agent elsewhere.
+        if self.link.is_live() && !controllers.is_empty() && controllers != self.record.controllers
+        {
+            self.record.controllers = controllers;
+            self.persist(out);
+        }
+        self.give_up(now, entropy, Cause::Goodbye(reason), out);
+    }
+}
+
+/// When a controller that was last heard then counts as lost.
+fn lost_at(heard: Timestamp, interval: Duration) -> Timestamp {
+    after(heard, interval * MISSED_HEARTBEATS)
+}

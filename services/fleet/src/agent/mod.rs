@@ -1,0 +1,299 @@
+//! The agent's side of the link: a machine that keeps one link to the owner of its site, reports
+//! the site's state, and obeys nobody of an older term.
+
+mod link;
+mod report;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use site::{Digest, Generation, Site, SiteParts, SoftwareVersion, Timestamp};
+
+use crate::{
+    AgentMessage, Backoff, ConnectionId, ControllerId, ControllerMessage, ControllerNetworks,
+    Endpoint, Entropy, Epoch, Fault, Footprint, GoodbyeReason, NetworksDigest, SubcloudId, Ticket,
+};
+
+use link::Link;
+pub use link::{CONNECT_TIMEOUT, STABLE_AFTER, WELCOME_TIMEOUT};
+pub use report::REFUSED_RETRY;
+use report::Reporting;
+
+/// What an agent keeps durably besides its site, its key and its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentRecord {
+    /// Its identity.
+    pub subcloud: SubcloudId,
+    /// Whom it obeys.
+    pub owner: ControllerId,
+    /// In which term. It only grows.
+    pub epoch: Epoch,
+    /// Where to find controllers, the owner first; never empty.
+    pub controllers: Vec<Endpoint>,
+    /// The controller's networks that the site has.
+    pub networks: Option<NetworksDigest>,
+}
+
+/// The site at one moment, ready to be reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The generation of the site.
+    pub generation: Generation,
+    /// Names the state.
+    pub digest: Digest,
+    /// What the site runs.
+    pub software_version: SoftwareVersion,
+    /// The address that links leave from; without one there is no link.
+    pub link_address: Option<IpAddr>,
+    /// The whole state.
+    pub site: Arc<SiteParts>,
+}
+
+/// Something that happened to an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentInput {
+    /// The site changed, durably.
+    SiteChanged(Snapshot),
+    /// The controller's networks are part of the site now, durably.
+    NetworksApplied(NetworksDigest),
+    /// A connection is up.
+    Connected(ConnectionId),
+    /// A connection did not come up, or ended.
+    Disconnected(ConnectionId),
+    /// The controller said something.
+    Message(ConnectionId, ControllerMessage),
+    /// The moment of the last [`AgentOutput::SetTimer`] has come.
+    Timer,
+    /// A record is durable, and with it all before it.
+    Persisted(Ticket),
+}
+
+/// Something for the agent's driver to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentOutput {
+    /// Open a stream and say [`AgentInput::Connected`] or [`AgentInput::Disconnected`].
+    Connect {
+        /// What to call it.
+        connection: ConnectionId,
+        /// Where to.
+        controller: Endpoint,
+        /// Which address to leave from.
+        from: IpAddr,
+    },
+    /// Send a message; nothing, if the connection is gone.
+    Send {
+        /// Over which connection.
+        connection: ConnectionId,
+        /// What to say.
+        message: AgentMessage,
+    },
+    /// End a connection, or the attempt to make it.
+    Close(ConnectionId),
+    /// Make the record durable and say [`AgentInput::Persisted`]. If that fails, end the process.
+    Persist {
+        /// What to call this write.
+        ticket: Ticket,
+        /// What to write.
+        record: AgentRecord,
+    },
+    /// Plan and apply these as the site's system-controller networks; once that is durable, say
+    /// [`AgentInput::NetworksApplied`].
+    ApplyNetworks(ControllerNetworks),
+    /// Say [`AgentInput::Timer`] at this moment; it replaces the moment set before.
+    SetTimer {
+        /// When.
+        at: Timestamp,
+    },
+    /// The state of the link changed: log it and show it.
+    Status(LinkStatus),
+    /// The controller refused the site's state: log it and show it.
+    ReportRefused {
+        /// The generation that was refused.
+        generation: Generation,
+        /// Every rule that it breaks.
+        faults: Vec<Fault>,
+    },
+}
+
+/// The state of an agent's link, for logs and operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkStatus {
+    /// The site has no link address to leave from.
+    NoAddress,
+    /// Trying.
+    Connecting {
+        /// Whom.
+        controller: Endpoint,
+    },
+    /// Welcomed.
+    Online {
+        /// By whom.
+        controller: Endpoint,
+    },
+    /// Not connected; the next attempt comes later.
+    Waiting {
+        /// When.
+        until: Timestamp,
+        /// Why.
+        cause: Cause,
+    },
+}
+
+/// Why a link is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The connection did not come up, or ended without a word.
+    ConnectionLost,
+    /// It did not come up in time.
+    ConnectTimeout,
+    /// No welcome came in time.
+    WelcomeTimeout,
+    /// Nothing was heard for three heartbeats.
+    Silence,
+    /// The controller said goodbye.
+    Goodbye(GoodbyeReason),
+    /// The controller is not, or no longer, the owner of this site.
+    NotOwner,
+    /// The controller said something out of bounds.
+    ProtocolViolation,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Agent {
+    record: AgentRecord,
+    snapshot: Snapshot,
+    link: Link,
+    reporting: Reporting,
+    backoff: Backoff,
+    last_connection: u64,
+    last_ticket: u64,
+    armed: Option<Timestamp>,
+}
+
+impl Snapshot {
+    /// Takes a site apart, once, so that every connection can report it.
+    pub fn of(site: &Site) -> Self {
+        let parts = site.to_parts();
+        Self {
+            generation: site.generation(),
+            digest: site.digest(),
+            software_version: site.identity().software_version,
+            link_address: Footprint::of(&parts).link_address(),
+            site: Arc::new(parts),
+        }
+    }
+}
+
+impl Agent {
+    /// Starts from what is durable, and connects at once.
+    pub fn start(
+        now: Timestamp,
+        record: AgentRecord,
+        snapshot: Snapshot,
+    ) -> (Self, Vec<AgentOutput>) {
+        let mut machine = Self {
+            record,
+            snapshot,
+            link: Link::NoAddress,
+            reporting: Reporting::default(),
+            backoff: Backoff::default(),
+            last_connection: 0,
+            last_ticket: 0,
+            armed: None,
+        };
+        let mut out = Vec::new();
+        machine.connect(now, &mut out);
+        machine.arm(&mut out);
+        (machine, out)
+    }
+
+    /// One step. The outputs are to be carried out in their order.
+    pub fn on(
+        &mut self,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+        input: AgentInput,
+    ) -> Vec<AgentOutput> {
+        let mut out = Vec::new();
+        match input {
+            AgentInput::SiteChanged(snapshot) => {
+                self.snapshot = snapshot;
+                if matches!(self.link, Link::NoAddress) {
+                    self.connect(now, &mut out);
+                }
+                self.report(now, &mut out);
+            }
+            AgentInput::NetworksApplied(digest) => {
+                if self.record.networks != Some(digest) {
+                    self.record.networks = Some(digest);
+                    self.persist(&mut out);
+                }
+            }
+            AgentInput::Connected(connection) => self.connected(now, connection, &mut out),
+            AgentInput::Disconnected(connection) => {
+                if self.link.connection() == Some(connection) {
+                    self.wait(now, entropy, Cause::ConnectionLost, &mut out);
+                }
+            }
+            AgentInput::Message(connection, message) => {
+                if self.link.connection() == Some(connection) {
+                    self.message(now, entropy, connection, message, &mut out);
+                }
+            }
+            AgentInput::Timer => {
+                self.armed = None;
+                self.timer(now, entropy, &mut out);
+            }
+            AgentInput::Persisted(ticket) => self.persisted(now, ticket, &mut out),
+        }
+        self.arm(&mut out);
+        out
+    }
+
+    /// The record as it shall be; it may not be durable yet.
+    pub fn record(&self) -> &AgentRecord {
+        &self.record
+    }
+
+    /// Whether the controller has acknowledged the site's present state over the present link.
+    pub fn in_sync(&self) -> bool {
+        self.link.is_live() && self.reporting.acknowledged == Some(self.snapshot.digest)
+    }
+
+    /// Asks for the record to be made durable.
+    fn persist(&mut self, out: &mut Vec<AgentOutput>) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        out.push(AgentOutput::Persist {
+            ticket,
+            record: self.record.clone(),
+        });
+        ticket
+    }
+
+    fn arm(&mut self, out: &mut Vec<AgentOutput>) {
+        let Some(at) = self.deadline() else {
+            return;
+        };
+        if self.armed != Some(at) {
+            self.armed = Some(at);
+            out.push(AgentOutput::SetTimer { at });
+        }
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        let retry = self
+            .link
+            .is_live()
+            .then(|| self.reporting.retry_at())
+            .flatten();
+        self.link.deadline().into_iter().chain(retry).min()
+    }
+}
+
+/// The shortest and the longest heartbeat interval that an agent takes: below, a controller's
+/// slip would make every agent hammer it; above, nobody would notice a dead link.
+pub(crate) const HEARTBEAT_BOUNDS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(500)..=Duration::from_secs(600);

@@ -1,0 +1,109 @@
+//! Telling the controller the state of the site: the latest wins, one at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use site::{Digest, Generation, Timestamp};
+
+use crate::entropy::after;
+use crate::{AgentMessage, Fault, Report};
+
+use super::{Agent, AgentOutput};
+
+/// How long until a refused state is reported again. What it collided with may be gone by then;
+/// sooner would only cost.
+pub const REFUSED_RETRY: Duration = Duration::from_secs(5 * 60);
+
+/// What the controller knows over the present link.
+#[derive(Debug, Default)]
+pub(super) struct Reporting {
+    /// The state that Hello named.
+    hello: Option<Digest>,
+    /// The state that is durable at the controller.
+    pub(super) acknowledged: Option<Digest>,
+    /// The state that was sent and not yet answered.
+    in_flight: Option<Digest>,
+    /// The state that was refused last, and when to try it again.
+    refused: Option<(Digest, Timestamp)>,
+}
+
+impl Reporting {
+    /// A link begins: nothing is known.
+    pub(super) fn begin(&mut self, hello: Digest) {
+        *self = Self {
+            hello: Some(hello),
+            ..Self::default()
+        };
+    }
+
+    /// The controller has, or lacks, the state that Hello named.
+    pub(super) fn welcomed(&mut self, report_needed: bool) {
+        self.acknowledged = if report_needed { None } else { self.hello };
+    }
+
+    /// When a refused state is due again.
+    pub(super) fn retry_at(&self) -> Option<Timestamp> {
+        match (self.in_flight, self.refused) {
+            (None, Some((_, at))) => Some(at),
+            _ => None,
+        }
+    }
+}
+
+impl Agent {
+    /// Reports the present state, unless the controller has it, is judging one, or refused it.
+    pub(super) fn report(&mut self, now: Timestamp, out: &mut Vec<AgentOutput>) {
+        let digest = self.snapshot.digest;
+        let (true, Some(connection)) = (self.link.is_live(), self.link.connection()) else {
+            return;
+        };
+        let too_soon = |(refused, at): (Digest, Timestamp)| refused == digest && now < at;
+        if self.reporting.in_flight.is_some()
+            || self.reporting.acknowledged == Some(digest)
+            || self.reporting.refused.is_some_and(too_soon)
+        {
+            return;
+        }
+        self.reporting.in_flight = Some(digest);
+        self.reporting.refused = None;
+        out.push(AgentOutput::Send {
+            connection,
+            message: AgentMessage::Report(Report {
+                digest,
+                site: Arc::clone(&self.snapshot.site),
+            }),
+        });
+    }
+
+    pub(super) fn report_accepted(
+        &mut self,
+        now: Timestamp,
+        digest: Digest,
+        out: &mut Vec<AgentOutput>,
+    ) {
+        if self.reporting.in_flight != Some(digest) {
+            return;
+        }
+        self.reporting.in_flight = None;
+        self.reporting.acknowledged = Some(digest);
+        self.reporting.refused = None;
+        self.report(now, out);
+    }
+
+    pub(super) fn report_refused(
+        &mut self,
+        now: Timestamp,
+        generation: Generation,
+        digest: Digest,
+        faults: Vec<Fault>,
+        out: &mut Vec<AgentOutput>,
+    ) {
+        if self.reporting.in_flight != Some(digest) {
+            return;
+        }
+        self.reporting.in_flight = None;
+        self.reporting.refused = Some((digest, after(now, REFUSED_RETRY)));
+        out.push(AgentOutput::ReportRefused { generation, faults });
+        self.report(now, out);
+    }
+}

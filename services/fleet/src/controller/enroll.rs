@@ -1,0 +1,333 @@
+//! Enrollment: a token is turned into an identity, once.
+
+use std::sync::Arc;
+
+use site::Timestamp;
+
+use crate::admission::{Occasion, admit};
+use crate::entropy::since;
+use crate::{
+    Action, Actor, Candidate, Enrolled, Enrollment, Epoch, EventKind, Fault, Fingerprint,
+    Footprint, Observed, Outcome, REPLAY_WINDOW, Reason, Rejection, SecretHash, SharedSubcloud,
+    SpentToken, Subcloud, TokenId, Violation,
+};
+
+use super::{
+    Batch, Controller, Deed, Deferred, Enroll, Output, RESTART_GRACE, Receipt, SourceCheck, Write,
+};
+
+/// What a presented token entitles to.
+enum Claim {
+    /// The pending record may be claimed.
+    Fresh(SharedSubcloud),
+    /// The same key claimed it before and asks for the lost answer.
+    Replay(SharedSubcloud),
+}
+
+/// Which way a token is wrong (F1). Only the audit log learns it: to a stranger all are one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum TokenFault {
+    #[error("no such token")]
+    Unknown,
+    #[error("the secret is wrong")]
+    WrongSecret,
+    #[error("the token expired")]
+    Expired,
+    #[error("the token was spent by another key")]
+    Spent,
+    #[error("the token was spent by this key, too long ago to answer again")]
+    ReplayedLate,
+    #[error("the token is for {0}")]
+    OtherName(String),
+}
+
+impl Controller {
+    pub(super) fn enroll(&mut self, now: Timestamp, call: Enroll, out: &mut Vec<Output>) {
+        if let Some(busy) = self.busy() {
+            self.answer(&call, Err(Rejection::one(busy)), out);
+            return;
+        }
+        let name = &call.report.site.identity.name;
+        match self.claim(now, call.token, call.secret, call.key, name) {
+            Ok(Claim::Replay(subcloud)) => {
+                let receipt = Receipt {
+                    subcloud,
+                    warnings: Vec::new(),
+                    replayed: true,
+                };
+                self.answer(&call, Ok(receipt), out);
+            }
+            Ok(Claim::Fresh(record)) => self.judge(now, call, &record, out),
+            Err(fault) => {
+                let rejection = Rejection::one(token_invalid());
+                self.turn_away(now, &call, None, rejection, fault.to_string(), out);
+            }
+        }
+    }
+
+    /// F1.
+    fn claim(
+        &self,
+        now: Timestamp,
+        token: TokenId,
+        secret: SecretHash,
+        key: Fingerprint,
+        name: &str,
+    ) -> Result<Claim, TokenFault> {
+        let record = self.fleet.by_token(token).ok_or(TokenFault::Unknown)?;
+        let right_secret = match &record.enrollment {
+            Enrollment::Pending(pending) => pending.token.secret == secret,
+            Enrollment::Enrolled(enrolled) => enrolled.spent.secret == secret,
+        };
+        if !right_secret {
+            return Err(TokenFault::WrongSecret);
+        }
+        match &record.enrollment {
+            Enrollment::Enrolled(enrolled) if enrolled.key != key => Err(TokenFault::Spent),
+            Enrollment::Enrolled(enrolled) if since(now, enrolled.enrolled_at) > REPLAY_WINDOW => {
+                Err(TokenFault::ReplayedLate)
+            }
+            Enrollment::Enrolled(_) => Ok(Claim::Replay(Arc::clone(record))),
+            Enrollment::Pending(pending) if now >= pending.token.expires_at => {
+                Err(TokenFault::Expired)
+            }
+            Enrollment::Pending(_) if record.name != name => {
+                Err(TokenFault::OtherName(record.name.clone()))
+            }
+            Enrollment::Pending(_) => Ok(Claim::Fresh(Arc::clone(record))),
+        }
+    }
+
+    /// F2-F10.
+    fn judge(
+        &mut self,
+        now: Timestamp,
+        call: Enroll,
+        record: &SharedSubcloud,
+        out: &mut Vec<Output>,
+    ) {
+        let candidate = Candidate::of_report(&call.report.site);
+        let occasion = Occasion::Enrollment {
+            own: record.id,
+            name: &record.name,
+            source: match self.config.source_check {
+                SourceCheck::Strict => Some(call.source),
+                SourceCheck::Off => None,
+            },
+        };
+        match admit(&self.fleet, &candidate, occasion) {
+            Ok(admission) => {
+                let mut warnings = admission.warnings;
+                let differences = differences(record, &candidate.footprint);
+                let kept = differences.iter().map(Fault::from).collect();
+                warnings.extend(differences);
+                let enrolled = enrolled(now, &call, record, candidate.footprint, kept);
+                self.take_in(now, call, enrolled, warnings, out);
+            }
+            Err(rejection) => {
+                let known = Some(record);
+                self.turn_away(now, &call, known, rejection, String::new(), out);
+            }
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        now: Timestamp,
+        call: Enroll,
+        enrolled: Subcloud,
+        warnings: Vec<Violation>,
+        out: &mut Vec<Output>,
+    ) {
+        let mut receipt = Receipt {
+            subcloud: Arc::new(enrolled),
+            warnings,
+            replayed: false,
+        };
+        if call.validate_only {
+            self.answer(&call, Ok(receipt), out);
+            return;
+        }
+        let mut batch = Batch::default();
+        let id = receipt.subcloud.id;
+        receipt.subcloud = self.put(&mut batch, Subcloud::clone(&receipt.subcloud));
+        let name = receipt.subcloud.name.clone();
+        batch.writes.push(Write::Site {
+            subcloud: id,
+            site: Arc::clone(&call.report.site),
+        });
+        self.log_event(&mut batch, now, Some(id), &name, EventKind::Enrolled);
+        let deed = Deed {
+            actor: Actor::Stranger(call.source),
+            action: Action::Enroll,
+            subcloud: Some(id),
+            name: &name,
+            outcome: Outcome::Done,
+        };
+        self.log_audit(&mut batch, now, deed);
+        batch.then.push(Deferred::Output(Output::Answer {
+            request: call.request,
+            outcome: Ok(receipt),
+        }));
+        self.commit(batch, out);
+        self.await_first_link(now, id, RESTART_GRACE);
+    }
+
+    /// A refused enrollment leaves no record but an event and an audit entry.
+    fn turn_away(
+        &mut self,
+        now: Timestamp,
+        call: &Enroll,
+        record: Option<&SharedSubcloud>,
+        rejection: Rejection,
+        detail: String,
+        out: &mut Vec<Output>,
+    ) {
+        if call.validate_only {
+            self.answer(call, Err(rejection), out);
+            return;
+        }
+        let mut batch = Batch::default();
+        let faults = Fault::all_of(&rejection);
+        let subcloud = record.map(|record| record.id);
+        let name = &call.report.site.identity.name;
+        let kind = EventKind::EnrollmentRefused {
+            faults: faults.clone(),
+        };
+        self.log_event(&mut batch, now, subcloud, name, kind);
+        let deed = Deed {
+            actor: Actor::Stranger(call.source),
+            action: Action::Enroll,
+            subcloud,
+            name,
+            outcome: Outcome::Refused { faults, detail },
+        };
+        self.log_audit(&mut batch, now, deed);
+        batch.then.push(Deferred::Output(Output::Answer {
+            request: call.request,
+            outcome: Err(rejection),
+        }));
+        self.commit(batch, out);
+    }
+
+    fn answer(
+        &mut self,
+        call: &Enroll,
+        outcome: Result<Receipt, Rejection>,
+        out: &mut Vec<Output>,
+    ) {
+        let answer = Output::Answer {
+            request: call.request,
+            outcome,
+        };
+        self.after_all(Deferred::Output(answer), out);
+    }
+}
+
+fn enrolled(
+    now: Timestamp,
+    call: &Enroll,
+    record: &Subcloud,
+    footprint: Footprint,
+    differences: Vec<Fault>,
+) -> Subcloud {
+    Subcloud {
+        enrollment: Enrollment::Enrolled(Enrolled {
+            key: call.key,
+            site: call.report.site.identity.uuid,
+            spent: SpentToken {
+                id: call.token,
+                secret: call.secret,
+            },
+            epoch: Epoch(1),
+            enrolled_at: now,
+            differences,
+        }),
+        observed: Some(Observed {
+            generation: call.report.site.generation,
+            digest: call.report.digest,
+            received_at: now,
+            footprint,
+        }),
+        updated_at: now,
+        ..record.clone()
+    }
+}
+
+/// Where a site is not what the operator declared. It is no reason to refuse, for what counts is
+/// what the site really is; but somebody expected something else, so both are told.
+fn differences(record: &Subcloud, actual: &Footprint) -> Vec<Violation> {
+    let Enrollment::Pending(pending) = &record.enrollment else {
+        return Vec::new();
+    };
+    let Some(declared) = &pending.declared else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    let mut compare = |field: &str, declared: String, actual: String| {
+        if declared != actual {
+            found.push(
+                Violation::new(
+                    Reason::SiteDiffersFromDeclared,
+                    format!("{field} was declared as {declared} but is {actual}"),
+                    "compare the bootstrap file given to `subcloud add` with the one installed",
+                )
+                .at(field)
+                .object("subcloud", record.name.clone())
+                .fact("declared", declared)
+                .fact("actual", actual),
+            );
+        }
+    };
+    for (field, show) in COMPARED {
+        compare(field, show(declared), show(actual));
+    }
+    found
+}
+
+type Show = fn(&Footprint) -> String;
+
+/// What is compared, and how it is shown.
+const COMPARED: [(&str, Show); 7] = [
+    ("region_name", |site| site.region_name.clone()),
+    ("software_version", |site| site.software_version.to_string()),
+    ("link network", |site| {
+        listed(site.link.iter().map(|link| link.kind))
+    }),
+    ("link subnets", |site| {
+        listed(
+            site.link
+                .iter()
+                .flat_map(|link| link.pools())
+                .map(|pool| pool.subnet),
+        )
+    }),
+    ("link ranges", |site| {
+        let pools = site.link.iter().flat_map(|link| link.pools());
+        listed(pools.flat_map(|pool| &pool.ranges))
+    }),
+    ("oam subnets", |site| listed(site.oam_subnets.iter())),
+    ("systemcontroller_gateway_address", |site| {
+        listed(site.systemcontroller_gateways.iter())
+    }),
+];
+
+fn listed<T: ToString>(items: impl Iterator<Item = T>) -> String {
+    let items: Vec<String> = items.map(|item| item.to_string()).collect();
+    if items.is_empty() {
+        "none".to_owned()
+    } else {
+        items.join(",")
+    }
+}
+
+/// One message for every way in which a token can be wrong.
+fn token_invalid() -> Violation {
+    Violation::new(
+        Reason::EnrollTokenInvalid,
+        "the enrollment token is not valid for this site",
+        "ask the operator of the system controller for a new one: `tandem dcmanager subcloud \
+         token NAME`",
+    )
+    .fact("rule", "F1")
+}

@@ -1,0 +1,208 @@
+//! What the controller's machine is told, and what it asks for.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use site::{Site, SiteParts, Timestamp};
+
+use crate::{
+    Actor, AgentMessage, AuditEntry, Candidate, ControllerMessage, Event, Fingerprint, Goodbye,
+    LinkId, Position, Rejection, Report, RequestId, SecretHash, SharedSubcloud, Subcloud,
+    SubcloudId, Ticket, TokenId, Violation,
+};
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// `subcloud add`.
+    AddSubcloud(AddSubcloud),
+    /// `subcloud token`.
+    IssueToken(IssueToken),
+    /// A site without an identity asks for one.
+    Enroll(Enroll),
+    /// An agent opened a stream and proved its identity by a certificate.
+    LinkOpened {
+        /// A number that no earlier link of this process had.
+        link: LinkId,
+        /// The subcloud that the certificate names.
+        subcloud: SubcloudId,
+        /// The key of the certificate.
+        key: Fingerprint,
+        /// Where the connection comes from.
+        source: IpAddr,
+    },
+    /// A message came over a link.
+    LinkMessage {
+        /// Which link.
+        link: LinkId,
+        /// What it says.
+        message: AgentMessage,
+    },
+    /// A link is gone, whoever ended it.
+    LinkClosed {
+        /// Which link.
+        link: LinkId,
+    },
+    /// The controller's own site changed, and the change is durable.
+    ControllerSiteChanged(Arc<Site>),
+    /// The moment of the last [`Output::SetTimer`] has come.
+    Timer,
+    /// A write is durable. Writes become durable in the order of their tickets.
+    Committed {
+        /// Which write.
+        ticket: Ticket,
+    },
+    /// The process is about to end: links are told to come back.
+    ShuttingDown,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Make these writes durable, all or none, and say [`Input::Committed`]. If that fails, end
+    /// the process.
+    Commit {
+        /// What to call this write.
+        ticket: Ticket,
+        /// What to write.
+        writes: Vec<Write>,
+    },
+    /// Answer a call.
+    Answer {
+        /// Which call.
+        request: RequestId,
+        /// What to answer.
+        outcome: Result<Receipt, Rejection>,
+    },
+    /// Send a message; nothing, if the link is gone.
+    Send {
+        /// Over which link.
+        link: LinkId,
+        /// What to say.
+        message: ControllerMessage,
+    },
+    /// Say goodbye and end a link. No [`Input::LinkClosed`] is needed but one does no harm.
+    CloseLink {
+        /// Which link.
+        link: LinkId,
+        /// The last words.
+        goodbye: Goodbye,
+    },
+    /// Say [`Input::Timer`] at this moment; it replaces the moment set before.
+    SetTimer {
+        /// When.
+        at: Timestamp,
+    },
+    /// Tell watchers.
+    Event(Event),
+}
+
+/// One record to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Put the record of a subcloud in the place of the one of the same id.
+    Subcloud(SharedSubcloud),
+    /// Put the whole accepted site of a subcloud. It is only read to be shown: the machine keeps
+    /// the footprint alone, so that the memory of a fleet stays small.
+    Site {
+        /// Whose.
+        subcloud: SubcloudId,
+        /// What was reported.
+        site: Arc<SiteParts>,
+    },
+    /// Append to the event log.
+    Event(Event),
+    /// Forget the event at this place.
+    ForgetEvent(Position),
+    /// Append to the audit log.
+    Audit(AuditEntry),
+    /// Forget the audit entry at this place.
+    ForgetAudit(Position),
+}
+
+/// What is on disk when a process starts.
+#[derive(Debug, Clone, Default)]
+pub struct Records {
+    /// Every subcloud.
+    pub subclouds: Vec<Subcloud>,
+    /// The place of the newest event; zero when there is none.
+    pub last_event: Position,
+    /// The place of the newest audit entry; zero when there is none.
+    pub last_audit: Position,
+}
+
+/// `subcloud add`.
+#[derive(Debug, Clone)]
+pub struct AddSubcloud {
+    /// Names the call in the answer.
+    pub request: RequestId,
+    /// Who asks.
+    pub actor: Actor,
+    /// A fresh id.
+    pub id: SubcloudId,
+    /// The name that the site will have.
+    pub name: String,
+    /// A fresh token.
+    pub token: NewToken,
+    /// What the site will be, when the operator gave its bootstrap file.
+    pub declared: Option<Box<Candidate>>,
+    /// Judge only; change nothing.
+    pub validate_only: bool,
+}
+
+/// `subcloud token`.
+#[derive(Debug, Clone)]
+pub struct IssueToken {
+    /// Names the call in the answer.
+    pub request: RequestId,
+    /// Who asks.
+    pub actor: Actor,
+    /// Name or uuid of the subcloud.
+    pub subcloud: String,
+    /// A fresh token.
+    pub token: NewToken,
+    /// Judge only; change nothing.
+    pub validate_only: bool,
+}
+
+/// A token that the service has drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewToken {
+    /// Its public id.
+    pub id: TokenId,
+    /// The hash of its secret.
+    pub secret: SecretHash,
+    /// How long it is good for.
+    pub ttl: Duration,
+}
+
+/// A site without an identity asks for one.
+#[derive(Debug, Clone)]
+pub struct Enroll {
+    /// Names the call in the answer.
+    pub request: RequestId,
+    /// The id of the presented token.
+    pub token: TokenId,
+    /// The hash of the presented secret.
+    pub secret: SecretHash,
+    /// The key of the certificate request, whose signature was checked.
+    pub key: Fingerprint,
+    /// What the site is.
+    pub report: Report,
+    /// Where the connection comes from.
+    pub source: IpAddr,
+    /// Judge only; spend nothing.
+    pub validate_only: bool,
+}
+
+/// What a call came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The record as it is now; with `validate_only`, as it would be.
+    pub subcloud: SharedSubcloud,
+    /// What is allowed but worth knowing.
+    pub warnings: Vec<Violation>,
+    /// The call had succeeded before and its answer was lost; nothing changed now.
+    pub replayed: bool,
+}

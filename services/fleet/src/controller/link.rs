@@ -1,0 +1,380 @@
+//! The controller's side of the links: Hello, reports, heartbeats.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use site::{Digest, Family, SiteParts, Timestamp};
+
+use crate::admission::{Occasion, admit};
+use crate::entropy::{after, up_to};
+use crate::{
+    AgentMessage, Candidate, ControllerMessage, Entropy, Epoch, EventKind, Fault, Fingerprint,
+    Goodbye, GoodbyeReason, Hello, LinkId, NetworksDigest, Observed, Reason, Refused, Rejection,
+    Report, SharedSubcloud, Subcloud, SubcloudId, Violation, Welcome,
+};
+
+use super::{Batch, Controller, Deferred, MAX_COMMITS, Output, SourceCheck, Wake, Write};
+
+/// How long a fresh link may stay silent: an agent says Hello with its first bytes.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The told heartbeat interval is up to a tenth shorter than the configured one, so that a fleet
+/// that came back at once does not beat in step for ever.
+const HEARTBEAT_SPREAD: u32 = 10;
+
+/// A live stream. A subcloud has at most one.
+#[derive(Debug)]
+pub(super) struct Link {
+    subcloud: SubcloudId,
+    /// What Hello named; `None` before it.
+    hello: Option<Digest>,
+    /// Welcome has been sent.
+    pub(super) greeted: bool,
+    /// The controller's networks as the agent knows them.
+    networks: Option<NetworksDigest>,
+    /// A report that waits until fewer writes wait.
+    parked: Option<Report>,
+}
+
+impl Controller {
+    pub(super) fn link_opened(
+        &mut self,
+        now: Timestamp,
+        link: LinkId,
+        subcloud: SubcloudId,
+        key: Fingerprint,
+        source: IpAddr,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(reason) = self.unwelcome(subcloud, key, source) {
+            out.push(Output::CloseLink {
+                link,
+                goodbye: Goodbye::because(reason),
+            });
+            return;
+        }
+        if let Some(old) = self.presence(subcloud).link {
+            self.close(now, old, Goodbye::because(GoodbyeReason::Superseded), out);
+        }
+        let state = Link {
+            subcloud,
+            hello: None,
+            greeted: false,
+            networks: None,
+            parked: None,
+        };
+        self.links.insert(link, state);
+        self.presence.entry(subcloud).or_default().link = Some(link);
+        self.wakeups.at(after(now, HELLO_TIMEOUT), Wake::Link(link));
+    }
+
+    pub(super) fn link_message(
+        &mut self,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+        link: LinkId,
+        message: AgentMessage,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(state) = self.links.get(&link) else {
+            return;
+        };
+        let (subcloud, greeted) = (state.subcloud, state.greeted);
+        match message {
+            AgentMessage::Hello(hello) => self.hello(now, entropy, link, hello, out),
+            AgentMessage::Heartbeat if greeted => {
+                self.heard(now, subcloud);
+                out.push(Output::Send {
+                    link,
+                    message: ControllerMessage::Heartbeat,
+                });
+            }
+            AgentMessage::Report(report) if greeted => {
+                self.heard(now, subcloud);
+                self.report(now, link, report, out);
+            }
+            AgentMessage::Heartbeat | AgentMessage::Report(_) => {
+                let goodbye = Goodbye::because(GoodbyeReason::ProtocolViolation);
+                self.close(now, link, goodbye, out);
+            }
+        }
+    }
+
+    pub(super) fn link_closed(&mut self, now: Timestamp, link: LinkId) {
+        let Some(state) = self.links.remove(&link) else {
+            return;
+        };
+        self.parked.retain(|parked| *parked != link);
+        if self.presence(state.subcloud).link == Some(link) {
+            self.unlinked(now, state.subcloud);
+        }
+    }
+
+    pub(super) fn close(
+        &mut self,
+        now: Timestamp,
+        link: LinkId,
+        goodbye: Goodbye,
+        out: &mut Vec<Output>,
+    ) {
+        self.link_closed(now, link);
+        out.push(Output::CloseLink { link, goodbye });
+    }
+
+    pub(super) fn hello_due(&mut self, now: Timestamp, link: LinkId, out: &mut Vec<Output>) {
+        if self
+            .links
+            .get(&link)
+            .is_some_and(|state| state.hello.is_none())
+        {
+            self.close(
+                now,
+                link,
+                Goodbye::because(GoodbyeReason::HelloTimeout),
+                out,
+            );
+        }
+    }
+
+    /// Tells an agent the controller's networks, unless it knows them.
+    pub(super) fn tell_networks(&mut self, link: LinkId, out: &mut Vec<Output>) {
+        let digest = self.networks_digest;
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        if state.networks == Some(digest) {
+            return;
+        }
+        state.networks = Some(digest);
+        let epoch = epoch_of(self.fleet.subcloud(state.subcloud));
+        out.push(Output::Send {
+            link,
+            message: ControllerMessage::Networks {
+                epoch,
+                networks: self.networks.clone(),
+            },
+        });
+    }
+
+    /// Takes up reports that had to wait, as far as there is room.
+    pub(super) fn unpark(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        while self.commits.len() < MAX_COMMITS {
+            let Some(link) = self.parked.pop_front() else {
+                return;
+            };
+            let report = self
+                .links
+                .get_mut(&link)
+                .and_then(|state| state.parked.take());
+            if let Some(report) = report {
+                self.report(now, link, report, out);
+            }
+        }
+    }
+
+    fn unwelcome(
+        &self,
+        subcloud: SubcloudId,
+        key: Fingerprint,
+        source: IpAddr,
+    ) -> Option<GoodbyeReason> {
+        let enrolled = self
+            .fleet
+            .subcloud(subcloud)
+            .and_then(|subcloud| subcloud.enrolled());
+        if enrolled.is_none_or(|enrolled| enrolled.key != key) {
+            return Some(GoodbyeReason::Revoked);
+        }
+        let family = self
+            .fleet
+            .controller()
+            .link
+            .as_ref()
+            .map(|link| link.family());
+        let over = Family::of(source.to_canonical());
+        (self.config.source_check == SourceCheck::Strict && family != Some(over))
+            .then_some(GoodbyeReason::WrongFamily)
+    }
+
+    fn hello(
+        &mut self,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+        link: LinkId,
+        hello: Hello,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        state.hello = Some(hello.digest);
+        state.networks = hello.networks;
+        let id = state.subcloud;
+        self.online(now, id, out);
+        let record = self.fleet.subcloud(id);
+        let known = record
+            .filter(|record| !record.quarantined())
+            .and_then(|record| record.observed.as_ref())
+            .is_some_and(|observed| observed.digest == hello.digest);
+        let interval = self.config.heartbeat_interval;
+        let welcome = Welcome {
+            controller: self.config.id,
+            epoch: epoch_of(record),
+            heartbeat_interval: interval - up_to(entropy, interval / HEARTBEAT_SPREAD),
+            report_needed: !known,
+            controllers: self.config.controllers.clone(),
+        };
+        // Not asking for a report acknowledges it, so the welcome waits for the disk as well.
+        self.after_record(id, Deferred::Greet { link, welcome }, out);
+    }
+
+    fn report(&mut self, now: Timestamp, link: LinkId, report: Report, out: &mut Vec<Output>) {
+        if self.commits.len() >= MAX_COMMITS {
+            if let Some(state) = self.links.get_mut(&link)
+                && state.parked.replace(report).is_none()
+            {
+                self.parked.push_back(link);
+            }
+            return;
+        }
+        let Some(id) = self.links.get(&link).map(|state| state.subcloud) else {
+            return;
+        };
+        let Some(record) = self.fleet.subcloud(id).map(Arc::clone) else {
+            return;
+        };
+        match self.assess(&record, &report) {
+            Ok(candidate) => self.accept(now, link, &record, report, candidate, out),
+            Err(rejection) => self.refuse(now, link, &record, &report, &rejection, out),
+        }
+    }
+
+    /// Judges a report by F2-F7. A state that is accepted already is not judged again: its
+    /// addresses are the site's own.
+    fn assess(&self, record: &Subcloud, report: &Report) -> Result<Option<Candidate>, Rejection> {
+        let known = |observed: &Observed| observed.digest == report.digest;
+        if record.observed.as_ref().is_some_and(known) {
+            return Ok(None);
+        }
+        same_site(record, &report.site)?;
+        let candidate = Candidate::of_report(&report.site);
+        let occasion = Occasion::Report {
+            own: record.id,
+            name: &record.name,
+        };
+        admit(&self.fleet, &candidate, occasion)?;
+        Ok(Some(candidate))
+    }
+
+    fn accept(
+        &mut self,
+        now: Timestamp,
+        link: LinkId,
+        record: &SharedSubcloud,
+        report: Report,
+        candidate: Option<Candidate>,
+        out: &mut Vec<Output>,
+    ) {
+        let generation = report.site.generation;
+        let acknowledgement = Deferred::Output(Output::Send {
+            link,
+            message: ControllerMessage::ReportAccepted {
+                generation,
+                digest: report.digest,
+            },
+        });
+        if candidate.is_none() && !record.quarantined() {
+            self.after_record(record.id, acknowledgement, out);
+            return;
+        }
+        let mut batch = Batch::default();
+        let mut changed = Subcloud::clone(record);
+        changed.refused = None;
+        changed.updated_at = now;
+        if let Some(candidate) = candidate {
+            changed.observed = Some(Observed {
+                generation,
+                digest: report.digest,
+                received_at: now,
+                footprint: candidate.footprint,
+            });
+            batch.writes.push(Write::Site {
+                subcloud: record.id,
+                site: report.site,
+            });
+        }
+        self.put(&mut batch, changed);
+        let kind = EventKind::ReportAccepted { generation };
+        self.log_event(&mut batch, now, Some(record.id), &record.name, kind);
+        batch.then.push(acknowledgement);
+        self.commit(batch, out);
+    }
+
+    fn refuse(
+        &mut self,
+        now: Timestamp,
+        link: LinkId,
+        record: &SharedSubcloud,
+        report: &Report,
+        rejection: &Rejection,
+        out: &mut Vec<Output>,
+    ) {
+        let generation = report.site.generation;
+        let faults = Fault::all_of(rejection);
+        let refusal = Deferred::Output(Output::Send {
+            link,
+            message: ControllerMessage::ReportRefused {
+                generation,
+                digest: report.digest,
+                faults: faults.clone(),
+            },
+        });
+        let again = |refused: &Refused| refused.digest == report.digest && refused.faults == faults;
+        if record.refused.as_ref().is_some_and(again) {
+            self.after_record(record.id, refusal, out);
+            return;
+        }
+        let mut batch = Batch::default();
+        let mut changed = Subcloud::clone(record);
+        changed.refused = Some(Refused {
+            generation,
+            digest: report.digest,
+            received_at: now,
+            faults: faults.clone(),
+        });
+        changed.updated_at = now;
+        self.put(&mut batch, changed);
+        let kind = EventKind::ReportRefused { generation, faults };
+        self.log_event(&mut batch, now, Some(record.id), &record.name, kind);
+        batch.then.push(refusal);
+        self.commit(batch, out);
+    }
+}
+
+/// A site that was installed anew has another uuid: it is no longer the one that enrolled.
+fn same_site(record: &Subcloud, site: &SiteParts) -> Result<(), Rejection> {
+    let reported = site.identity.uuid;
+    match record.enrolled() {
+        Some(enrolled) if enrolled.site != reported => Err(Rejection::one(
+            Violation::new(
+                Reason::SiteReplaced,
+                format!(
+                    "subcloud {} enrolled with site {}, but reports as site {reported}",
+                    record.name, enrolled.site
+                ),
+                "delete the subcloud, add it again and enroll the new site",
+            )
+            .object("subcloud", record.name.clone())
+            .fact("enrolledSite", enrolled.site)
+            .fact("reportedSite", reported),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn epoch_of(record: Option<&SharedSubcloud>) -> Epoch {
+    record
+        .and_then(|record| record.enrolled())
+        .map_or(Epoch::default(), |enrolled| enrolled.epoch)
+}

@@ -1,0 +1,368 @@
+//! The controller's side of the fleet: a machine that owns the records and all links.
+//!
+//! Memory runs ahead of the disk, but nothing that anybody is told does: every answer,
+//! acknowledgement and durable event is held until the write that it speaks of, and every write
+//! before it, is on disk. A commit that fails ends the process, so nothing is ever rolled back.
+
+mod commits;
+mod enroll;
+mod input;
+mod link;
+mod operator;
+mod presence;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use site::{Site, Timestamp};
+
+use crate::admission::ControllerView;
+use crate::{
+    Action, Actor, AuditEntry, ControllerId, ControllerMessage, ControllerNetworks, Endpoint,
+    Entropy, Event, EventKind, Fleet, Goodbye, GoodbyeReason, LOG_LIMIT, LinkId, NetworksDigest,
+    Outcome, Position, Reason, SharedSubcloud, Subcloud, SubcloudId, Violation,
+};
+
+use commits::{Commits, Deferred};
+pub use input::{
+    AddSubcloud, Enroll, Input, IssueToken, NewToken, Output, Receipt, Records, Write,
+};
+pub use link::HELLO_TIMEOUT;
+use link::Link;
+pub use operator::{TOKEN_TTL_MAX, TOKEN_TTL_MIN};
+pub use presence::{Availability, MISSED_HEARTBEATS, Presence, RESTART_GRACE};
+use presence::{Wake, Wakeups};
+
+/// How many writes may wait for the disk. Enrollments and operators' calls beyond it are told to
+/// come back; reports beyond it wait, one for each link. A disk that does 1,600 batches a second
+/// clears it in a fraction of one heartbeat.
+pub const MAX_COMMITS: usize = 1024;
+
+/// What a controller is told once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControllerConfig {
+    /// Its id: the uuid of its site.
+    pub id: ControllerId,
+    /// Where agents find controllers, the preferred one first.
+    pub controllers: Vec<Endpoint>,
+    /// Whether rule F8 is asked, and links must come over the primary family.
+    pub source_check: SourceCheck,
+    /// How often agents send a heartbeat.
+    pub heartbeat_interval: Duration,
+    /// How many subclouds there may be (F9).
+    pub fleet_limit: usize,
+}
+
+/// Whether connections must come from the link primary pool (F8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SourceCheck {
+    /// They must.
+    Strict,
+    /// Addresses are translated on the way, so they tell nothing.
+    Off,
+}
+
+/// The default heartbeat interval.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The machine. It starts from what is on disk ([`Controller::recover`]) and lives on
+/// [`Controller::on`].
+#[derive(Debug)]
+pub struct Controller {
+    config: ControllerConfig,
+    fleet: Fleet,
+    networks: ControllerNetworks,
+    networks_digest: NetworksDigest,
+    links: BTreeMap<LinkId, Link>,
+    presence: BTreeMap<SubcloudId, Presence>,
+    /// Links whose report waits for room in the commits, in the order in which they came.
+    parked: VecDeque<LinkId>,
+    wakeups: Wakeups,
+    commits: Commits,
+    last_event: Position,
+    last_audit: Position,
+}
+
+impl Controller {
+    /// Starts from what is durable: nothing else survives a process. Availability is unknown
+    /// until agents have had [`RESTART_GRACE`] to come back.
+    pub fn recover(
+        now: Timestamp,
+        config: ControllerConfig,
+        site: &Site,
+        records: Records,
+    ) -> (Self, Vec<Output>) {
+        let Records {
+            subclouds,
+            last_event,
+            last_audit,
+        } = records;
+        let networks = ControllerNetworks::of(site);
+        let mut fleet = Fleet::new(ControllerView::of(site), config.fleet_limit);
+        fleet.extend(subclouds);
+        let mut machine = Self {
+            config,
+            fleet,
+            networks_digest: networks.digest(),
+            networks,
+            links: BTreeMap::new(),
+            presence: BTreeMap::new(),
+            parked: VecDeque::new(),
+            wakeups: Wakeups::default(),
+            commits: Commits::default(),
+            last_event,
+            last_audit,
+        };
+        let enrolled: Vec<SubcloudId> = machine
+            .fleet
+            .subclouds()
+            .filter(|subcloud| subcloud.enrolled().is_some())
+            .map(|subcloud| subcloud.id)
+            .collect();
+        for id in enrolled {
+            machine.await_first_link(now, id, RESTART_GRACE);
+        }
+        let timer = machine.wakeups.arm();
+        (machine, timer.into_iter().collect())
+    }
+
+    /// One step. The outputs are to be carried out in their order.
+    pub fn on(&mut self, now: Timestamp, entropy: &mut dyn Entropy, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        match input {
+            Input::AddSubcloud(call) => self.add_subcloud(now, call, &mut out),
+            Input::IssueToken(call) => self.issue_token(now, call, &mut out),
+            Input::Enroll(call) => self.enroll(now, call, &mut out),
+            Input::LinkOpened {
+                link,
+                subcloud,
+                key,
+                source,
+            } => self.link_opened(now, link, subcloud, key, source, &mut out),
+            Input::LinkMessage { link, message } => {
+                self.link_message(now, entropy, link, message, &mut out);
+            }
+            Input::LinkClosed { link } => self.link_closed(now, link),
+            Input::ControllerSiteChanged(site) => self.site_changed(&site, &mut out),
+            Input::Timer => self.timer(now, &mut out),
+            Input::Committed { ticket } => {
+                for deferred in self.commits.committed(ticket) {
+                    self.release(deferred, &mut out);
+                }
+                self.unpark(now, &mut out);
+            }
+            Input::ShuttingDown => self.say_goodbye(&mut out),
+        }
+        out.extend(self.wakeups.arm());
+        out
+    }
+
+    /// The records. Memory runs ahead of the disk: what is read here may not be durable yet.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// What is known of a subcloud's link.
+    pub fn presence(&self, id: SubcloudId) -> Presence {
+        self.presence.get(&id).copied().unwrap_or_default()
+    }
+
+    /// What the controller was told at its start.
+    pub fn config(&self) -> &ControllerConfig {
+        &self.config
+    }
+
+    /// The controller's own networks as its subclouds shall know them.
+    pub fn networks(&self) -> &ControllerNetworks {
+        &self.networks
+    }
+
+    /// How many links are open.
+    pub fn links(&self) -> usize {
+        self.links.len()
+    }
+
+    /// How many writes wait for the disk.
+    pub fn commits_waiting(&self) -> usize {
+        self.commits.len()
+    }
+
+    /// Takes over a change of the controller's own site, and tells every agent whose copy of the
+    /// controller's networks is now old.
+    fn site_changed(&mut self, site: &Site, out: &mut Vec<Output>) {
+        self.fleet.set_controller(ControllerView::of(site));
+        self.networks = ControllerNetworks::of(site);
+        self.networks_digest = self.networks.digest();
+        let greeted: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.greeted)
+            .map(|(id, _)| *id)
+            .collect();
+        for link in greeted {
+            self.tell_networks(link, out);
+        }
+    }
+
+    /// Asks every agent to come back to the next process.
+    fn say_goodbye(&mut self, out: &mut Vec<Output>) {
+        self.parked.clear();
+        out.extend(
+            std::mem::take(&mut self.links)
+                .into_keys()
+                .map(|link| Output::CloseLink {
+                    link,
+                    goodbye: Goodbye::because(GoodbyeReason::ShuttingDown),
+                }),
+        );
+    }
+
+    /// Asks for a write; what is deferred comes out when it, and all before it, is durable.
+    fn commit(&mut self, mut batch: Batch, out: &mut Vec<Output>) {
+        let mut deferred: Vec<Deferred> = batch
+            .events
+            .drain(..)
+            .map(|event| Deferred::Output(Output::Event(event)))
+            .collect();
+        deferred.append(&mut batch.then);
+        let (ticket, output) = self.commits.submit(batch.writes, deferred);
+        out.push(output);
+        if let Some(id) = batch.subcloud {
+            self.presence.entry(id).or_default().written = Some(ticket);
+        }
+    }
+
+    fn release(&mut self, deferred: Deferred, out: &mut Vec<Output>) {
+        match deferred {
+            Deferred::Output(output) => out.push(output),
+            Deferred::Greet { link, welcome } => {
+                let Some(state) = self.links.get_mut(&link) else {
+                    return;
+                };
+                state.greeted = true;
+                out.push(Output::Send {
+                    link,
+                    message: ControllerMessage::Welcome(welcome),
+                });
+                self.tell_networks(link, out);
+            }
+        }
+    }
+
+    /// Emits something as soon as every write asked for so far is durable: it may rest on any.
+    fn after_all(&mut self, deferred: Deferred, out: &mut Vec<Output>) {
+        if let Some(now) = self.commits.after_all(deferred) {
+            self.release(now, out);
+        }
+    }
+
+    /// Emits something as soon as the newest write of one record is durable.
+    fn after_record(&mut self, id: SubcloudId, deferred: Deferred, out: &mut Vec<Output>) {
+        let written = self.presence.get(&id).and_then(|presence| presence.written);
+        let now = match written {
+            Some(ticket) => self.commits.after(ticket, deferred),
+            None => Some(deferred),
+        };
+        if let Some(now) = now {
+            self.release(now, out);
+        }
+    }
+
+    /// A refusal when too much waits for the disk.
+    fn busy(&self) -> Option<Violation> {
+        (self.commits.len() >= MAX_COMMITS).then(|| {
+            Violation::new(
+                Reason::ControllerBusy,
+                format!("{MAX_COMMITS} changes wait for the controller's disk"),
+                "try again in a few seconds; if it lasts, look at the disk of the controller",
+            )
+            .fact("limit", MAX_COMMITS)
+        })
+    }
+
+    fn put(&mut self, batch: &mut Batch, subcloud: Subcloud) -> SharedSubcloud {
+        let shared = Arc::new(subcloud);
+        batch.subcloud = Some(shared.id);
+        batch.writes.push(Write::Subcloud(Arc::clone(&shared)));
+        self.fleet.put(Arc::clone(&shared));
+        shared
+    }
+
+    fn log_event(
+        &mut self,
+        batch: &mut Batch,
+        now: Timestamp,
+        subcloud: Option<SubcloudId>,
+        name: &str,
+        kind: EventKind,
+    ) {
+        self.last_event.0 += 1;
+        let event = Event {
+            position: self.last_event,
+            at: now,
+            subcloud,
+            name: shortened(name),
+            kind,
+        };
+        batch.writes.push(Write::Event(event.clone()));
+        if let Some(old) = beyond_limit(self.last_event) {
+            batch.writes.push(Write::ForgetEvent(old));
+        }
+        batch.events.push(event);
+    }
+
+    fn log_audit(&mut self, batch: &mut Batch, now: Timestamp, deed: Deed<'_>) {
+        self.last_audit.0 += 1;
+        batch.writes.push(Write::Audit(AuditEntry {
+            position: self.last_audit,
+            at: now,
+            actor: deed.actor,
+            action: deed.action,
+            subcloud: deed.subcloud,
+            name: shortened(deed.name),
+            outcome: deed.outcome,
+        }));
+        if let Some(old) = beyond_limit(self.last_audit) {
+            batch.writes.push(Write::ForgetAudit(old));
+        }
+    }
+}
+
+/// One atomic write in the making, and what it sets free.
+#[derive(Default)]
+struct Batch {
+    writes: Vec<Write>,
+    events: Vec<Event>,
+    then: Vec<Deferred>,
+    subcloud: Option<SubcloudId>,
+}
+
+/// What an audit entry tells.
+struct Deed<'a> {
+    actor: Actor,
+    action: Action,
+    subcloud: Option<SubcloudId>,
+    name: &'a str,
+    outcome: Outcome,
+}
+
+/// The entry that falls out of a log when one is added at `newest`.
+fn beyond_limit(newest: Position) -> Option<Position> {
+    newest
+        .0
+        .checked_sub(LOG_LIMIT)
+        .filter(|old| *old > 0)
+        .map(Position)
+}
+
+/// The most characters of a name that a log keeps: strangers choose what they call themselves.
+const MAX_LOGGED_NAME: usize = 128;
+
+fn shortened(name: &str) -> String {
+    if name.chars().count() <= MAX_LOGGED_NAME {
+        return name.to_owned();
+    }
+    let kept: String = name.chars().take(MAX_LOGGED_NAME).collect();
+    format!("{kept}…")
+}

@@ -1,0 +1,147 @@
+//! What happened (events, for watchers) and who did what (audit entries).
+
+use std::net::IpAddr;
+
+use site::{Generation, Timestamp};
+
+use crate::{Fault, Position, SubcloudId};
+
+/// How many entries each log keeps: with some 300 bytes each, 100,000 are 30 MB, which is months
+/// of an ordinary fleet and minutes of an attack. Older ones are forgotten as new ones come.
+pub const LOG_LIMIT: u64 = 100_000;
+
+/// Something that happened to the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its place in the log. Events that are not durable have the place of the last durable one
+    /// before them.
+    pub position: Position,
+    /// When.
+    pub at: Timestamp,
+    /// Which subcloud; `None` when no record is involved.
+    pub subcloud: Option<SubcloudId>,
+    /// The name by which the subcloud went, or by which a stranger called itself.
+    pub name: String,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventKind {
+    /// An operator added it.
+    Added,
+    /// An operator issued a new token; the old one is void.
+    TokenIssued,
+    /// A site enrolled.
+    Enrolled,
+    /// A site was refused.
+    EnrollmentRefused {
+        /// Every rule that it broke.
+        faults: Vec<Fault>,
+    },
+    /// A report was accepted.
+    ReportAccepted {
+        /// The generation of the site.
+        generation: Generation,
+    },
+    /// A report broke the rules; the subcloud is quarantined.
+    ReportRefused {
+        /// The generation of the site.
+        generation: Generation,
+        /// Every rule that it broke.
+        faults: Vec<Fault>,
+    },
+    /// Its link came up. Not durable.
+    Online,
+    /// Its link has been gone for too long. Not durable.
+    Offline,
+}
+
+impl EventKind {
+    /// The stable name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::TokenIssued => "TOKEN_ISSUED",
+            Self::Enrolled => "ENROLLED",
+            Self::EnrollmentRefused { .. } => "ENROLLMENT_REFUSED",
+            Self::ReportAccepted { .. } => "REPORT_ACCEPTED",
+            Self::ReportRefused { .. } => "REPORT_REFUSED",
+            Self::Online => "ONLINE",
+            Self::Offline => "OFFLINE",
+        }
+    }
+
+    /// Whether it is kept on disk; availability is not.
+    pub fn durable(&self) -> bool {
+        !matches!(self, Self::Online | Self::Offline)
+    }
+}
+
+/// Who did what, with which outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Its place in the log.
+    pub position: Position,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: Actor,
+    /// What was asked for.
+    pub action: Action,
+    /// The record that it was about, when there is one.
+    pub subcloud: Option<SubcloudId>,
+    /// The name that it was about.
+    pub name: String,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// Who asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// An operator, as the listener knows it: `uid=0`, or the name of a certificate.
+    Operator(String),
+    /// A site without an identity, by the address that it came from.
+    Stranger(IpAddr),
+}
+
+/// A mutating call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// `subcloud add`.
+    AddSubcloud,
+    /// `subcloud token`.
+    IssueToken,
+    /// Enroll.
+    Enroll,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// It was refused.
+    Refused {
+        /// Every rule that it broke.
+        faults: Vec<Fault>,
+        /// What the caller was not told, such as which way a token is wrong; may be empty.
+        detail: String,
+    },
+}
+
+impl Action {
+    /// Every action.
+    pub const ALL: [Self; 3] = [Self::AddSubcloud, Self::IssueToken, Self::Enroll];
+
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AddSubcloud => "SUBCLOUD_ADD",
+            Self::IssueToken => "SUBCLOUD_TOKEN",
+            Self::Enroll => "ENROLL",
+        }
+    }
+}

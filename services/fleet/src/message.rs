@@ -1,0 +1,261 @@
+//! What agents and controllers say to each other over a link. The `api` crate turns these into
+//! protobuf; cutting the one big message, the report, into pieces is the wire's business.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use sha2::{Digest as _, Sha256};
+use site::{Digest, Generation, NetworkKind, Pool, Range, Site, SiteParts, SoftwareVersion};
+
+use crate::{ControllerId, Endpoint, Epoch, Fault, NetworksDigest};
+
+/// From an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentMessage {
+    /// The first message of a link.
+    Hello(Hello),
+    /// The whole state of the site.
+    Report(Report),
+    /// Still here.
+    Heartbeat,
+}
+
+/// From a controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControllerMessage {
+    /// The answer to Hello.
+    Welcome(Welcome),
+    /// The report with this digest is durable.
+    ReportAccepted {
+        /// The generation of the site.
+        generation: Generation,
+        /// The digest of the report.
+        digest: Digest,
+    },
+    /// The report breaks the rules; what was accepted before stays.
+    ReportRefused {
+        /// The generation of the site.
+        generation: Generation,
+        /// The digest of the report.
+        digest: Digest,
+        /// Every rule that it breaks.
+        faults: Vec<Fault>,
+    },
+    /// The controller's own networks, which the site keeps as its system-controller networks.
+    Networks {
+        /// The term in which they are told.
+        epoch: Epoch,
+        /// What they are.
+        networks: ControllerNetworks,
+    },
+    /// The answer to a heartbeat.
+    Heartbeat,
+    /// The controller ends the link.
+    Goodbye(Goodbye),
+}
+
+/// Who an agent is and what it has. Its identity is that of its certificate and is not said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// What the agent runs.
+    pub software_version: SoftwareVersion,
+    /// What it can do beyond the first version of the protocol, by name.
+    pub features: BTreeSet<String>,
+    /// Whom it obeys.
+    pub owner: ControllerId,
+    /// In which term.
+    pub epoch: Epoch,
+    /// The generation of its site.
+    pub generation: Generation,
+    /// The digest of its site.
+    pub digest: Digest,
+    /// The controller's networks that it has applied.
+    pub networks: Option<NetworksDigest>,
+}
+
+/// The whole state of a site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Names this state; the agent computes it.
+    pub digest: Digest,
+    /// The site, unchecked.
+    pub site: Arc<SiteParts>,
+}
+
+/// What an agent is to do from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Welcome {
+    /// Who speaks.
+    pub controller: ControllerId,
+    /// In which term.
+    pub epoch: Epoch,
+    /// How often the agent sends a heartbeat; from 1 s to 10 min.
+    pub heartbeat_interval: Duration,
+    /// Whether the controller lacks the state that Hello named.
+    pub report_needed: bool,
+    /// Where to find controllers, the preferred one first; never empty.
+    pub controllers: Vec<Endpoint>,
+}
+
+/// Why a link ends, and where to go instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Goodbye {
+    /// Why.
+    pub reason: GoodbyeReason,
+    /// Where to go instead; empty means the same controllers as before.
+    pub controllers: Vec<Endpoint>,
+}
+
+/// Why a link ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GoodbyeReason {
+    /// The controller stops or restarts; come back.
+    ShuttingDown,
+    /// A newer link of the same subcloud has taken over.
+    Superseded,
+    /// The certificate is not, or no longer, that of an enrolled subcloud.
+    Revoked,
+    /// The connection does not come over the primary family.
+    WrongFamily,
+    /// No Hello came in time.
+    HelloTimeout,
+    /// Nothing was heard for three heartbeats.
+    HeartbeatsMissed,
+    /// A message was out of turn or could not be understood.
+    ProtocolViolation,
+}
+
+/// The controller's networks as its subclouds keep them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ControllerNetworks {
+    /// The pools of its link network, primary first: `system-controller` at the subcloud.
+    pub link: Vec<ControllerPool>,
+    /// The pools of its oam network, primary first: `system-controller-oam` at the subcloud.
+    pub oam: Vec<ControllerPool>,
+}
+
+/// A pool of the controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControllerPool {
+    /// The subnet.
+    pub subnet: IpNet,
+    /// The ranges, sorted and disjoint.
+    pub ranges: Vec<Range>,
+    /// The floating address.
+    pub floating: Option<IpAddr>,
+    /// The gateway.
+    pub gateway: Option<IpAddr>,
+}
+
+impl GoodbyeReason {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::ShuttingDown,
+        Self::Superseded,
+        Self::Revoked,
+        Self::WrongFamily,
+        Self::HelloTimeout,
+        Self::HeartbeatsMissed,
+        Self::ProtocolViolation,
+    ];
+
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ShuttingDown => "SHUTTING_DOWN",
+            Self::Superseded => "SUPERSEDED",
+            Self::Revoked => "REVOKED",
+            Self::WrongFamily => "WRONG_FAMILY",
+            Self::HelloTimeout => "HELLO_TIMEOUT",
+            Self::HeartbeatsMissed => "HEARTBEATS_MISSED",
+            Self::ProtocolViolation => "PROTOCOL_VIOLATION",
+        }
+    }
+}
+
+impl Goodbye {
+    /// Ends a link without naming another controller.
+    pub fn because(reason: GoodbyeReason) -> Self {
+        Self {
+            reason,
+            controllers: Vec::new(),
+        }
+    }
+}
+
+impl ControllerNetworks {
+    /// What a controller tells of its own site.
+    pub fn of(site: &Site) -> Self {
+        let pools = |network: Option<&site::Network>| -> Vec<ControllerPool> {
+            network
+                .into_iter()
+                .flat_map(|network| network.pools().iter())
+                .filter_map(|(_, attachment)| site.pool(attachment.pool))
+                .map(ControllerPool::of)
+                .collect()
+        };
+        Self {
+            link: pools(site.link_network()),
+            oam: pools(site.network(NetworkKind::Oam)),
+        }
+    }
+
+    /// Names exactly these networks. Every value is hashed with its length or in fixed width, so
+    /// that two different networks cannot hash alike.
+    pub fn digest(&self) -> NetworksDigest {
+        let mut hash = Sha256::new();
+        for pools in [&self.link, &self.oam] {
+            count(&mut hash, pools.len());
+            for pool in pools {
+                let ControllerPool {
+                    subnet,
+                    ranges,
+                    floating,
+                    gateway,
+                } = pool;
+                address(&mut hash, Some(subnet.network()));
+                hash.update([subnet.prefix_len()]);
+                count(&mut hash, ranges.len());
+                for range in ranges {
+                    address(&mut hash, Some(range.first()));
+                    address(&mut hash, Some(range.last()));
+                }
+                address(&mut hash, *floating);
+                address(&mut hash, *gateway);
+            }
+        }
+        NetworksDigest(hash.finalize().into())
+    }
+}
+
+impl ControllerPool {
+    fn of(pool: &Pool) -> Self {
+        Self {
+            subnet: pool.subnet(),
+            ranges: pool.ranges().to_vec(),
+            floating: pool.addresses().floating,
+            gateway: pool.addresses().gateway,
+        }
+    }
+}
+
+fn count(hash: &mut Sha256, length: usize) {
+    hash.update(u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes());
+}
+
+fn address(hash: &mut Sha256, address: Option<IpAddr>) {
+    match address {
+        None => hash.update([0]),
+        Some(IpAddr::V4(address)) => {
+            hash.update([4]);
+            hash.update(address.octets());
+        }
+        Some(IpAddr::V6(address)) => {
+            hash.update([6]);
+            hash.update(address.octets());
+        }
+    }
+}

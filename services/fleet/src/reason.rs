@@ -1,0 +1,174 @@
+//! Why the fleet refuses, as stable names.
+
+use std::collections::BTreeMap;
+
+pub use site::{Code, Object, ReasonSet};
+
+/// A refusal of the fleet's rules; the first failing rule comes first.
+pub type Rejection = site::Rejection<Reason>;
+
+/// One fault, with the rule (`F4`) in its metadata under `rule`.
+pub type Violation = site::Violation<Reason>;
+
+/// A fault as it travels and is kept: plain text, so that a peer of another version, whose
+/// reasons may be unknown here, is shown as it spoke.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fault {
+    /// The stable name, such as `PRIMARY_FAMILY_MISMATCH`.
+    pub reason: String,
+    /// The offending field; empty when the fault is about state.
+    pub field: String,
+    /// What is wrong, naming the objects.
+    pub message: String,
+    /// What the operator can do.
+    pub remedy: String,
+    /// Kind and name of each object involved.
+    pub objects: Vec<(String, String)>,
+    /// Machine-readable facts; keys are lowerCamel.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Fault {
+    /// Every fault of a refusal, in its order.
+    pub fn all_of(rejection: &Rejection) -> Vec<Self> {
+        rejection.violations().iter().map(Self::from).collect()
+    }
+}
+
+impl From<&Violation> for Fault {
+    fn from(violation: &Violation) -> Self {
+        let site::Violation {
+            reason,
+            field,
+            message,
+            remedy,
+            objects,
+            metadata,
+        } = violation;
+        Self {
+            reason: reason.name().to_owned(),
+            field: field.clone(),
+            message: message.clone(),
+            remedy: remedy.clone(),
+            objects: objects
+                .iter()
+                .map(|Object { kind, name }| ((*kind).to_owned(), name.clone()))
+                .collect(),
+            metadata: metadata
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), value.clone()))
+                .collect(),
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $code:ident;)*) => {
+        /// Why a request to the fleet was refused.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $($(#[$doc])* $variant,)*
+            /// A rule of the one site that the request was about.
+            Site(site::Reason),
+        }
+
+        impl Reason {
+            /// Every reason of the fleet's own.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+        }
+
+        impl ReasonSet for Reason {
+            fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                    Self::Site(reason) => reason.name(),
+                }
+            }
+
+            fn code(self) -> Code {
+                match self {
+                    $(Self::$variant => Code::$code,)*
+                    Self::Site(reason) => reason.code(),
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// F1: the token is unknown, expired, used, or for another name; the audit log has which.
+    EnrollTokenInvalid = "ENROLL_TOKEN_INVALID", Unauthenticated;
+    /// F2: the report is no valid site.
+    SiteInvalid = "SITE_INVALID", InvalidArgument;
+    /// F3: neither admin nor mgmt has a pool.
+    NoPrimaryPool = "NO_PRIMARY_POOL", FailedPrecondition;
+    /// F4: the link family differs from the controller's.
+    PrimaryFamilyMismatch = "PRIMARY_FAMILY_MISMATCH", FailedPrecondition;
+    /// F5: another subcloud has the name.
+    SubcloudNameTaken = "SUBCLOUD_NAME_TAKEN", AlreadyExists;
+    /// F5: another subcloud, or the controller, has the region name.
+    RegionNameTaken = "REGION_NAME_TAKEN", AlreadyExists;
+    /// F5: the site calls itself otherwise than the record that it belongs to.
+    SiteNameMismatch = "SITE_NAME_MISMATCH", FailedPrecondition;
+    /// F6: addresses overlap those of another site.
+    AddressOverlap = "ADDRESS_OVERLAP", FailedPrecondition;
+    /// F7: dual-stack needs software 24.09.
+    DualStackUnsupportedByVersion = "DUAL_STACK_UNSUPPORTED_BY_VERSION", FailedPrecondition;
+    /// F8: the connection comes from outside the link primary pool.
+    SourceNotInPrimaryPool = "SOURCE_NOT_IN_PRIMARY_POOL", PermissionDenied;
+    /// F9: the fleet has as many subclouds as it may.
+    FleetFull = "FLEET_FULL", ResourceExhausted;
+    /// F10: a gateway that the controller's link network cannot have.
+    ControllerGatewayInvalid = "CONTROLLER_GATEWAY_INVALID", FailedPrecondition;
+    /// A report comes from another site than the one that enrolled.
+    SiteReplaced = "SITE_REPLACED", FailedPrecondition;
+    /// A warning of F6: a link subnet is shared, with disjoint ranges.
+    SharedSubnet = "SHARED_SUBNET", FailedPrecondition;
+    /// A warning of Enroll: the site is not what the operator declared.
+    SiteDiffersFromDeclared = "SITE_DIFFERS_FROM_DECLARED", FailedPrecondition;
+    /// The controller itself has no link network, so it can have no subclouds.
+    ControllerHasNoLinkPool = "CONTROLLER_HAS_NO_LINK_POOL", FailedPrecondition;
+    /// No subcloud of this name or id.
+    SubcloudNotFound = "SUBCLOUD_NOT_FOUND", NotFound;
+    /// The subcloud has enrolled already.
+    SubcloudAlreadyEnrolled = "SUBCLOUD_ALREADY_ENROLLED", FailedPrecondition;
+    /// The subcloud has not enrolled yet.
+    SubcloudNotEnrolled = "SUBCLOUD_NOT_ENROLLED", FailedPrecondition;
+    /// A name of a subcloud that cannot be one.
+    InvalidName = "INVALID_NAME", InvalidArgument;
+    /// A field of the request is malformed or out of bounds.
+    InvalidArgument = "INVALID_ARGUMENT", InvalidArgument;
+    /// Too many changes wait for the disk; nothing was changed.
+    ControllerBusy = "CONTROLLER_BUSY", Unavailable;
+    /// The link serves only clients with a certificate of this controller.
+    ClientCertificateRequired = "CLIENT_CERTIFICATE_REQUIRED", Unauthenticated;
+    /// The certificate is not, or no longer, that of the subcloud.
+    CertificateRevoked = "CERTIFICATE_REVOKED", Unauthenticated;
+    /// The link's message cannot be understood or is out of turn.
+    LinkProtocolViolation = "LINK_PROTOCOL_VIOLATION", InvalidArgument;
+}
+
+impl From<site::Reason> for Reason {
+    fn from(reason: site::Reason) -> Self {
+        Self::Site(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_upper_snake() {
+        let names: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(names.len(), Reason::ALL.len());
+        for name in names {
+            assert!(
+                name.bytes()
+                    .all(|byte| byte.is_ascii_uppercase() || byte == b'_'),
+                "{name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What the controller keeps of one subcloud.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use site::{Digest, Family, Generation, Stack, Timestamp};
+use uuid::Uuid;
+
+use crate::{Epoch, Fault, Fingerprint, Footprint, SecretHash, SubcloudId, TokenId};
+
+/// How long after its redemption a token still answers the *same key* with success. It bounds
+/// how late a lost answer can be asked for again: a day, the life of the certificate that the
+/// answer carried. After it only the operator's word brings a site back.
+pub const REPLAY_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The record of a subcloud. Availability and last seen are not in it: they are true only of the
+/// running process ([`crate::Presence`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subcloud {
+    /// The id, made by `subcloud add`.
+    pub id: SubcloudId,
+    /// The unique name.
+    pub name: String,
+    /// Whether operators' commands may go out to it.
+    pub management: Management,
+    /// How far its enrollment has come.
+    pub enrollment: Enrollment,
+    /// The newest accepted report; `None` means unknown, not empty.
+    pub observed: Option<Observed>,
+    /// The newest report when it was refused; cleared by an accepted one.
+    pub refused: Option<Refused>,
+    /// When `subcloud add` was accepted.
+    pub created_at: Timestamp,
+    /// When the record last changed.
+    pub updated_at: Timestamp,
+}
+
+/// The management state, as operators know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Management {
+    /// Known and watched, but left alone.
+    Unmanaged,
+    /// Commands are accepted.
+    Managed,
+}
+
+/// How far a subcloud has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Enrollment {
+    /// Added; no site has come yet.
+    Pending(Pending),
+    /// A site holds a certificate for it.
+    Enrolled(Enrolled),
+}
+
+/// A subcloud that no site has claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The one valid token.
+    pub token: Token,
+    /// What the operator says the site will be; its addresses are taken from now on.
+    pub declared: Option<Box<Footprint>>,
+}
+
+/// An unspent token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    /// Its public id.
+    pub id: TokenId,
+    /// The hash of its secret.
+    pub secret: SecretHash,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// From then on it is worth nothing.
+    pub expires_at: Timestamp,
+}
+
+/// A subcloud with an identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolled {
+    /// The key that its certificates are for.
+    pub key: Fingerprint,
+    /// The uuid of the site that enrolled.
+    pub site: Uuid,
+    /// The token that it spent, so that a lost answer can be asked for again.
+    pub spent: SpentToken,
+    /// The term of this controller's ownership.
+    pub epoch: Epoch,
+    /// When it enrolled.
+    pub enrolled_at: Timestamp,
+    /// Where the site differed from its declaration.
+    pub differences: Vec<Fault>,
+}
+
+/// A token that has done its one duty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpentToken {
+    /// Its public id.
+    pub id: TokenId,
+    /// The hash of its secret.
+    pub secret: SecretHash,
+}
+
+/// The newest report that was accepted. The whole site is a record of its own in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// The generation of the site.
+    pub generation: Generation,
+    /// The digest that the agent gave; it names the report and is not computed again, so that
+    /// two software versions need not agree on how.
+    pub digest: Digest,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// What the rules need of it.
+    pub footprint: Footprint,
+}
+
+/// A report that broke the rules; what was accepted before stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The generation of the site.
+    pub generation: Generation,
+    /// Its digest.
+    pub digest: Digest,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// Every rule that it broke.
+    pub faults: Vec<Fault>,
+}
+
+/// Whether what the controller knows is what the site is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Sync {
+    /// No report yet.
+    Unknown,
+    /// The newest report is accepted.
+    InSync,
+    /// The newest report was refused.
+    OutOfSync,
+}
+
+impl Subcloud {
+    /// What the fleet holds against other sites: the accepted report, or else the declaration.
+    pub fn footprint(&self) -> Option<&Footprint> {
+        match (&self.observed, &self.enrollment) {
+            (Some(observed), _) => Some(&observed.footprint),
+            (None, Enrollment::Pending(pending)) => pending.declared.as_deref(),
+            (None, Enrollment::Enrolled(_)) => None,
+        }
+    }
+
+    /// The identity of an enrolled subcloud.
+    pub fn enrolled(&self) -> Option<&Enrolled> {
+        match &self.enrollment {
+            Enrollment::Enrolled(enrolled) => Some(enrolled),
+            Enrollment::Pending(_) => None,
+        }
+    }
+
+    /// The id of the token that is or was valid for it.
+    pub fn token(&self) -> TokenId {
+        match &self.enrollment {
+            Enrollment::Pending(pending) => pending.token.id,
+            Enrollment::Enrolled(enrolled) => enrolled.spent.id,
+        }
+    }
+
+    /// The link family, when a report or a declaration tells it.
+    pub fn link_family(&self) -> Option<Family> {
+        self.footprint()?.link_family()
+    }
+
+    /// Single- or dual-stack, when a report or a declaration tells it.
+    pub fn stack(&self) -> Option<Stack> {
+        self.footprint()?.stack()
+    }
+
+    /// Whether what the controller knows is what the site is.
+    pub fn sync(&self) -> Sync {
+        match (&self.refused, &self.observed) {
+            (Some(_), _) => Sync::OutOfSync,
+            (None, Some(_)) => Sync::InSync,
+            (None, None) => Sync::Unknown,
+        }
+    }
+
+    /// Whether its newest report broke the rules: no command may go out.
+    pub fn quarantined(&self) -> bool {
+        self.refused.is_some()
+    }
+}
+
+/// Records are shared between the fleet, the writes that make them durable, and readers.
+pub type SharedSubcloud = Arc<Subcloud>;
