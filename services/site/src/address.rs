@@ -45,6 +45,21 @@ pub enum AddressError {
 }
 
 impl AddressError {
+    /// The stable name, for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "EMPTY",
+            Self::TooLong => "TOO_LONG",
+            Self::ForeignCharacter => "FOREIGN_CHARACTER",
+            Self::Zone => "ZONE",
+            Self::Prefix => "PREFIX",
+            Self::Brackets => "BRACKETS",
+            Self::LeadingZero => "LEADING_ZERO",
+            Self::Mapped(_) => "IPV4_MAPPED",
+            Self::Malformed => "MALFORMED",
+        }
+    }
+
     /// What the operator can do.
     pub fn remedy(self) -> String {
         match self {

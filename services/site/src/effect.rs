@@ -311,43 +311,10 @@ impl Effect {
 
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(on) = self.on_network() {
+            return self.fmt_network(f, on);
+        }
         match self {
-            Self::ConfigureNetwork(on) => {
-                write!(f, "{on} is configured at run time on {}", listed(&on.hosts))
-            }
-            Self::UnconfigureNetwork(on) => {
-                write!(f, "{on} is taken away at run time on {}", listed(&on.hosts))
-            }
-            Self::ApplyAtUnlock(on) => {
-                write!(
-                    f,
-                    "{on} takes effect when {} is unlocked",
-                    listed(&on.hosts)
-                )
-            }
-            Self::LockUnlockRequired(on) => {
-                write!(
-                    f,
-                    "{on} needs a lock and an unlock of {}",
-                    listed(&on.hosts)
-                )
-            }
-            Self::Recorded(on) => write!(f, "{on} is recorded; nothing changes on hosts"),
-            Self::KubernetesWaits {
-                change,
-                keeps,
-                waiting_for,
-            } => {
-                let others = waiting_for
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>();
-                write!(
-                    f,
-                    "{change} is recorded; Kubernetes stays {keeps}-stack until "
-                )?;
-                write!(f, "{} follow", listed(&others))
-            }
             Self::ConvertKubernetes {
                 step,
                 to,
@@ -355,60 +322,17 @@ impl fmt::Display for Effect {
                 hosts,
             } => kubernetes(f, *step, *to, *family, &listed(hosts)),
             Self::PodAddressing { pods, to, family } => pod_addressing(f, *pods, *to, *family),
-            Self::RaiseAlarm {
-                host,
-                reboot_required: true,
-            } => {
-                write!(
-                    f,
-                    "alarm 250.001 is raised on {host} until it is locked and unlocked"
-                )
-            }
-            Self::RaiseAlarm {
-                host,
-                reboot_required: false,
-            } => {
-                write!(
-                    f,
-                    "alarm 250.001 is raised on {host} until it has applied the change"
-                )
-            }
-            Self::ClearAlarm { host } => write!(f, "alarm 250.001 is cleared on {host}"),
-            Self::LockHost { host } => write!(f, "{host} is locked"),
-            Self::UnlockHost {
-                host,
-                configuration,
-            } => {
-                write!(
-                    f,
-                    "{host} is unlocked and starts with configuration {}",
-                    configuration.0
-                )
-            }
-            Self::ReportWaits {
-                host,
-                configuration,
-            } => write!(
-                f,
-                "{host} reported configuration {}, which counts after a lock and an unlock",
-                configuration.0
-            ),
             Self::AddRoute(route) => write!(f, "{route} is added on {}", listed(&route.hosts)),
-            Self::RemoveRoute(route) => {
-                write!(f, "{route} is removed on {}", listed(&route.hosts))
+            Self::RemoveRoute(route) => write!(f, "{route} is removed on {}", listed(&route.hosts)),
+            Self::OpenPublicEndpoints(end) => {
+                let hosts = listed(&end.hosts);
+                write!(f, "every public endpoint answers on {} ", end.address)?;
+                write!(f, "on the same port (HAProxy on {hosts})")
             }
-            Self::OpenPublicEndpoints(end) => write!(
-                f,
-                "every public endpoint answers on {} on the same port (HAProxy on {})",
-                end.address,
-                listed(&end.hosts)
-            ),
-            Self::ClosePublicEndpoints(end) => write!(
-                f,
-                "public endpoints no longer answer on {} (HAProxy on {})",
-                end.address,
-                listed(&end.hosts)
-            ),
+            Self::ClosePublicEndpoints(end) => {
+                write!(f, "public endpoints no longer answer on {} ", end.address)?;
+                write!(f, "(HAProxy on {})", listed(&end.hosts))
+            }
             Self::ConfigureResolver { servers, hosts } => resolver(f, servers, hosts),
             Self::AllocateAddress(taken) => {
                 write!(
@@ -434,6 +358,65 @@ impl fmt::Display for Effect {
                     "{address} moves from the unattached pool {from_pool} to {to_pool}"
                 )
             }
+            _ => self.fmt_host(f),
+        }
+    }
+}
+
+impl Effect {
+    fn fmt_network(&self, f: &mut fmt::Formatter<'_>, on: &NetworkEffect) -> fmt::Result {
+        let hosts = listed(&on.hosts);
+        match self {
+            Self::ConfigureNetwork(_) => write!(f, "{on} is configured at run time on {hosts}"),
+            Self::UnconfigureNetwork(_) => {
+                write!(f, "{on} is taken away at run time on {hosts}")
+            }
+            Self::ApplyAtUnlock(_) => write!(f, "{on} takes effect when {hosts} is unlocked"),
+            Self::LockUnlockRequired(_) => {
+                write!(f, "{on} needs a lock and an unlock of {hosts}")
+            }
+            Self::KubernetesWaits {
+                keeps, waiting_for, ..
+            } => {
+                let others: Vec<_> = waiting_for.iter().map(ToString::to_string).collect();
+                write!(f, "{on} is recorded; Kubernetes stays {keeps}-stack until ")?;
+                write!(f, "{} follow", listed(&others))
+            }
+            _ => write!(f, "{on} is recorded; nothing changes on hosts"),
+        }
+    }
+
+    fn fmt_host(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = listed(self.hosts());
+        match self {
+            Self::RaiseAlarm {
+                reboot_required: true,
+                ..
+            } => {
+                write!(
+                    f,
+                    "alarm 250.001 is raised on {host} until it is locked and unlocked"
+                )
+            }
+            Self::RaiseAlarm { .. } => {
+                write!(
+                    f,
+                    "alarm 250.001 is raised on {host} until it has applied the change"
+                )
+            }
+            Self::ClearAlarm { .. } => write!(f, "alarm 250.001 is cleared on {host}"),
+            Self::UnlockHost { configuration, .. } => {
+                write!(
+                    f,
+                    "{host} is unlocked and starts with configuration {}",
+                    configuration.0
+                )
+            }
+            Self::ReportWaits { configuration, .. } => {
+                write!(f, "{host} reported configuration {}, ", configuration.0)?;
+                write!(f, "which counts after a lock and an unlock")
+            }
+            _ => write!(f, "{host} is locked"),
         }
     }
 }

@@ -76,12 +76,7 @@ fn one_pool(path: &str, pool: &PoolParts) -> Vec<Violation> {
     faults.extend(name_fault(&format!("{path}name"), &pool.name));
     faults.extend(subnet_faults(path, pool.subnet));
     faults.extend(range_faults(path, pool.subnet, &pool.ranges));
-    faults.extend(address_faults(
-        path,
-        pool.subnet,
-        &pool.ranges,
-        &pool.addresses,
-    ));
+    faults.extend(address_faults(path, pool.subnet, &pool.addresses));
     if pool.ranges.is_empty() {
         faults.push(malformed(
             format!("{path}ranges"),
@@ -237,62 +232,47 @@ fn one_network(
             faults.push(Violation::new(Reason::PoolNotFound, message, REPAIR).at(at));
         }
     }
-    let families = families_of(network, pools);
-    match network.pools.len() {
-        0 => faults.push(broken(
-            "I1",
-            Reason::InvalidArgument,
-            field.clone(),
-            format!("network {name} has no pool"),
-        )),
-        1 => {}
-        2 if families.len() == 2 && families[0] == families[1] => {
-            let message = format!("both pools of network {name} are {}", families[0]);
-            faults.push(broken(
-                "I1",
-                Reason::FamilyAlreadyPresent,
-                field.clone(),
-                message,
-            ));
-        }
-        2 => {}
-        count => {
-            let message = format!("network {name} has {count} pools");
-            faults.push(broken(
-                "I1",
-                Reason::NetworkHasTwoPools,
-                field.clone(),
-                message,
-            ));
-        }
-    }
-    if network.kind == NetworkKind::Pxeboot && families.iter().any(|f| *f != Family::Ipv4) {
-        let message = format!("network {name} has an IPv6 pool");
-        faults.push(broken(
-            "I3",
-            Reason::PxebootIpv4Only,
-            field.clone(),
-            message,
-        ));
-    }
-    if network.kind == NetworkKind::Pxeboot && network.pools.len() > 1 {
-        let message = format!("network {name} has more than one pool");
-        faults.push(broken(
-            "I3",
-            Reason::PxebootIpv4Only,
-            field.clone(),
-            message,
-        ));
-    }
     let version = parts.identity.software_version;
     if network.pools.len() > 1 && version < SoftwareVersion::DUAL_STACK {
         let message = format!("network {name} has a secondary pool on software {version}");
-        faults.push(broken(
-            "I9",
-            Reason::DualStackUnsupportedByVersion,
-            field,
-            message,
-        ));
+        let reason = Reason::DualStackUnsupportedByVersion;
+        faults.push(broken("I9", reason, field.clone(), message));
+    }
+    faults.extend(pools_of_one(field, network, &families_of(network, pools)));
+    faults
+}
+
+/// How many pools of which family a network has (I1, I3).
+fn pools_of_one(field: String, network: &NetworkParts, families: &[Family]) -> Vec<Violation> {
+    let name = &network.name;
+    let mut faults = Vec::new();
+    let mut fault = |invariant, reason, what: String| {
+        let message = format!("network {name} has {what}");
+        faults.push(broken(invariant, reason, field.clone(), message));
+    };
+    match network.pools.len() {
+        0 => fault("I1", Reason::InvalidArgument, "no pool".into()),
+        1 => {}
+        2 => {
+            if let [one, other] = families
+                && one == other
+            {
+                fault(
+                    "I1",
+                    Reason::FamilyAlreadyPresent,
+                    format!("two {one} pools"),
+                );
+            }
+        }
+        count => fault("I1", Reason::NetworkHasTwoPools, format!("{count} pools")),
+    }
+    if network.kind == NetworkKind::Pxeboot {
+        if families.contains(&Family::Ipv6) {
+            fault("I3", Reason::PxebootIpv4Only, "an IPv6 pool".into());
+        }
+        if network.pools.len() > 1 {
+            fault("I3", Reason::PxebootIpv4Only, "more than one pool".into());
+        }
     }
     faults
 }
@@ -411,6 +391,38 @@ fn services(parts: &SiteParts, pools: &BTreeMap<PoolId, &PoolParts>) -> Vec<Viol
             ));
         }
     }
+    faults.extend(servers(parts, &oam));
+    let dual = [
+        NetworkKind::ClusterHost,
+        NetworkKind::ClusterPod,
+        NetworkKind::ClusterService,
+    ]
+    .iter()
+    .filter(|kind| network(**kind).is_some_and(|found| found.pools.len() > 1))
+    .count();
+    let consistent = match parts.kubernetes {
+        Kubernetes::SingleStack => dual == 0,
+        Kubernetes::DualStack => dual == 3,
+        Kubernetes::ConvertingToDual | Kubernetes::ConvertingToSingle => (1..=2).contains(&dual),
+    };
+    if !consistent {
+        let message = format!(
+            "Kubernetes is {:?} while {dual} of the three cluster networks have two pools",
+            parts.kubernetes
+        );
+        faults.push(broken(
+            "I8",
+            Reason::InvalidArgument,
+            "kubernetes".into(),
+            message,
+        ));
+    }
+    faults
+}
+
+/// DNS servers and the gateways towards the system controller.
+fn servers(parts: &SiteParts, oam: &[Family]) -> Vec<Violation> {
+    let mut faults = Vec::new();
     if parts.dns_servers.len() > MAX_DNS_SERVERS {
         let message = format!("{} DNS servers", parts.dns_servers.len());
         faults.push(malformed("dns_servers", message));
@@ -441,31 +453,6 @@ fn services(parts: &SiteParts, pools: &BTreeMap<PoolId, &PoolParts>) -> Vec<Viol
                 message,
             ));
         }
-    }
-    let dual = [
-        NetworkKind::ClusterHost,
-        NetworkKind::ClusterPod,
-        NetworkKind::ClusterService,
-    ]
-    .iter()
-    .filter(|kind| network(**kind).is_some_and(|found| found.pools.len() > 1))
-    .count();
-    let consistent = match parts.kubernetes {
-        Kubernetes::SingleStack => dual == 0,
-        Kubernetes::DualStack => dual == 3,
-        Kubernetes::ConvertingToDual | Kubernetes::ConvertingToSingle => (1..=2).contains(&dual),
-    };
-    if !consistent {
-        let message = format!(
-            "Kubernetes is {:?} while {dual} of the three cluster networks have two pools",
-            parts.kubernetes
-        );
-        faults.push(broken(
-            "I8",
-            Reason::InvalidArgument,
-            "kubernetes".into(),
-            message,
-        ));
     }
     faults
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     Administrative, Attachment, AttachmentId, AttachmentRef, Family, Host, Network, NetworkId,
-    NetworkKind, Personality, Pool, PoolId, Rank, Reason, Site, SystemMode, Violation,
+    NetworkKind, Personality, Pool, PoolId, Rank, Reason, Rejection, Site, SystemMode, Violation,
 };
 
 impl Site {
@@ -27,6 +27,33 @@ impl Site {
             .or_else(|| number.and_then(|id| self.networks.get(&id)))
             .or_else(|| self.networks().find(|network| network.name == reference))
             .or_else(|| NetworkKind::from_name(reference).and_then(|kind| self.network(kind)))
+    }
+
+    /// The pool of a uuid or a name.
+    ///
+    /// # Errors
+    /// `POOL_NOT_FOUND`.
+    pub fn require_pool(&self, reference: &str) -> Result<&Pool, Rejection> {
+        pool(self, "address_pool", reference)
+    }
+
+    /// The network of a uuid, a number, a name or a type.
+    ///
+    /// # Errors
+    /// `NETWORK_NOT_FOUND`.
+    pub fn require_network(&self, reference: &str) -> Result<&Network, Rejection> {
+        network(self, "network", reference)
+    }
+
+    /// The association that a reference names.
+    ///
+    /// # Errors
+    /// `NETWORK_ADDRPOOL_NOT_FOUND`, or that one of its ends does not exist.
+    pub fn require_attachment(
+        &self,
+        reference: &AttachmentRef,
+    ) -> Result<(&Network, Rank, Attachment), Rejection> {
+        attachment(self, reference)
     }
 
     /// The association of an id.
@@ -90,8 +117,8 @@ impl Site {
     }
 }
 
-pub(crate) fn pool<'a>(site: &'a Site, field: &str, text: &str) -> Result<&'a Pool, Violation> {
-    site.find_pool(text).ok_or_else(|| {
+pub(crate) fn pool<'a>(site: &'a Site, field: &str, text: &str) -> Result<&'a Pool, Rejection> {
+    let missing = || {
         Violation::new(
             Reason::PoolNotFound,
             format!("there is no pool {text:?}"),
@@ -99,15 +126,17 @@ pub(crate) fn pool<'a>(site: &'a Site, field: &str, text: &str) -> Result<&'a Po
         )
         .at(field)
         .object("pool", text)
-    })
+    };
+    site.find_pool(text)
+        .ok_or_else(|| Rejection::one(missing()))
 }
 
 pub(crate) fn network<'a>(
     site: &'a Site,
     field: &str,
     text: &str,
-) -> Result<&'a Network, Violation> {
-    site.find_network(text).ok_or_else(|| {
+) -> Result<&'a Network, Rejection> {
+    let missing = || {
         Violation::new(
             Reason::NetworkNotFound,
             format!("there is no network {text:?}"),
@@ -115,11 +144,13 @@ pub(crate) fn network<'a>(
         )
         .at(field)
         .object("network", text)
-    })
+    };
+    site.find_network(text)
+        .ok_or_else(|| Rejection::one(missing()))
 }
 
-pub(crate) fn host<'a>(site: &'a Site, hostname: &str) -> Result<&'a Host, Violation> {
-    site.host(hostname).ok_or_else(|| {
+pub(crate) fn host<'a>(site: &'a Site, hostname: &str) -> Result<&'a Host, Rejection> {
+    let missing = || {
         Violation::new(
             Reason::HostNotFound,
             format!("there is no host {hostname:?}"),
@@ -127,17 +158,32 @@ pub(crate) fn host<'a>(site: &'a Site, hostname: &str) -> Result<&'a Host, Viola
         )
         .at("hostname")
         .object("host", hostname)
-    })
+    };
+    site.host(hostname).ok_or_else(|| Rejection::one(missing()))
+}
+
+/// A network and a pool that a request names; both are reported when both are missing.
+pub(crate) fn ends<'a>(
+    site: &'a Site,
+    net: &str,
+    text: &str,
+) -> Result<(&'a Network, &'a Pool), Rejection> {
+    match (network(site, "network", net), pool(site, "pool", text)) {
+        (Ok(network), Ok(pool)) => Ok((network, pool)),
+        (Err(one), Err(other)) => Err(one.and(other)),
+        (Err(missing), Ok(_)) | (Ok(_), Err(missing)) => Err(missing),
+    }
 }
 
 /// The association that a request names.
 pub(crate) fn attachment<'a>(
     site: &'a Site,
     reference: &AttachmentRef,
-) -> Result<(&'a Network, Rank, Attachment), Vec<Violation>> {
+) -> Result<(&'a Network, Rank, Attachment), Rejection> {
     let missing = |field: &str, what: String| {
         let remedy = "`system network-addrpool-list` shows the associations";
-        vec![Violation::new(Reason::NetworkAddressPoolNotFound, what, remedy).at(field)]
+        let fault = Violation::new(Reason::NetworkAddressPoolNotFound, what, remedy);
+        Rejection::one(fault.at(field))
     };
     match reference {
         AttachmentRef::Id(text) => {
@@ -153,10 +199,7 @@ pub(crate) fn attachment<'a>(
             network: net,
             pool: text,
         } => {
-            let (net, pool) = match (network(site, "network", net), pool(site, "pool", text)) {
-                (Ok(net), Ok(pool)) => (net, pool),
-                (net, pool) => return Err(net.err().into_iter().chain(pool.err()).collect()),
-            };
+            let (net, pool) = ends(site, net, text)?;
             let mut ends = net.pools.iter();
             ends.find(|(_, end)| end.pool == pool.id)
                 .map(|(rank, end)| (net, rank, end))

@@ -104,6 +104,12 @@ impl<R: ReasonSet> Rejection<R> {
         &self.violations[0]
     }
 
+    /// This refusal and then another.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.violations.extend(other.violations);
+        self
+    }
+
     /// The same refusal with the fields of another request.
     pub(crate) fn rename(mut self, name: impl Fn(&str) -> &str) -> Self {
         for violation in &mut self.violations {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::address::{default_range, parse_address, unusable};
+use crate::address::{parse_address, unusable};
 use crate::{AddressRole, Addresses, Family, Order, Range, RangeInput, Reason, Violation};
 
 /// Names are shown in tables and stored in records; this is the bound of the existing system.
@@ -37,11 +37,9 @@ pub(crate) fn read_address(field: &str, text: &str, faults: &mut Vec<Violation>)
         Ok(address) => Some(address),
         Err(error) => {
             let shown: String = text.chars().take(64).collect();
-            faults.push(invalid(
-                field,
-                format!("{field} {shown:?}: {error}"),
-                error.remedy(),
-            ));
+            let message = format!("{field} {shown:?}: {error}");
+            let fault = invalid(field, message, error.remedy());
+            faults.push(fault.fact("addressFault", error.name()));
             None
         }
     }
@@ -195,51 +193,53 @@ pub(crate) fn range_faults(
     faults
 }
 
-/// The faults of named addresses. Floating and controller addresses must lie in any one of the
-/// ranges when these are not the default ones; the gateway is exempt.
-pub(crate) fn address_faults(
-    path: &str,
-    subnet: IpNet,
-    ranges: &[(IpAddr, IpAddr)],
-    addresses: &Addresses,
-) -> Vec<Violation> {
+/// The faults of named addresses by themselves (I4): all usable, no two equal.
+pub(crate) fn address_faults(path: &str, subnet: IpNet, addresses: &Addresses) -> Vec<Violation> {
     let mut faults = Vec::new();
-    let default = default_range(subnet).map(|range| (range.first, range.last));
-    let explicit = !ranges.is_empty() && default.is_none_or(|default| ranges != [default]);
-    for (role, address) in addresses.iter() {
+    let named: Vec<_> = addresses.iter().collect();
+    for (index, (role, address)) in named.iter().enumerate() {
         let field = format!("{path}{}", role.field());
-        if let Some(why) = unusable(subnet, address) {
+        if let Some(why) = unusable(subnet, *address) {
             let message = format!("{} {address} {why}", role.field());
             faults.push(invalid(
-                field,
+                &field,
                 message,
                 "give a usable address of the subnet",
             ));
-            continue;
         }
-        let within = ranges
-            .iter()
-            .any(|(first, last)| *first <= address && address <= *last);
-        if explicit && role != AddressRole::Gateway && !within {
-            let message = format!("{} {address} is outside the ranges", role.field());
-            faults.push(invalid(
-                field,
-                message,
-                "give an address of a range, or wider ranges",
-            ));
-        }
-    }
-    let named: Vec<_> = addresses.iter().collect();
-    for (index, (role, address)) in named.iter().enumerate() {
         if let Some((first, _)) = named[..index].iter().find(|(_, other)| other == address) {
             let message = format!("{} and {} are both {address}", first.field(), role.field());
-            let field = format!("{path}{}", role.field());
             faults.push(invalid(
-                field,
+                &field,
                 message,
                 "give each its own address, or none",
             ));
         }
     }
     faults
+}
+
+/// The faults of floating and controller addresses outside the ranges of their pool: any one
+/// of the ranges is enough, and the gateway is exempt. Unusable addresses are left to
+/// [`address_faults`].
+pub(crate) fn outside_ranges(
+    subnet: IpNet,
+    ranges: &[(IpAddr, IpAddr)],
+    named: impl Iterator<Item = (AddressRole, IpAddr)>,
+) -> Vec<Violation> {
+    let outside = named.filter(|(role, address)| {
+        let mut ranges = ranges.iter();
+        *role != AddressRole::Gateway
+            && unusable(subnet, *address).is_none()
+            && !ranges.any(|(first, last)| first <= address && address <= last)
+    });
+    let faults = outside.map(|(role, address)| {
+        let message = format!("{} {address} is outside the ranges", role.field());
+        invalid(
+            role.field(),
+            message,
+            "give an address of a range, or wider ranges",
+        )
+    });
+    faults.collect()
 }

@@ -26,18 +26,7 @@ pub(crate) fn assign_pool(
     network: &str,
     pool: &str,
 ) -> Result<Draft, Rejection> {
-    let found = (
-        lookup::network(site, "network", network),
-        lookup::pool(site, "pool", pool),
-    );
-    let (network, pool) = match found {
-        (Ok(network), Ok(pool)) => (network, pool),
-        (network, pool) => {
-            return Err(Rejection::of(
-                network.err().into_iter().chain(pool.err()).collect(),
-            ));
-        }
-    };
+    let (network, pool) = lookup::ends(site, network, pool)?;
     if site.attachment(id).is_some() {
         let taken = refusal::name_taken("id", "association", &id.0.to_string());
         return Err(Rejection::one(taken));
@@ -140,7 +129,7 @@ fn family_present(network: &Network, pool: &Pool) -> Violation {
 }
 
 pub(crate) fn remove_pool(site: &Site, reference: &AttachmentRef) -> Result<Draft, Rejection> {
-    let (network, rank, end) = lookup::attachment(site, reference).map_err(Rejection::of)?;
+    let (network, rank, end) = lookup::attachment(site, reference)?;
     let pool = site.pool(end.pool);
     let faults = pool.map_or_else(Vec::new, |pool| removal_faults(site, network, pool, rank));
     Rejection::check(faults)?;

@@ -11,7 +11,7 @@ use crate::shape::invalid;
 use crate::{Administrative, ConfigurationId, Effect, Reason, Rejection, Site, Violation};
 
 pub(crate) fn lock_host(site: &Site, hostname: String) -> Result<Draft, Rejection> {
-    let host = lookup::host(site, &hostname).map_err(Rejection::one)?;
+    let host = lookup::host(site, &hostname)?;
     if host.administrative == Administrative::Locked {
         let fault = Violation::new(
             Reason::HostLocked,
@@ -30,7 +30,7 @@ pub(crate) fn lock_host(site: &Site, hostname: String) -> Result<Draft, Rejectio
 }
 
 pub(crate) fn unlock_host(site: &Site, hostname: String) -> Result<Draft, Rejection> {
-    let host = lookup::host(site, &hostname).map_err(Rejection::one)?;
+    let host = lookup::host(site, &hostname)?;
     if host.administrative == Administrative::Unlocked {
         let fault = Violation::new(
             Reason::HostUnlocked,
@@ -61,7 +61,7 @@ pub(crate) fn report_applied(
     hostname: String,
     configuration: ConfigurationId,
 ) -> Result<Draft, Rejection> {
-    let host = lookup::host(site, &hostname).map_err(Rejection::one)?;
+    let host = lookup::host(site, &hostname)?;
     if configuration > host.target {
         let message = format!(
             "{hostname} reports configuration {}, but {} is the last that was asked for",

@@ -23,7 +23,7 @@ pub(crate) struct NewNetwork {
 
 pub(crate) fn add_network(site: &Site, request: NewNetwork) -> Result<Draft, Rejection> {
     let (kind, name) = read(&request).map_err(Rejection::of)?;
-    let pool = lookup::pool(site, "pool", &request.pool).map_err(Rejection::one)?;
+    let pool = lookup::pool(site, "pool", &request.pool)?;
     Rejection::check(existing(site, &request, kind, &name))?;
     Rejection::check(addition_faults(site, kind, &name, pool))?;
     let primary = Attachment {
@@ -139,7 +139,7 @@ pub(crate) fn free_id(site: &Site) -> NetworkId {
 }
 
 pub(crate) fn delete_network(site: &Site, reference: &str) -> Result<Draft, Rejection> {
-    let network = lookup::network(site, "network", reference).map_err(Rejection::one)?;
+    let network = lookup::network(site, "network", reference)?;
     Rejection::check(deletion_faults(site, network))?;
     let id = network.id;
     let mut next = site.clone();

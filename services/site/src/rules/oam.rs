@@ -6,11 +6,11 @@ use ipnet::IpNet;
 use crate::lookup;
 use crate::plan::{Draft, Subject};
 use crate::rules::pools::modify_pool;
-use crate::shape::{invalid, read_address};
-use crate::{Family, NetworkKind, OamEdit, Pool, PoolEdit, Rejection, Site, Violation};
+use crate::shape::invalid;
+use crate::{NetworkKind, OamEdit, Pool, PoolEdit, Rejection, Site, Violation};
 
 pub(crate) fn modify_oam(site: &Site, edit: &OamEdit) -> Result<Draft, Rejection> {
-    let oam = lookup::network(site, "", NetworkKind::Oam.name()).map_err(Rejection::one)?;
+    let oam = lookup::network(site, "", NetworkKind::Oam.name())?;
     let id = oam.pools.primary().pool;
     let Some(pool) = site.pool(id) else {
         return Ok(Draft::of(site.clone(), Subject::Pool(id)));
@@ -36,13 +36,18 @@ fn translate(simplex: bool, pool: &Pool, edit: &OamEdit) -> Result<PoolEdit, Vec
     let mut translated = PoolEdit::default();
     if let Some(text) = &edit.oam_subnet {
         match read_subnet(text) {
-            Ok((network, prefix)) => {
+            Some((network, prefix)) => {
                 translated.network = Some(network);
                 translated.prefix = Some(prefix);
                 // This view has no ranges: they follow the subnet.
                 translated.ranges = Some(Vec::new());
             }
-            Err(fault) => faults.push(fault),
+            None => {
+                let shown: String = text.chars().take(64).collect();
+                let message = format!("oam_subnet {shown:?} is not a subnet");
+                let remedy = "write it like 10.10.10.0/24 or fd00::/64";
+                faults.push(invalid("oam_subnet", message, remedy));
+            }
         }
     }
     let (floating, more) = match (simplex, &edit.oam_floating_ip, &edit.oam_ip) {
@@ -101,13 +106,6 @@ fn address_faults(pool: &Pool, edit: &PoolEdit) -> Vec<Violation> {
         if text.is_empty() {
             let message = format!("{field} cannot be cleared through oam-modify");
             faults.push(invalid(field, message, &remedy));
-            continue;
-        }
-        let address = read_address(field, text, &mut faults);
-        let last = pool.subnet.broadcast();
-        if pool.family() == Family::Ipv6 && address == Some(last) {
-            let message = format!("{field} {last} is the last address of {}", pool.subnet);
-            faults.push(invalid(field, message, &remedy));
         }
     }
     if edit.gateway_address.is_some() && pool.addresses.gateway.is_none() {
@@ -118,18 +116,8 @@ fn address_faults(pool: &Pool, edit: &PoolEdit) -> Vec<Violation> {
 }
 
 /// Splits `10.10.10.0/24`; the rules of the pool judge the two halves.
-fn read_subnet(text: &str) -> Result<(String, u32), Violation> {
-    let parsed = text.parse::<IpNet>().ok().and(text.split_once('/'));
-    let halves = parsed.and_then(|(network, prefix)| Some((network, prefix.parse().ok()?)));
-    halves
-        .map(|(network, prefix)| (network.to_owned(), prefix))
-        .ok_or_else(|| {
-            let shown: String = text.chars().take(64).collect();
-            let message = format!("oam_subnet {shown:?} is not a subnet");
-            invalid(
-                "oam_subnet",
-                message,
-                "write it like 10.10.10.0/24 or fd00::/64",
-            )
-        })
+fn read_subnet(text: &str) -> Option<(String, u32)> {
+    text.parse::<IpNet>().ok()?;
+    let (network, prefix) = text.split_once('/')?;
+    Some((network.to_owned(), prefix.parse().ok()?))
 }

@@ -6,7 +6,8 @@ use ipnet::IpNet;
 
 use crate::address::default_range;
 use crate::shape::{
-    address_faults, make_subnet, name_fault, range_faults, read_address, read_order, read_ranges,
+    address_faults, make_subnet, name_fault, outside_ranges, range_faults, read_address,
+    read_order, read_ranges,
 };
 use crate::{AddressRole, Addresses, Order, Pool, PoolEdit, PoolInput, RangeInput, Violation};
 
@@ -23,10 +24,10 @@ pub(crate) struct Wanted {
 /// An edit that was read but not yet held against the pool.
 pub(crate) struct ReadEdit {
     pub(crate) network: Option<IpAddr>,
-    name: Option<String>,
-    prefix: Option<u32>,
+    pub(crate) name: Option<String>,
+    pub(crate) prefix: Option<u32>,
     order: Option<Order>,
-    ranges: Option<Vec<(IpAddr, IpAddr)>>,
+    pub(crate) ranges: Option<Vec<(IpAddr, IpAddr)>>,
     /// Every named address that the edit mentions; `None` clears it.
     pub(crate) addresses: Vec<(AddressRole, Option<IpAddr>)>,
 }
@@ -54,7 +55,10 @@ impl Wanted {
             return Err(faults);
         };
         faults.extend(range_faults("", subnet, &ranges));
-        faults.extend(address_faults("", subnet, &ranges, &addresses));
+        faults.extend(address_faults("", subnet, &addresses));
+        if !ranges.is_empty() {
+            faults.extend(outside_ranges(subnet, &ranges, addresses.iter()));
+        }
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -86,15 +90,13 @@ impl Wanted {
         }
     }
 
-    /// The faults of the whole, in the terms of an edit.
-    pub(crate) fn shape_faults(&self) -> Vec<Violation> {
+    /// The faults of the whole. Addresses must lie in the ranges when either is `given`: one
+    /// that was accepted outside them, the last of an IPv6 subnet, may stay.
+    pub(crate) fn shape_faults(&self, given: impl Fn(AddressRole) -> bool) -> Vec<Violation> {
         let mut faults = range_faults("", self.subnet, &self.ranges);
-        faults.extend(address_faults(
-            "",
-            self.subnet,
-            &self.ranges,
-            &self.addresses,
-        ));
+        faults.extend(address_faults("", self.subnet, &self.addresses));
+        let given = self.addresses.iter().filter(|(role, _)| given(*role));
+        faults.extend(outside_ranges(self.subnet, &self.ranges, given));
         faults
     }
 }

@@ -52,29 +52,55 @@ pub(crate) fn modify_pool(
     reference: &str,
     edit: &PoolEdit,
 ) -> Result<Draft, Rejection> {
-    let pool = lookup::pool(site, "pool", reference).map_err(Rejection::one)?;
-    let read = ReadEdit::of(edit).map_err(Rejection::of)?;
+    let pool = lookup::pool(site, "pool", reference)?;
     let network = site.network_of(pool.id);
-    Rejection::check(network.map_or_else(Vec::new, |(on, rank)| read_only(site, pool, on, rank)))?;
+    let barred = network.map_or_else(Vec::new, |(on, rank)| read_only(site, pool, on, rank));
+    let read = match ReadEdit::of(edit) {
+        Ok(read) => read,
+        Err(faults) => return Err(Rejection::of([faults, barred].concat())),
+    };
+    let taken = edit.name.as_ref().filter(|name| {
+        site.pools()
+            .any(|other| other.name == **name && other.id != pool.id)
+    });
+    let mut faults: Vec<_> = taken
+        .map(|name| refusal::name_taken("name", "pool", name))
+        .into_iter()
+        .collect();
+    faults.extend(barred);
     if let Some(moved) = read
         .network
         .filter(|moved| Family::of(*moved) != pool.family())
     {
-        return Err(Rejection::one(family_immutable(pool, moved)));
+        faults.push(family_immutable(pool, moved));
     }
-    let cleared: Vec<AddressRole> = read
+    // What is left would only repeat in other words that the pool cannot be modified so.
+    Rejection::check(faults)?;
+    let wanted = held_against_site(site, pool, network, read)?;
+    let id = pool.id;
+    Ok(Draft::of(replace(site, id, wanted), Subject::Pool(id)))
+}
+
+/// The pool with the edit applied, if every rule about the result allows it.
+fn held_against_site(
+    site: &Site,
+    pool: &Pool,
+    network: Option<(&Network, Rank)>,
+    read: ReadEdit,
+) -> Result<Wanted, Rejection> {
+    let moves = read.network.is_some() || read.prefix.is_some();
+    let ranges_given = read
+        .ranges
+        .as_ref()
+        .is_some_and(|ranges| !ranges.is_empty());
+    let mentioned: Vec<AddressRole> = read.addresses.iter().map(|(role, _)| *role).collect();
+    let cleared = read
         .addresses
         .iter()
-        .filter_map(|(role, address)| address.is_none().then_some(*role))
-        .collect();
+        .filter(|(_, address)| address.is_none());
+    let cleared: Vec<AddressRole> = cleared.map(|(role, _)| *role).collect();
     let mut wanted = read.onto(pool).map_err(Rejection::of)?;
     let mut faults = Vec::new();
-    if site
-        .pools()
-        .any(|other| other.name == wanted.name && other.id != pool.id)
-    {
-        faults.push(refusal::name_taken("name", "pool", &wanted.name));
-    }
     if wanted.subnet != pool.subnet {
         let kind = network.map(|(network, _)| network.kind);
         faults.extend(refusal::overlaps(
@@ -85,16 +111,18 @@ pub(crate) fn modify_pool(
             kind,
         ));
     }
-    faults.extend(wanted.shape_faults());
+    faults.extend(wanted.shape_faults(|role| ranges_given || mentioned.contains(&role)));
     faults.extend(range_excludes(pool, &wanted));
     if let Some((network, _)) = network {
-        faults.extend(address_required(site, network, &wanted, &cleared));
+        let needed = needed_roles(site, network);
+        if moves || needed.iter().any(|role| cleared.contains(role)) {
+            faults.extend(address_required(network, &wanted, needed));
+        }
     }
     faults.extend(addresses_in_use(site, Some(pool), &wanted));
     Rejection::check(faults)?;
     wanted.ranges.sort_unstable();
-    let id = pool.id;
-    Ok(Draft::of(replace(site, id, wanted), Subject::Pool(id)))
+    Ok(wanted)
 }
 
 fn replace(site: &Site, id: PoolId, wanted: Wanted) -> Site {
@@ -122,7 +150,7 @@ fn replace(site: &Site, id: PoolId, wanted: Wanted) -> Site {
 }
 
 pub(crate) fn delete_pool(site: &Site, reference: &str) -> Result<Draft, Rejection> {
-    let pool = lookup::pool(site, "pool", reference).map_err(Rejection::one)?;
+    let pool = lookup::pool(site, "pool", reference)?;
     let mut next = match site.network_of(pool.id) {
         None => site.clone(),
         Some((network, Rank::Primary)) => {
@@ -246,28 +274,29 @@ fn range_excludes(pool: &Pool, wanted: &Wanted) -> Vec<Violation> {
     faults.collect()
 }
 
-/// The addresses that a network cannot do without; only what the edit clears is refused, as a
-/// secondary of oam may have been assigned without any.
-fn address_required(
-    site: &Site,
-    network: &Network,
-    wanted: &Wanted,
-    cleared: &[AddressRole],
-) -> Option<Violation> {
-    let needed: &[AddressRole] = match network.kind {
+/// The addresses that a network cannot do without.
+fn needed_roles(site: &Site, network: &Network) -> &'static [AddressRole] {
+    match network.kind {
         NetworkKind::Oam | NetworkKind::Mgmt | NetworkKind::Admin | NetworkKind::Pxeboot => {
             attach::controller_roles(site)
         }
         _ => &[],
-    };
-    if !needed.iter().any(|role| cleared.contains(role)) {
-        return None;
     }
-    let missing: Vec<&str> = needed
+}
+
+/// Refuses an edit that leaves a network without addresses that it needs. It is asked only for
+/// edits that move the subnet or clear one of them: a secondary of oam may have been assigned
+/// without any, and can still be renamed, or get them one by one.
+fn address_required(
+    network: &Network,
+    wanted: &Wanted,
+    needed: &[AddressRole],
+) -> Option<Violation> {
+    let missing = needed
         .iter()
-        .filter(|role| wanted.addresses.get(**role).is_none())
-        .map(|role| role.field())
-        .collect();
+        .filter(|role| wanted.addresses.get(**role).is_none());
+    let missing: Vec<&str> = missing.map(|role| role.field()).collect();
+    let first = *missing.first()?;
     let list = missing.join(", ");
     let message = format!(
         "network {} needs {list} of pool {}",
@@ -276,7 +305,7 @@ fn address_required(
     let fault = Violation::new(Reason::AddressRequired, message, format!("give {list}"));
     Some(
         fault
-            .at(missing.first().copied().unwrap_or_default())
+            .at(first)
             .object("pool", &wanted.name)
             .object("network", &network.name)
             .fact("missing", list),
