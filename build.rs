@@ -2,11 +2,13 @@
 //! Run by `services/api`, whose `Cargo.toml` says `build = "../../build.rs"`.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs, io};
 
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rustc-env=TANDEM_COMMIT={}", commit());
     let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     println!("cargo::rerun-if-changed={}", root.display());
     let mut files = Vec::new();
@@ -22,13 +24,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// The short hash of the checked-out commit; a build from an archive has none.
+fn commit() -> String {
+    println!("cargo::rerun-if-changed=../../.git/HEAD");
+    println!("cargo::rerun-if-changed=../../.git/logs/HEAD");
+    let asked = Command::new("git")
+        .args(["rev-parse", "--short=12", "HEAD"])
+        .output();
+    let hash = asked.ok().filter(|answer| answer.status.success());
+    let hash = hash.and_then(|answer| String::from_utf8(answer.stdout).ok());
+    hash.map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned())
+}
+
 /// Every `.proto` file below `folder`, so that a new file needs no change here.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
             collect(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "proto") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "proto")
+        {
             files.push(path);
         }
     }

@@ -1,0 +1,42 @@
+//! Wire and records to domain, and back.
+
+mod change;
+mod fleet;
+mod link;
+mod records;
+mod site;
+
+pub use self::change::*;
+pub use self::fleet::*;
+pub use self::link::*;
+pub use self::records::*;
+pub use self::site::*;
+
+/// A message or record that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct Malformed {
+    /// Path of the field, such as `networks[2].uuid`.
+    pub path: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Malformed {
+    /// A field that cannot be read.
+    pub fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// Enough of a text to recognise it in a message.
+fn excerpt(text: &str) -> String {
+    const LONGEST: usize = 80;
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    text.chars().take(LONGEST).chain("…".chars()).collect()
+}

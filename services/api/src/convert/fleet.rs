@@ -1,0 +1,324 @@
+//! The fleet: subclouds, events, violations and the controller's networks.
+
+use std::net::{IpAddr, SocketAddr};
+
+use fleet::{
+    Availability, ControllerNetworks, ControllerPool, Endpoint, Enrollment, Event, EventKind,
+    Fault, Management, Presence, Subcloud, Sync,
+};
+use ipnet::IpNet;
+use site::{Range, Site};
+
+use super::{
+    Malformed, excerpt, family_to_wire, parse_address, parse_optional, range_from_wire,
+    range_to_wire, site_to_wire, stack_to_wire,
+};
+use crate::fleet_v1 as wire;
+
+/// A subcloud as operators see it; `site` is its accepted site, when asked for.
+pub fn subcloud_to_wire(
+    subcloud: &Subcloud,
+    presence: Presence,
+    site: Option<&Site>,
+) -> wire::Subcloud {
+    let Subcloud {
+        id,
+        name,
+        management,
+        enrollment,
+        observed,
+        refused,
+        created_at,
+        updated_at: _,
+    } = subcloud;
+    let footprint = subcloud.footprint();
+    let link_address = footprint.and_then(fleet::Footprint::link_address);
+    let (state, enrolled_at, token_expires_at) = match enrollment {
+        Enrollment::Pending(pending) => (
+            wire::EnrollmentState::Pending,
+            0,
+            pending.token.expires_at.0,
+        ),
+        Enrollment::Enrolled(enrolled) => {
+            (wire::EnrollmentState::Enrolled, enrolled.enrolled_at.0, 0)
+        }
+    };
+    wire::Subcloud {
+        uuid: id.to_string(),
+        name: name.clone(),
+        region_name: footprint
+            .map(|known| known.region_name.clone())
+            .unwrap_or_default(),
+        management: management_to_wire(*management) as i32,
+        enrollment: state as i32,
+        availability: availability_to_wire(presence.availability) as i32,
+        sync: sync_to_wire(subcloud.sync()) as i32,
+        primary_family: subcloud
+            .link_family()
+            .map_or(0, |family| family_to_wire(family) as i32),
+        stack: subcloud
+            .stack()
+            .map_or(0, |stack| stack_to_wire(stack) as i32),
+        software_version: footprint
+            .map(|known| known.software_version.to_string())
+            .unwrap_or_default(),
+        last_seen_milliseconds: presence.last_seen.map_or(0, |at| at.0),
+        link_address: link_address
+            .map(|address| address.to_string())
+            .unwrap_or_default(),
+        generation: observed.as_ref().map_or(0, |known| known.generation.0),
+        refused: refused
+            .iter()
+            .flat_map(|known| &known.faults)
+            .map(fault_to_wire)
+            .collect(),
+        created_at_milliseconds: created_at.0,
+        enrolled_at_milliseconds: enrolled_at,
+        token_expires_at_milliseconds: token_expires_at,
+        site: site.map(site_to_wire),
+    }
+}
+
+/// An event as operators see it.
+pub fn event_to_wire(event: &Event) -> wire::FleetEvent {
+    let Event {
+        position,
+        at,
+        subcloud: _,
+        name,
+        kind,
+    } = event;
+    let (message, violations) = match kind {
+        EventKind::Added => ("was added".to_owned(), &[][..]),
+        EventKind::TokenIssued => ("got a new enrollment token".to_owned(), &[][..]),
+        EventKind::Enrolled => ("enrolled".to_owned(), &[][..]),
+        EventKind::EnrollmentRefused { faults } => {
+            ("was refused enrollment".to_owned(), faults.as_slice())
+        }
+        EventKind::ReportAccepted { generation } => {
+            (format!("reported generation {}", generation.0), &[][..])
+        }
+        EventKind::ReportRefused { generation, faults } => (
+            format!("reported generation {}, which is refused", generation.0),
+            faults.as_slice(),
+        ),
+        EventKind::Online => ("is online".to_owned(), &[][..]),
+        EventKind::Offline => ("is offline".to_owned(), &[][..]),
+    };
+    wire::FleetEvent {
+        sequence: position.0,
+        at_milliseconds: at.0,
+        kind: kind.name().to_owned(),
+        subcloud: name.clone(),
+        message: format!("subcloud {name} {message}"),
+        violations: violations.iter().map(fault_to_wire).collect(),
+    }
+}
+
+/// A fault.
+pub fn fault_to_wire(fault: &Fault) -> wire::Violation {
+    let Fault {
+        reason,
+        field,
+        message,
+        remedy,
+        objects,
+        metadata,
+    } = fault;
+    let object = |(kind, name): &(String, String)| wire::ViolationObject {
+        kind: kind.clone(),
+        name: name.clone(),
+    };
+    wire::Violation {
+        reason: reason.clone(),
+        message: message.clone(),
+        remedy: remedy.clone(),
+        field: field.clone(),
+        objects: objects.iter().map(object).collect(),
+        metadata: metadata.clone(),
+    }
+}
+
+/// A fault that somebody else found; any text is allowed.
+pub fn fault_from_wire(violation: &wire::Violation) -> Fault {
+    let wire::Violation {
+        reason,
+        message,
+        remedy,
+        field,
+        objects,
+        metadata,
+    } = violation;
+    Fault {
+        reason: reason.clone(),
+        field: field.clone(),
+        message: message.clone(),
+        remedy: remedy.clone(),
+        objects: objects
+            .iter()
+            .map(|o| (o.kind.clone(), o.name.clone()))
+            .collect(),
+        metadata: metadata.clone(),
+    }
+}
+
+/// The controller's networks.
+pub fn networks_to_wire(networks: &ControllerNetworks) -> wire::ControllerNetworks {
+    let ControllerNetworks { link, oam } = networks;
+    wire::ControllerNetworks {
+        link_pools: link.iter().map(controller_pool_to_wire).collect(),
+        oam_pools: oam.iter().map(controller_pool_to_wire).collect(),
+    }
+}
+
+/// The controller's networks.
+///
+/// # Errors
+/// The first pool that cannot be read.
+pub fn networks_from_wire(
+    message: &wire::ControllerNetworks,
+) -> Result<ControllerNetworks, Malformed> {
+    let wire::ControllerNetworks {
+        link_pools,
+        oam_pools,
+    } = message;
+    let read = |path: &str, pools: &[wire::ControllerPool]| {
+        let pools = pools.iter().map(controller_pool_from_wire);
+        pools
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|problem| Malformed::new(path, problem))
+    };
+    Ok(ControllerNetworks {
+        link: read("link_pools", link_pools)?,
+        oam: read("oam_pools", oam_pools)?,
+    })
+}
+
+fn controller_pool_to_wire(pool: &ControllerPool) -> wire::ControllerPool {
+    let ControllerPool {
+        subnet,
+        ranges,
+        floating,
+        gateway,
+    } = pool;
+    let text = |address: &Option<IpAddr>| address.map(|a| a.to_string()).unwrap_or_default();
+    wire::ControllerPool {
+        subnet: subnet.to_string(),
+        ranges: ranges
+            .iter()
+            .map(|r| range_to_wire(&(r.first(), r.last())))
+            .collect(),
+        floating_address: text(floating),
+        gateway_address: text(gateway),
+    }
+}
+
+fn controller_pool_from_wire(message: &wire::ControllerPool) -> Result<ControllerPool, String> {
+    let wire::ControllerPool {
+        subnet,
+        ranges,
+        floating_address,
+        gateway_address,
+    } = message;
+    Ok(ControllerPool {
+        subnet: parse_cidr(subnet)?,
+        ranges: ranges.iter().map(parse_range).collect::<Result<_, _>>()?,
+        floating: parse_optional(floating_address)?,
+        gateway: parse_optional(gateway_address)?,
+    })
+}
+
+pub(crate) fn parse_range(message: &crate::site_v1::AddressRange) -> Result<Range, String> {
+    let (first, last) = range_from_wire(message)?;
+    Range::new(first, last).ok_or_else(|| format!("range {first}-{last} is reversed"))
+}
+
+pub(crate) fn parse_cidr(text: &str) -> Result<IpNet, String> {
+    text.parse()
+        .map_err(|_| format!("`{}` is not a subnet", excerpt(text)))
+}
+
+/// The URL of a controller: `https://ADDR:PORT`, an IPv6 address in brackets.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn endpoint_from_url(url: &str) -> Result<Endpoint, String> {
+    let rest = url.strip_prefix("https://").ok_or_else(|| {
+        format!(
+            "`{}` is not a URL like https://[fd01::2]:8441",
+            excerpt(url)
+        )
+    })?;
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let address: SocketAddr = rest.parse().map_err(|_| {
+        let hint = if rest.matches(':').count() > 1 && !rest.starts_with('[') {
+            "; an IPv6 address stands in brackets, like https://[fd01::2]:8441"
+        } else {
+            "; give an IP address and a port, like https://[fd01::2]:8441"
+        };
+        format!("`{}` names no address{hint}", excerpt(url))
+    })?;
+    let mapped = matches!(address.ip(), IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    if mapped {
+        return Err(format!(
+            "`{}` is an IPv4 address in disguise; write it as IPv4",
+            excerpt(url)
+        ));
+    }
+    Ok(Endpoint(address))
+}
+
+fn management_to_wire(management: Management) -> wire::ManagementState {
+    match management {
+        Management::Unmanaged => wire::ManagementState::Unmanaged,
+        Management::Managed => wire::ManagementState::Managed,
+    }
+}
+
+/// Whether a link is up.
+pub fn availability_to_wire(availability: Availability) -> wire::Availability {
+    match availability {
+        Availability::Unknown => wire::Availability::Unknown,
+        Availability::Online => wire::Availability::Online,
+        Availability::Offline => wire::Availability::Offline,
+    }
+}
+
+fn sync_to_wire(sync: Sync) -> wire::SyncState {
+    match sync {
+        Sync::Unknown => wire::SyncState::Unknown,
+        Sync::InSync => wire::SyncState::InSync,
+        Sync::OutOfSync => wire::SyncState::OutOfSync,
+    }
+}
+
+/// A text that is meant to be an address.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn address_from_text(text: &str) -> Result<IpAddr, String> {
+    parse_address(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controllers_are_named_by_bracketed_urls() {
+        let check = |url: &str, expected: Option<&str>| {
+            let read = endpoint_from_url(url)
+                .ok()
+                .map(|endpoint| endpoint.to_string());
+            assert_eq!(read.as_deref(), expected, "{url}");
+        };
+        check("https://[fd01::2]:8441", Some("https://[fd01::2]:8441"));
+        check("https://10.0.0.1:8441/", Some("https://10.0.0.1:8441"));
+        check("https://fd01::2:8441", None);
+        check("http://[fd01::2]:8441", None);
+        check("https://[::ffff:10.0.0.1]:8441", None);
+        check("https://controller:8441", None);
+        check("https://[fd01::2]", None);
+        check("", None);
+    }
+}

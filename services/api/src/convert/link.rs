@@ -1,0 +1,351 @@
+//! The messages of the link, and the pieces of a report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet::{
+    AgentMessage, ControllerId, ControllerMessage, Endpoint, Epoch, Goodbye, GoodbyeReason, Hello,
+    NetworksDigest, Report, Welcome,
+};
+use prost::Message as _;
+use site::{Digest, Generation};
+
+use super::{
+    Malformed, endpoint_from_url, fault_from_wire, fault_to_wire, networks_from_wire,
+    networks_to_wire, parse_uuid, parse_version, parts_from_wire, parts_to_wire,
+};
+use crate::fleet_v1 as wire;
+use wire::exchange_request::Message as FromAgent;
+use wire::exchange_response::Message as FromController;
+
+/// The size of the pieces of a report: small enough that a fleet reporting at once does not
+/// leave every connection with a large buffer.
+const CHUNK_BYTES: usize = 4 * 1024;
+
+/// The largest report: 1 MiB, some 10,000 allocated addresses.
+pub const MAX_REPORT_BYTES: usize = 1024 * 1024;
+
+/// One message of an agent as the pieces that go over the wire.
+pub fn agent_message_to_wire(message: &AgentMessage) -> Vec<wire::ExchangeRequest> {
+    let one = |message| {
+        vec![wire::ExchangeRequest {
+            message: Some(message),
+        }]
+    };
+    match message {
+        AgentMessage::Hello(hello) => one(FromAgent::Hello(hello_to_wire(hello))),
+        AgentMessage::Heartbeat => one(FromAgent::Heartbeat(wire::Heartbeat {})),
+        AgentMessage::Report(report) => chunks(report),
+    }
+}
+
+fn chunks(report: &Report) -> Vec<wire::ExchangeRequest> {
+    let Report { digest, site } = report;
+    let encoded = parts_to_wire(site).encode_to_vec();
+    let count = encoded.len().div_ceil(CHUNK_BYTES);
+    let pieces = encoded
+        .chunks(CHUNK_BYTES)
+        .enumerate()
+        .map(|(index, data)| {
+            let chunk = wire::ReportChunk {
+                generation: site.generation.0,
+                digest: digest.0.to_vec(),
+                data: data.to_vec(),
+                last: index + 1 == count,
+            };
+            wire::ExchangeRequest {
+                message: Some(FromAgent::ReportChunk(chunk)),
+            }
+        });
+    pieces.collect()
+}
+
+/// Puts the messages of one link together again.
+#[derive(Debug, Default)]
+pub struct AgentMessages {
+    partial: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl AgentMessages {
+    /// Takes the next piece; a message when it is complete.
+    ///
+    /// # Errors
+    /// What cannot be understood; the link must end then.
+    pub fn take(
+        &mut self,
+        piece: wire::ExchangeRequest,
+    ) -> Result<Option<AgentMessage>, Malformed> {
+        let message = piece
+            .message
+            .ok_or_else(|| Malformed::new("message", "is missing"))?;
+        if self.partial.is_some() && !matches!(message, FromAgent::ReportChunk(_)) {
+            return Err(Malformed::new(
+                "message",
+                "came between the pieces of a report",
+            ));
+        }
+        match message {
+            FromAgent::Hello(hello) => hello_from_wire(hello).map(|h| Some(AgentMessage::Hello(h))),
+            FromAgent::Heartbeat(wire::Heartbeat {}) => Ok(Some(AgentMessage::Heartbeat)),
+            FromAgent::ReportChunk(chunk) => self.chunk(chunk),
+        }
+    }
+
+    fn chunk(&mut self, chunk: wire::ReportChunk) -> Result<Option<AgentMessage>, Malformed> {
+        let wire::ReportChunk {
+            generation: _,
+            digest,
+            data,
+            last,
+        } = chunk;
+        let (first_digest, mut bytes) = self
+            .partial
+            .take()
+            .unwrap_or_else(|| (digest.clone(), Vec::new()));
+        if first_digest != digest {
+            return Err(Malformed::new(
+                "report_chunk.digest",
+                "changed within one report",
+            ));
+        }
+        if bytes.len() + data.len() > MAX_REPORT_BYTES {
+            return Err(Malformed::new(
+                "report_chunk.data",
+                "makes the report exceed 1 MiB",
+            ));
+        }
+        bytes.extend_from_slice(&data);
+        if !last {
+            self.partial = Some((digest, bytes));
+            return Ok(None);
+        }
+        let site = crate::site_v1::Site::decode(bytes.as_slice())
+            .map_err(|error| Malformed::new("report_chunk.data", error.to_string()))?;
+        report_from_wire(&site, &digest).map(|report| Some(AgentMessage::Report(report)))
+    }
+}
+
+/// A whole report, unchecked.
+///
+/// # Errors
+/// The first field that cannot be read at all.
+pub fn report_from_wire(site: &crate::site_v1::Site, digest: &[u8]) -> Result<Report, Malformed> {
+    let parts = parts_from_wire(site).map_err(|mut faults| {
+        if faults.is_empty() {
+            return Malformed::new("site", "cannot be read");
+        }
+        faults.swap_remove(0)
+    })?;
+    Ok(Report {
+        digest: Digest(bytes32("digest", digest)?),
+        site: Arc::new(parts),
+    })
+}
+
+fn hello_to_wire(hello: &Hello) -> wire::Hello {
+    let Hello {
+        software_version,
+        features,
+        owner,
+        epoch,
+        generation,
+        digest,
+        networks,
+    } = hello;
+    wire::Hello {
+        software_version: software_version.to_string(),
+        features: features.iter().cloned().collect(),
+        owner: owner.to_string(),
+        epoch: epoch.0,
+        generation: generation.0,
+        digest: digest.0.to_vec(),
+        controller_networks_digest: networks.map(|digest| digest.0.to_vec()).unwrap_or_default(),
+    }
+}
+
+fn hello_from_wire(message: wire::Hello) -> Result<Hello, Malformed> {
+    let wire::Hello {
+        software_version,
+        features,
+        owner,
+        epoch,
+        generation,
+        digest,
+        controller_networks_digest,
+    } = message;
+    Ok(Hello {
+        software_version: parse_version(&software_version)
+            .map_err(|problem| Malformed::new("hello.software_version", problem))?,
+        features: features.into_iter().collect(),
+        owner: controller_from_text(&owner)?,
+        epoch: Epoch(epoch),
+        generation: Generation(generation),
+        digest: Digest(bytes32("hello.digest", &digest)?),
+        networks: networks_digest(&controller_networks_digest)?,
+    })
+}
+
+/// A message of a controller.
+pub fn controller_message_to_wire(message: &ControllerMessage) -> wire::ExchangeResponse {
+    let message = match message {
+        ControllerMessage::Welcome(welcome) => FromController::Welcome(welcome_to_wire(welcome)),
+        ControllerMessage::ReportAccepted { generation, digest } => {
+            FromController::Acknowledgement(wire::Acknowledgement {
+                generation: generation.0,
+                digest: digest.0.to_vec(),
+            })
+        }
+        ControllerMessage::ReportRefused {
+            generation,
+            digest,
+            faults,
+        } => FromController::ReportRefused(wire::ReportRefused {
+            generation: generation.0,
+            digest: digest.0.to_vec(),
+            violations: faults.iter().map(fault_to_wire).collect(),
+        }),
+        ControllerMessage::Networks { epoch, networks } => {
+            FromController::ControllerNetworks(wire::ControllerNetworksUpdate {
+                epoch: epoch.0,
+                networks: Some(networks_to_wire(networks)),
+            })
+        }
+        ControllerMessage::Heartbeat => FromController::Heartbeat(wire::Heartbeat {}),
+        ControllerMessage::Goodbye(goodbye) => FromController::Goodbye(wire::Goodbye {
+            reason: goodbye.reason.name().to_owned(),
+            controllers: urls(&goodbye.controllers),
+        }),
+    };
+    wire::ExchangeResponse {
+        message: Some(message),
+    }
+}
+
+/// A message of a controller.
+///
+/// # Errors
+/// What cannot be understood; the link must end then.
+pub fn controller_message_from_wire(
+    message: wire::ExchangeResponse,
+) -> Result<ControllerMessage, Malformed> {
+    match message
+        .message
+        .ok_or_else(|| Malformed::new("message", "is missing"))?
+    {
+        FromController::Welcome(welcome) => {
+            welcome_from_wire(welcome).map(ControllerMessage::Welcome)
+        }
+        FromController::Acknowledgement(wire::Acknowledgement { generation, digest }) => {
+            Ok(ControllerMessage::ReportAccepted {
+                generation: Generation(generation),
+                digest: Digest(bytes32("acknowledgement.digest", &digest)?),
+            })
+        }
+        FromController::ReportRefused(refused) => {
+            let wire::ReportRefused {
+                generation,
+                digest,
+                violations,
+            } = refused;
+            Ok(ControllerMessage::ReportRefused {
+                generation: Generation(generation),
+                digest: Digest(bytes32("report_refused.digest", &digest)?),
+                faults: violations.iter().map(fault_from_wire).collect(),
+            })
+        }
+        FromController::ControllerNetworks(update) => {
+            let wire::ControllerNetworksUpdate { epoch, networks } = update;
+            let networks = networks_from_wire(&networks.unwrap_or_default())?;
+            Ok(ControllerMessage::Networks {
+                epoch: Epoch(epoch),
+                networks,
+            })
+        }
+        FromController::Heartbeat(wire::Heartbeat {}) => Ok(ControllerMessage::Heartbeat),
+        FromController::Goodbye(wire::Goodbye {
+            reason,
+            controllers,
+        }) => {
+            let known = GoodbyeReason::ALL
+                .into_iter()
+                .find(|known| known.name() == reason);
+            let reason = known.ok_or_else(|| Malformed::new("goodbye.reason", "is unknown"))?;
+            Ok(ControllerMessage::Goodbye(Goodbye {
+                reason,
+                controllers: endpoints(&controllers)?,
+            }))
+        }
+    }
+}
+
+fn welcome_to_wire(welcome: &Welcome) -> wire::Welcome {
+    let Welcome {
+        controller,
+        epoch,
+        heartbeat_interval,
+        report_needed,
+        controllers,
+    } = welcome;
+    wire::Welcome {
+        controller: controller.to_string(),
+        epoch: epoch.0,
+        heartbeat_interval_milliseconds: u32::try_from(heartbeat_interval.as_millis())
+            .unwrap_or(u32::MAX),
+        report_needed: *report_needed,
+        controllers: urls(controllers),
+    }
+}
+
+fn welcome_from_wire(message: wire::Welcome) -> Result<Welcome, Malformed> {
+    let wire::Welcome {
+        controller,
+        epoch,
+        heartbeat_interval_milliseconds,
+        report_needed,
+        controllers,
+    } = message;
+    Ok(Welcome {
+        controller: controller_from_text(&controller)?,
+        epoch: Epoch(epoch),
+        heartbeat_interval: Duration::from_millis(heartbeat_interval_milliseconds.into()),
+        report_needed,
+        controllers: endpoints(&controllers)?,
+    })
+}
+
+/// The URLs of controllers.
+pub fn urls(endpoints: &[Endpoint]) -> Vec<String> {
+    endpoints.iter().map(ToString::to_string).collect()
+}
+
+/// The controllers of a list of URLs.
+///
+/// # Errors
+/// The first that cannot be read.
+pub fn endpoints(urls: &[String]) -> Result<Vec<Endpoint>, Malformed> {
+    let read = urls.iter().map(|url| endpoint_from_url(url));
+    read.collect::<Result<_, _>>()
+        .map_err(|problem| Malformed::new("controllers", problem))
+}
+
+/// The id of a controller.
+///
+/// # Errors
+/// When the text is no uuid.
+pub fn controller_from_text(text: &str) -> Result<ControllerId, Malformed> {
+    let id = parse_uuid(text).map_err(|problem| Malformed::new("controller", problem))?;
+    Ok(ControllerId(id))
+}
+
+pub(crate) fn networks_digest(bytes: &[u8]) -> Result<Option<NetworksDigest>, Malformed> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    bytes32("controller_networks_digest", bytes).map(|digest| Some(NetworksDigest(digest)))
+}
+
+pub(crate) fn bytes32(path: &str, bytes: &[u8]) -> Result<[u8; 32], Malformed> {
+    bytes
+        .try_into()
+        .map_err(|_| Malformed::new(path, format!("has {} bytes instead of 32", bytes.len())))
+}

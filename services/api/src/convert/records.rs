@@ -1,0 +1,488 @@
+//! The fleet's records to the domain and back.
+
+use fleet::{
+    Actor, AgentRecord, AuditEntry, Enrolled, Enrollment, Epoch, Event, EventKind, Fingerprint,
+    Footprint, LinkNetwork, LinkPool, Management, Observed, Outcome, Pending, Position, Refused,
+    SecretHash, SpentToken, Subcloud, SubcloudId, Token, TokenId,
+};
+use ipnet::IpNet;
+use site::{Digest, Generation, NetworkKind, Timestamp};
+
+use super::{
+    Malformed, bytes32, controller_from_text, endpoints, fault_from_wire, fault_to_wire,
+    networks_digest, parse_address, parse_cidr, parse_optional, parse_range, parse_uuid,
+    parse_version, range_to_wire, urls,
+};
+use crate::fleet_v1::ManagementState;
+use crate::store_v1 as wire;
+use wire::subcloud_record::Enrollment as Kept;
+
+/// The record of a subcloud.
+pub fn subcloud_to_record(subcloud: &Subcloud) -> wire::SubcloudRecord {
+    let Subcloud {
+        id,
+        name,
+        management,
+        enrollment,
+        observed,
+        refused,
+        created_at,
+        updated_at,
+    } = subcloud;
+    let enrollment = match enrollment {
+        Enrollment::Pending(pending) => Kept::Pending(pending_to_record(pending)),
+        Enrollment::Enrolled(enrolled) => Kept::Enrolled(enrolled_to_record(enrolled)),
+    };
+    wire::SubcloudRecord {
+        uuid: id.to_string(),
+        name: name.clone(),
+        management: match management {
+            Management::Unmanaged => ManagementState::Unmanaged,
+            Management::Managed => ManagementState::Managed,
+        } as i32,
+        enrollment: Some(enrollment),
+        observed: observed.as_ref().map(observed_to_record),
+        refused: refused.as_ref().map(refused_to_record),
+        created_at_milliseconds: created_at.0,
+        updated_at_milliseconds: updated_at.0,
+    }
+}
+
+/// Reads the record of a subcloud.
+///
+/// # Errors
+/// The first field that cannot be read.
+pub fn subcloud_from_record(record: wire::SubcloudRecord) -> Result<Subcloud, Malformed> {
+    let wire::SubcloudRecord {
+        uuid,
+        name,
+        management,
+        enrollment,
+        observed,
+        refused,
+        created_at_milliseconds,
+        updated_at_milliseconds,
+    } = record;
+    let management = match ManagementState::try_from(management) {
+        Ok(ManagementState::Unmanaged) => Management::Unmanaged,
+        Ok(ManagementState::Managed) => Management::Managed,
+        Ok(ManagementState::Unspecified) | Err(_) => {
+            return Err(Malformed::new("management", "is unknown"));
+        }
+    };
+    let enrollment = match enrollment {
+        Some(Kept::Pending(pending)) => Enrollment::Pending(pending_from_record(pending)?),
+        Some(Kept::Enrolled(enrolled)) => Enrollment::Enrolled(enrolled_from_record(enrolled)?),
+        None => return Err(Malformed::new("enrollment", "is missing")),
+    };
+    Ok(Subcloud {
+        id: SubcloudId(at("uuid", parse_uuid(&uuid))?),
+        name,
+        management,
+        enrollment,
+        observed: observed.map(observed_from_record).transpose()?,
+        refused: refused.map(refused_from_record).transpose()?,
+        created_at: Timestamp(created_at_milliseconds),
+        updated_at: Timestamp(updated_at_milliseconds),
+    })
+}
+
+fn pending_to_record(pending: &Pending) -> wire::PendingEnrollment {
+    let Pending {
+        token:
+            Token {
+                id,
+                secret,
+                issued_at,
+                expires_at,
+            },
+        declared,
+    } = pending;
+    wire::PendingEnrollment {
+        token: id.to_string(),
+        secret_sha256: secret.0.to_vec(),
+        issued_at_milliseconds: issued_at.0,
+        expires_at_milliseconds: expires_at.0,
+        declared: declared.as_deref().map(footprint_to_record),
+    }
+}
+
+fn pending_from_record(record: wire::PendingEnrollment) -> Result<Pending, Malformed> {
+    let wire::PendingEnrollment {
+        token,
+        secret_sha256,
+        issued_at_milliseconds,
+        expires_at_milliseconds,
+        declared,
+    } = record;
+    Ok(Pending {
+        token: Token {
+            id: TokenId(at("token", parse_uuid(&token))?),
+            secret: SecretHash(bytes32("secret_sha256", &secret_sha256)?),
+            issued_at: Timestamp(issued_at_milliseconds),
+            expires_at: Timestamp(expires_at_milliseconds),
+        },
+        declared: declared
+            .map(footprint_from_record)
+            .transpose()?
+            .map(Box::new),
+    })
+}
+
+fn enrolled_to_record(enrolled: &Enrolled) -> wire::CompletedEnrollment {
+    let Enrolled {
+        key,
+        site,
+        spent,
+        epoch,
+        enrolled_at,
+        differences,
+    } = enrolled;
+    wire::CompletedEnrollment {
+        key_sha256: key.0.to_vec(),
+        site: site.to_string(),
+        token: spent.id.to_string(),
+        secret_sha256: spent.secret.0.to_vec(),
+        epoch: epoch.0,
+        enrolled_at_milliseconds: enrolled_at.0,
+        differences: differences.iter().map(fault_to_wire).collect(),
+    }
+}
+
+fn enrolled_from_record(record: wire::CompletedEnrollment) -> Result<Enrolled, Malformed> {
+    let wire::CompletedEnrollment {
+        key_sha256,
+        site,
+        token,
+        secret_sha256,
+        epoch,
+        enrolled_at_milliseconds,
+        differences,
+    } = record;
+    Ok(Enrolled {
+        key: Fingerprint(bytes32("key_sha256", &key_sha256)?),
+        site: at("site", parse_uuid(&site))?,
+        spent: SpentToken {
+            id: TokenId(at("token", parse_uuid(&token))?),
+            secret: SecretHash(bytes32("secret_sha256", &secret_sha256)?),
+        },
+        epoch: Epoch(epoch),
+        enrolled_at: Timestamp(enrolled_at_milliseconds),
+        differences: differences.iter().map(fault_from_wire).collect(),
+    })
+}
+
+fn observed_to_record(observed: &Observed) -> wire::ObservedReport {
+    let Observed {
+        generation,
+        digest,
+        received_at,
+        footprint,
+    } = observed;
+    wire::ObservedReport {
+        generation: generation.0,
+        digest: digest.0.to_vec(),
+        received_at_milliseconds: received_at.0,
+        footprint: Some(footprint_to_record(footprint)),
+    }
+}
+
+fn observed_from_record(record: wire::ObservedReport) -> Result<Observed, Malformed> {
+    let wire::ObservedReport {
+        generation,
+        digest,
+        received_at_milliseconds,
+        footprint,
+    } = record;
+    Ok(Observed {
+        generation: Generation(generation),
+        digest: Digest(bytes32("digest", &digest)?),
+        received_at: Timestamp(received_at_milliseconds),
+        footprint: footprint_from_record(footprint.unwrap_or_default())?,
+    })
+}
+
+fn refused_to_record(refused: &Refused) -> wire::RefusedReport {
+    let Refused {
+        generation,
+        digest,
+        received_at,
+        faults,
+    } = refused;
+    wire::RefusedReport {
+        generation: generation.0,
+        digest: digest.0.to_vec(),
+        received_at_milliseconds: received_at.0,
+        violations: faults.iter().map(fault_to_wire).collect(),
+    }
+}
+
+fn refused_from_record(record: wire::RefusedReport) -> Result<Refused, Malformed> {
+    let wire::RefusedReport {
+        generation,
+        digest,
+        received_at_milliseconds,
+        violations,
+    } = record;
+    Ok(Refused {
+        generation: Generation(generation),
+        digest: Digest(bytes32("digest", &digest)?),
+        received_at: Timestamp(received_at_milliseconds),
+        faults: violations.iter().map(fault_from_wire).collect(),
+    })
+}
+
+fn footprint_to_record(footprint: &Footprint) -> wire::Footprint {
+    let Footprint {
+        name,
+        region_name,
+        software_version,
+        link,
+        oam_subnets,
+        dual_stack,
+        systemcontroller_gateways,
+    } = footprint;
+    let pools = link.iter().flat_map(LinkNetwork::pools);
+    wire::Footprint {
+        name: name.clone(),
+        region_name: region_name.clone(),
+        software_version: software_version.to_string(),
+        link_network: link
+            .as_ref()
+            .map(|link| link.kind.name().to_owned())
+            .unwrap_or_default(),
+        link_pools: pools.map(pool_to_record).collect(),
+        oam_subnets: oam_subnets.iter().map(IpNet::to_string).collect(),
+        dual_stack_networks: dual_stack
+            .iter()
+            .map(|kind| kind.name().to_owned())
+            .collect(),
+        systemcontroller_gateway_addresses: systemcontroller_gateways
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    }
+}
+
+fn footprint_from_record(record: wire::Footprint) -> Result<Footprint, Malformed> {
+    let wire::Footprint {
+        name,
+        region_name,
+        software_version,
+        link_network,
+        link_pools,
+        oam_subnets,
+        dual_stack_networks,
+        systemcontroller_gateway_addresses,
+    } = record;
+    let kind = |name: &str| {
+        NetworkKind::from_name(name).ok_or_else(|| format!("`{name}` is no network type"))
+    };
+    let mut pools = link_pools.into_iter().map(pool_from_record);
+    let link = match pools.next() {
+        None => None,
+        Some(primary) => Some(LinkNetwork {
+            kind: at("link_network", kind(&link_network))?,
+            primary: primary?,
+            secondary: pools.next().transpose()?,
+        }),
+    };
+    let gateways = systemcontroller_gateway_addresses
+        .iter()
+        .map(|text| parse_address(text));
+    Ok(Footprint {
+        name,
+        region_name,
+        software_version: at("software_version", parse_version(&software_version))?,
+        link,
+        oam_subnets: at(
+            "oam_subnets",
+            oam_subnets.iter().map(|t| parse_cidr(t)).collect(),
+        )?,
+        dual_stack: at(
+            "dual_stack_networks",
+            dual_stack_networks.iter().map(|name| kind(name)).collect(),
+        )?,
+        systemcontroller_gateways: at("systemcontroller_gateway_addresses", gateways.collect())?,
+    })
+}
+
+fn pool_to_record(pool: &LinkPool) -> wire::FootprintPool {
+    let LinkPool {
+        name,
+        subnet,
+        ranges,
+        floating,
+    } = pool;
+    wire::FootprintPool {
+        name: name.clone(),
+        subnet: subnet.to_string(),
+        ranges: ranges
+            .iter()
+            .map(|r| range_to_wire(&(r.first(), r.last())))
+            .collect(),
+        floating_address: floating
+            .map(|address| address.to_string())
+            .unwrap_or_default(),
+    }
+}
+
+fn pool_from_record(record: wire::FootprintPool) -> Result<LinkPool, Malformed> {
+    let wire::FootprintPool {
+        name,
+        subnet,
+        ranges,
+        floating_address,
+    } = record;
+    Ok(LinkPool {
+        name,
+        subnet: at("subnet", parse_cidr(&subnet))?,
+        ranges: at("ranges", ranges.iter().map(parse_range).collect())?,
+        floating: at("floating_address", parse_optional(&floating_address))?,
+    })
+}
+
+/// The record of an event.
+pub fn event_to_record(event: &Event) -> wire::EventRecord {
+    let Event {
+        position: _,
+        at,
+        subcloud,
+        name,
+        kind,
+    } = event;
+    let (generation, faults) = match kind {
+        EventKind::EnrollmentRefused { faults } => (Generation(0), faults.as_slice()),
+        EventKind::ReportRefused { generation, faults } => (*generation, faults.as_slice()),
+        EventKind::ReportAccepted { generation } => (*generation, &[][..]),
+        EventKind::Added
+        | EventKind::TokenIssued
+        | EventKind::Enrolled
+        | EventKind::Online
+        | EventKind::Offline => (Generation(0), &[][..]),
+    };
+    wire::EventRecord {
+        at_milliseconds: at.0,
+        subcloud: subcloud.map(|id| id.to_string()).unwrap_or_default(),
+        name: name.clone(),
+        kind: kind.name().to_owned(),
+        generation: generation.0,
+        violations: faults.iter().map(fault_to_wire).collect(),
+    }
+}
+
+/// Reads the record of an event.
+///
+/// # Errors
+/// An unknown kind, or a subcloud that is no uuid.
+pub fn event_from_record(
+    position: Position,
+    record: wire::EventRecord,
+) -> Result<Event, Malformed> {
+    let wire::EventRecord {
+        at_milliseconds,
+        subcloud,
+        name,
+        kind,
+        generation,
+        violations,
+    } = record;
+    let faults = violations.iter().map(fault_from_wire).collect();
+    let generation = Generation(generation);
+    let kind = match kind.as_str() {
+        "ADDED" => EventKind::Added,
+        "TOKEN_ISSUED" => EventKind::TokenIssued,
+        "ENROLLED" => EventKind::Enrolled,
+        "ENROLLMENT_REFUSED" => EventKind::EnrollmentRefused { faults },
+        "REPORT_ACCEPTED" => EventKind::ReportAccepted { generation },
+        "REPORT_REFUSED" => EventKind::ReportRefused { generation, faults },
+        "ONLINE" => EventKind::Online,
+        "OFFLINE" => EventKind::Offline,
+        other => return Err(Malformed::new("kind", format!("`{other}` is unknown"))),
+    };
+    let subcloud = match subcloud.as_str() {
+        "" => None,
+        text => Some(SubcloudId(at("subcloud", parse_uuid(text))?)),
+    };
+    Ok(Event {
+        position,
+        at: Timestamp(at_milliseconds),
+        subcloud,
+        name,
+        kind,
+    })
+}
+
+/// The record of an audit entry.
+pub fn audit_to_record(entry: &AuditEntry) -> wire::AuditRecord {
+    let AuditEntry {
+        position: _,
+        at,
+        actor,
+        action,
+        subcloud,
+        name,
+        outcome,
+    } = entry;
+    let actor = match actor {
+        Actor::Operator(name) => name.clone(),
+        Actor::Stranger(address) => format!("stranger/{address}"),
+    };
+    let (done, faults, detail) = match outcome {
+        Outcome::Done => (true, &[][..], ""),
+        Outcome::Refused { faults, detail } => (false, faults.as_slice(), detail.as_str()),
+    };
+    wire::AuditRecord {
+        at_milliseconds: at.0,
+        actor,
+        action: action.name().to_owned(),
+        subcloud: subcloud.map(|id| id.to_string()).unwrap_or_default(),
+        name: name.clone(),
+        done,
+        violations: faults.iter().map(fault_to_wire).collect(),
+        detail: detail.to_owned(),
+    }
+}
+
+/// The record of an agent.
+pub fn agent_to_record(record: &AgentRecord) -> wire::AgentRecord {
+    let AgentRecord {
+        subcloud,
+        owner,
+        epoch,
+        controllers,
+        networks,
+    } = record;
+    wire::AgentRecord {
+        subcloud: subcloud.to_string(),
+        owner: owner.to_string(),
+        epoch: epoch.0,
+        controllers: urls(controllers),
+        controller_networks_digest: networks.map(|digest| digest.0.to_vec()).unwrap_or_default(),
+    }
+}
+
+/// Reads the record of an agent.
+///
+/// # Errors
+/// The first field that cannot be read.
+pub fn agent_from_record(record: wire::AgentRecord) -> Result<AgentRecord, Malformed> {
+    let wire::AgentRecord {
+        subcloud,
+        owner,
+        epoch,
+        controllers,
+        controller_networks_digest,
+    } = record;
+    Ok(AgentRecord {
+        subcloud: SubcloudId(at("subcloud", parse_uuid(&subcloud))?),
+        owner: controller_from_text(&owner)?,
+        epoch: Epoch(epoch),
+        controllers: endpoints(&controllers)?,
+        networks: networks_digest(&controller_networks_digest)?,
+    })
+}
+
+fn at<T>(path: &str, value: Result<T, String>) -> Result<T, Malformed> {
+    value.map_err(|problem| Malformed::new(path, problem))
+}

@@ -1,0 +1,257 @@
+//! Refusals as gRPC statuses, and back.
+//!
+//! A status carries exactly one `ErrorInfo`, that of the first failing rule. Malformed fields
+//! go out as `BadRequest` too, every other fault as an entry of `PreconditionFailure` whose
+//! type is its reason, the first object as `ResourceInfo`.
+
+use std::collections::HashMap;
+
+use site::{Code, Object, Reason, ReasonSet, Rejection, Violation};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::convert::Malformed;
+
+/// The domain of every `ErrorInfo`.
+pub const DOMAIN: &str = "tandem";
+
+/// What stands between the explanation of a fault and its remedy.
+const REMEDY: &str = " Remedy: ";
+
+/// The details travel in a trailer; clients commonly limit all headers to 16 KiB, and base64
+/// makes four bytes of three.
+const MAX_DETAIL_BYTES: usize = 8 * 1024;
+
+/// A refusal, as a client reads it from a status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The stable reason of the first failing rule; empty when the status has none.
+    pub reason: String,
+    /// The message of the status.
+    pub message: String,
+    /// Every fault.
+    pub faults: Vec<Fault>,
+}
+
+/// One fault of a [`Refusal`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The stable reason.
+    pub reason: String,
+    /// The path of the field, or the objects concerned; may be empty.
+    pub subject: String,
+    /// What is wrong.
+    pub explanation: String,
+    /// What the operator can do.
+    pub remedy: String,
+}
+
+/// A refusal as a status.
+pub fn from_rejection<R: ReasonSet>(rejection: &Rejection<R>) -> tonic::Status {
+    let first = rejection.first();
+    let metadata: HashMap<String, String> = first
+        .metadata
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), value.clone()))
+        .collect();
+    let mut details = ErrorDetails::with_error_info(first.reason.name(), DOMAIN, metadata);
+    if let Some(Object { kind, name }) = first.objects.first() {
+        details.set_resource_info(*kind, name.clone(), "", "");
+    }
+    let left_out = add_violations(&mut details, rejection.violations());
+    let more = rejection.violations().len() - 1;
+    let mut message = first.message.clone();
+    if more > 0 {
+        message.push_str(&format!(" (and {more} more)"));
+    }
+    if left_out > 0 {
+        message.push_str(&format!(" ({left_out} faults do not fit into the details)"));
+    }
+    tonic::Status::with_error_details(code(first.reason.code()), message, details)
+}
+
+/// Unreadable fields as a status; everything that can be judged is judged by the core instead.
+pub fn from_malformed(faults: &[Malformed]) -> tonic::Status {
+    let violation = |fault: &Malformed| {
+        let message = format!("{} {}", fault.path, fault.problem);
+        Violation::new(Reason::InvalidArgument, message, "correct the field").at(&fault.path)
+    };
+    match Rejection::check(faults.iter().map(violation).collect()) {
+        Ok(()) => tonic::Status::invalid_argument("the request cannot be read"),
+        Err(rejection) => from_rejection(&rejection),
+    }
+}
+
+/// Adds faults until the details are full; the number of those left out.
+fn add_violations<R: ReasonSet>(details: &mut ErrorDetails, all: &[Violation<R>]) -> usize {
+    let mut room = MAX_DETAIL_BYTES;
+    for (index, violation) in all.iter().enumerate() {
+        let text = format!("{}{REMEDY}{}", violation.message, violation.remedy);
+        let subject = subject(violation);
+        let size = text.len() + subject.len() + violation.field.len();
+        if size > room && index > 0 {
+            return all.len() - index;
+        }
+        room = room.saturating_sub(size);
+        if violation.reason.name() == Reason::InvalidArgument.name() {
+            details.add_bad_request_violation(violation.field.clone(), text);
+        } else {
+            if !violation.field.is_empty() {
+                details.add_bad_request_violation(violation.field.clone(), text.clone());
+            }
+            details.add_precondition_failure_violation(violation.reason.name(), subject, text);
+        }
+    }
+    0
+}
+
+fn subject<R: ReasonSet>(violation: &Violation<R>) -> String {
+    let named = |object: &Object| format!("{}:{}", object.kind, object.name);
+    violation
+        .objects
+        .iter()
+        .map(named)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// Reads a refusal from a status; works for a status of any server.
+pub fn to_refusal(status: &tonic::Status) -> Refusal {
+    let details = status.get_error_details();
+    let reason = details
+        .error_info()
+        .map(|info| info.reason.clone())
+        .unwrap_or_default();
+    let mut faults = Vec::new();
+    if let Some(failure) = details.precondition_failure() {
+        for violation in &failure.violations {
+            let fault = fault(
+                &violation.r#type,
+                &violation.subject,
+                &violation.description,
+            );
+            faults.push(fault);
+        }
+    }
+    if let Some(request) = details.bad_request() {
+        for violation in &request.field_violations {
+            let fault = fault(
+                Reason::InvalidArgument.name(),
+                &violation.field,
+                &violation.description,
+            );
+            if !faults
+                .iter()
+                .any(|known| known.explanation == fault.explanation)
+            {
+                faults.push(fault);
+            }
+        }
+    }
+    Refusal {
+        reason,
+        message: status.message().to_owned(),
+        faults,
+    }
+}
+
+fn fault(reason: &str, subject: &str, description: &str) -> Fault {
+    let (explanation, remedy) = description.split_once(REMEDY).unwrap_or((description, ""));
+    Fault {
+        reason: reason.to_owned(),
+        subject: subject.to_owned(),
+        explanation: explanation.to_owned(),
+        remedy: remedy.to_owned(),
+    }
+}
+
+/// The class of a code that a refusal can have; `None` for those of the transport.
+pub fn class(code: tonic::Code) -> Option<Code> {
+    match code {
+        tonic::Code::InvalidArgument | tonic::Code::OutOfRange => Some(Code::InvalidArgument),
+        tonic::Code::NotFound => Some(Code::NotFound),
+        tonic::Code::AlreadyExists => Some(Code::AlreadyExists),
+        tonic::Code::FailedPrecondition => Some(Code::FailedPrecondition),
+        tonic::Code::PermissionDenied => Some(Code::PermissionDenied),
+        tonic::Code::Unauthenticated => Some(Code::Unauthenticated),
+        tonic::Code::ResourceExhausted => Some(Code::ResourceExhausted),
+        tonic::Code::Aborted => Some(Code::Aborted),
+        tonic::Code::Unavailable => Some(Code::Unavailable),
+        tonic::Code::Ok
+        | tonic::Code::Cancelled
+        | tonic::Code::Unknown
+        | tonic::Code::DeadlineExceeded
+        | tonic::Code::Unimplemented
+        | tonic::Code::Internal
+        | tonic::Code::DataLoss => None,
+    }
+}
+
+/// The one mapping of classes.
+fn code(code: Code) -> tonic::Code {
+    match code {
+        Code::InvalidArgument => tonic::Code::InvalidArgument,
+        Code::NotFound => tonic::Code::NotFound,
+        Code::AlreadyExists => tonic::Code::AlreadyExists,
+        Code::FailedPrecondition => tonic::Code::FailedPrecondition,
+        Code::PermissionDenied => tonic::Code::PermissionDenied,
+        Code::Unauthenticated => tonic::Code::Unauthenticated,
+        Code::ResourceExhausted => tonic::Code::ResourceExhausted,
+        Code::Aborted => tonic::Code::Aborted,
+        Code::Unavailable => tonic::Code::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn violation(reason: Reason, text: &str) -> Violation {
+        Violation::new(reason, text, "do this").object("pool", "p")
+    }
+
+    #[test]
+    fn every_fault_and_remedy_comes_back() {
+        let rejection = Rejection::check(vec![
+            violation(Reason::AddressOverlap, "a meets b").fact("with", "b"),
+            violation(Reason::InvalidArgument, "bad").at("ranges[0]"),
+        ])
+        .expect_err("two faults");
+        let status = from_rejection(&rejection);
+        assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+        let info = status.get_details_error_info().expect("one ErrorInfo");
+        assert_eq!(
+            (info.reason.as_str(), info.domain.as_str()),
+            ("ADDRESS_OVERLAP", DOMAIN)
+        );
+        assert_eq!(info.metadata["with"], "b");
+
+        let refusal = to_refusal(&status);
+        assert_eq!(refusal.reason, "ADDRESS_OVERLAP");
+        let faults: Vec<_> = refusal
+            .faults
+            .iter()
+            .map(|f| (f.reason.as_str(), f.subject.as_str(), f.remedy.as_str()))
+            .collect();
+        let expected = [
+            ("ADDRESS_OVERLAP", "pool:p", "do this"),
+            ("INVALID_ARGUMENT", "ranges[0]", "do this"),
+        ];
+        assert_eq!(faults, expected);
+    }
+
+    #[test]
+    fn a_thousand_faults_fit_into_a_trailer_and_say_what_is_left_out() {
+        let many = (0..1000).map(|n| violation(Reason::AddressOverlap, &format!("fault {n}")));
+        let status = from_rejection(&Rejection::check(many.collect()).expect_err("faults"));
+        assert!(
+            status.details().len() < 12 * 1024,
+            "{}",
+            status.details().len()
+        );
+        assert!(
+            status.message().contains("faults do not fit"),
+            "{}",
+            status.message()
+        );
+    }
+}
