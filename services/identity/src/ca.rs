@@ -296,6 +296,15 @@ pub enum CaError {
     Issue(#[source] rcgen::Error),
 }
 
+/// The fingerprint of the key that a certificate signing request (PKCS#10, DER) proves to have,
+/// so that a decision about the key can come before a signature for it.
+///
+/// # Errors
+/// [`CaError::Csr`], as [`Ca::issue_subcloud`].
+pub fn csr_spki_sha256(csr_der: &[u8]) -> Result<SpkiSha256, CaError> {
+    proven_key(csr_der).map(|key| SpkiSha256::of(&key.subject_public_key_info()))
+}
+
 /// The public key of a request that is signed with the matching private key.
 fn proven_key(csr_der: &[u8]) -> Result<SubjectPublicKeyInfo, CaError> {
     if csr_der.len() > CSR_MAX_BYTES {
