@@ -1,0 +1,231 @@
+//! The site of a daemon: planned under a lock, made durable outside it, visible afterwards.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use api::mutation::Mutation;
+use prost::Message;
+use sha2::{Digest as _, Sha256};
+use site::{Change, Plan, Rejection, Site, check_etag, plan};
+use store::{Action, Expected, Revision, Store, Ticket, Write};
+use tokio::sync::watch;
+
+use crate::requests::Answered;
+use crate::state_dir::{request_key, request_write, requests_of, site_write};
+use crate::{Caller, Failure, RequestLog, fatal, now};
+
+/// Keeps one site. Readers see only what is durable.
+#[derive(Debug)]
+pub struct SiteKeeper {
+    store: Arc<Store>,
+    planned: Mutex<Planned>,
+    durable: watch::Sender<Arc<Site>>,
+}
+
+/// What the next change is planned against; it may be ahead of the disk.
+#[derive(Debug)]
+struct Planned {
+    site: Arc<Site>,
+    revision: Revision,
+    requests: RequestLog,
+}
+
+/// A change that somebody asks for.
+#[derive(Debug)]
+pub struct Call<'a, R> {
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// The full name of the method, to tell requests apart.
+    pub method: &'static str,
+    /// The request as it came.
+    pub request: &'a R,
+    /// What it asks for.
+    pub change: Change,
+}
+
+impl SiteKeeper {
+    /// Keeps the site that was read from `store` at `revision`.
+    ///
+    /// # Errors
+    /// When the answers to earlier requests cannot be read.
+    pub fn new(store: Arc<Store>, site: Site, revision: Revision) -> Result<Self, Failure> {
+        let requests = requests_of(&store)?;
+        let site = Arc::new(site);
+        let planned = Mutex::new(Planned {
+            site: Arc::clone(&site),
+            revision,
+            requests,
+        });
+        Ok(Self {
+            store,
+            planned,
+            durable: watch::Sender::new(site),
+        })
+    }
+
+    /// The site as it is on disk.
+    pub fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.durable.borrow())
+    }
+
+    /// Tells every durable change; intermediate ones may be skipped.
+    pub fn watch(&self) -> watch::Receiver<Arc<Site>> {
+        self.durable.subscribe()
+    }
+
+    /// Changes the site, or tells what the change would do. The answer is made from the plan,
+    /// so a preview and the real call agree.
+    ///
+    /// # Errors
+    /// The refusal; nothing has changed then.
+    pub async fn change<R: Mutation, M: Message + Default>(
+        &self,
+        call: Call<'_, R>,
+        respond: impl FnOnce(&Plan) -> M,
+    ) -> Result<M, tonic::Status> {
+        let (caller, method) = (call.caller, call.method);
+        let outcome = self.decide(call, respond);
+        match &outcome {
+            Ok(_) => tracing::info!(%caller, method, "site change accepted"),
+            Err(refusal) => tracing::info!(%caller, method, %refusal, "site change refused"),
+        }
+        match outcome.map_err(|refusal| api::status::from_rejection(&refusal))? {
+            Decided::Answered(bytes) => M::decode(bytes.as_slice())
+                .map_err(|error| fatal("a kept answer cannot be read", &error)),
+            Decided::Previewed(answer) => Ok(answer),
+            Decided::Enqueued {
+                answer,
+                ticket,
+                site,
+            } => {
+                self.finish(ticket, site).await;
+                Ok(answer)
+            }
+        }
+    }
+
+    /// A change that the daemon itself makes, such as keeping the controller's networks.
+    ///
+    /// # Errors
+    /// The refusal; nothing has changed then.
+    pub async fn change_own(&self, change: Change) -> Result<(), Rejection> {
+        let (ticket, site) = {
+            let mut planned = self.lock();
+            let plan = plan(&planned.site, change, now())?;
+            if !plan.changes_site() {
+                return Ok(());
+            }
+            let ticket = self.enqueue(&mut planned, plan.into_site(), None);
+            (ticket, Arc::clone(&planned.site))
+        };
+        self.finish(ticket, site).await;
+        Ok(())
+    }
+
+    /// Everything that happens under the lock: no await, no disk.
+    fn decide<R: Mutation, M: Message>(
+        &self,
+        call: Call<'_, R>,
+        respond: impl FnOnce(&Plan) -> M,
+    ) -> Result<Decided<M>, Rejection> {
+        let Call {
+            caller: _,
+            method,
+            request,
+            change,
+        } = call;
+        let at = now();
+        let id = request.request_id();
+        let fingerprint = fingerprint(method, request);
+        let mut planned = self.lock();
+        if let Some(known) = planned.requests.find(id, fingerprint, at)? {
+            return Ok(Decided::Answered(known.to_vec()));
+        }
+        check_etag(&planned.site, &change, request.etag())?;
+        let plan = plan(&planned.site, change, at)?;
+        let answer = respond(&plan);
+        if request.validate_only() {
+            return Ok(Decided::Previewed(answer));
+        }
+        let answered = Answered {
+            fingerprint,
+            answer: answer.encode_to_vec(),
+            at,
+        };
+        let kept = (!id.is_empty()).then(|| (id.to_owned(), answered));
+        let ticket = self.enqueue(&mut planned, plan.into_site(), kept);
+        Ok(Decided::Enqueued {
+            answer,
+            ticket,
+            site: Arc::clone(&planned.site),
+        })
+    }
+
+    /// Hands the new site to the disk and plans against it from now on.
+    fn enqueue(
+        &self,
+        planned: &mut Planned,
+        site: Site,
+        kept: Option<(String, Answered)>,
+    ) -> Ticket {
+        let mut batch = vec![site_write(&site, Expected::At(planned.revision))];
+        if let Some((id, answered)) = kept {
+            batch.push(request_write(&id, &answered));
+            for old in planned.requests.keep(id, answered) {
+                let key = request_key(&old);
+                batch.push(Write {
+                    key,
+                    expected: Expected::Any,
+                    action: Action::Delete,
+                });
+            }
+        }
+        match self.store.enqueue(batch) {
+            Ok(ticket) => {
+                planned.revision = ticket.revision();
+                planned.site = Arc::new(site);
+                ticket
+            }
+            Err(error) => fatal("a change could not be handed to the disk", &error),
+        }
+    }
+
+    /// Waits for the disk, then lets everybody see the site.
+    async fn finish(&self, ticket: Ticket, site: Arc<Site>) {
+        if let Err(error) = ticket.durable().await {
+            fatal("a change could not be made durable", &error);
+        }
+        self.show(site);
+    }
+
+    /// Lets everybody see a durable site; a later one may have come first.
+    fn show(&self, site: Arc<Site>) {
+        self.durable.send_if_modified(|shown| {
+            let newer = site.generation() > shown.generation();
+            if newer {
+                *shown = site;
+            }
+            newer
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Planned> {
+        // A panic while planning leaves the state as it was: it is replaced as a whole.
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Decided<M> {
+    Answered(Vec<u8>),
+    Previewed(M),
+    Enqueued {
+        answer: M,
+        ticket: Ticket,
+        site: Arc<Site>,
+    },
+}
+
+/// Tells requests apart: the method and the whole request.
+fn fingerprint(method: &str, request: &impl Message) -> [u8; 32] {
+    let hash = Sha256::new().chain_update(method).chain_update([0]);
+    hash.chain_update(request.encode_to_vec()).finalize().into()
+}

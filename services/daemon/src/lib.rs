@@ -1,0 +1,26 @@
+//! What the system controller and the subcloud agent share: the state directory, the site kept
+//! in it, the operators' listeners, and the life of a process.
+//!
+//! No rule lives here. [`SiteKeeper`] is the one place where a site has a lock: it plans with
+//! the pure core, makes the result durable, and only then lets anybody see it.
+
+mod access;
+mod exit;
+mod grpc;
+mod install;
+mod keeper;
+mod life;
+mod operators;
+mod requests;
+mod state_dir;
+
+pub use access::Caller;
+pub use exit::{Exit, Failure, VERSION, fatal, usage};
+pub use install::{install, read_bootstrap};
+pub use keeper::{Call, SiteKeeper};
+pub use life::{Life, now, random_uuid, ready, start_logs};
+pub use operators::{
+    MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, Tls, bind_tcp,
+};
+pub use requests::RequestLog;
+pub use state_dir::{StateDirError, create_state_dir, open_store, read_site, site_write};

@@ -1,0 +1,119 @@
+//! The life of a process: logs, signals, tasks, time and random ids.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use site::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::{Exit, Failure};
+
+/// How long a stop may take before the process ends all the same, in seconds.
+const STOP_SECONDS: u64 = 5;
+
+/// Owns every task of the process and ends them in order.
+#[derive(Debug, Clone, Default)]
+pub struct Life {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Life {
+    /// Starts listening for SIGTERM and SIGINT: the first stops the process in order, a second
+    /// one at once.
+    ///
+    /// # Errors
+    /// When the signals cannot be received.
+    pub fn start() -> Result<Self, Failure> {
+        let life = Self::default();
+        let cannot = |error: std::io::Error| {
+            Failure::because(Exit::Software, "cannot receive signals", &error)
+        };
+        let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+        let stop = life.stop.clone();
+        // Not tracked: it must outlive every other task to hear the second signal.
+        tokio::spawn(async move {
+            for first in [true, false] {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if !first {
+                    std::process::exit(i32::from(Exit::Software.status()));
+                }
+                tracing::info!("stopping");
+                stop.cancel();
+            }
+        });
+        Ok(life)
+    }
+
+    /// Cancelled when the process shall end.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Asks the process to end.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Runs a task that ends when [`Life::stopping`] is cancelled.
+    pub fn spawn<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(task);
+    }
+
+    /// Waits for the stop and then for every task, at most 5 s.
+    pub async fn until_stopped(&self) {
+        self.stop.cancelled().await;
+        self.tasks.close();
+        let limit = std::time::Duration::from_secs(STOP_SECONDS);
+        if tokio::time::timeout(limit, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(tasks = self.tasks.len(), "tasks did not end in time");
+        }
+    }
+}
+
+/// Logs to stderr; `TANDEM_LOG` holds a filter such as `info,fleet=debug`.
+pub fn start_logs() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TANDEM_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let started = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .try_init();
+    if started.is_err() {
+        tracing::debug!("logs were started before");
+    }
+}
+
+/// Says on stdout, and to systemd if it asked, that everything listens.
+pub fn ready(line: &str) {
+    println!("{line}");
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "systemd was not told that this process is ready");
+    }
+}
+
+/// The wall clock, as the core takes it.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A random uuid (version 4).
+pub fn random_uuid() -> Uuid {
+    uuid::Builder::from_random_bytes(rand::random()).into_uuid()
+}

@@ -1,0 +1,219 @@
+//! The operators' listeners: a unix socket, and TLS on TCP.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::middleware::from_fn;
+use clap::Args;
+use identity::{Acceptor, Limits};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic::transport::Server;
+use uuid::Uuid;
+
+use crate::grpc::{Networks, Sites};
+use crate::{Exit, Failure, Life, SiteKeeper, access};
+
+/// The largest message of the operators' interface: a bootstrap file of 1 MiB and its frame.
+pub const MAX_OPERATOR_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
+
+/// Streams of one connection.
+const MAX_STREAMS: u32 = 16;
+
+/// All headers of one request.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+
+/// Flow-control window of a connection and of each stream.
+const WINDOW_BYTES: u32 = 64 * 1024;
+
+/// How often an idle connection is asked for a sign of life, and how long that may take.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// Where operators are served.
+#[derive(Debug, Clone, Args)]
+pub struct OperatorOptions {
+    /// Unix socket for operators on this machine [default: DIR/operator.sock]
+    #[arg(long, value_name = "PATH")]
+    pub operator_socket: Option<PathBuf>,
+
+    /// Address for operators with a certificate; may be given more than once
+    /// [default: every oam address that this host has, port 8440]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub operator_listen: Vec<SocketAddr>,
+}
+
+/// What TLS on TCP needs.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// The configuration; it demands a client certificate.
+    pub config: Arc<ServerConfig>,
+    /// The trust domain of those certificates.
+    pub trust_domain: Uuid,
+}
+
+/// Listeners that are bound but not yet served.
+#[derive(Debug)]
+pub struct OperatorListeners {
+    unix: UnixListener,
+    unix_path: PathBuf,
+    tcp: Vec<TcpListener>,
+}
+
+impl OperatorListeners {
+    /// Binds everything, so that a wrong address is known before anything starts. The state
+    /// directory is locked by now, so a socket file that is there is a dead one.
+    ///
+    /// # Errors
+    /// Exit 69 naming the address and the flag.
+    pub async fn bind(socket: &Path, addresses: &[SocketAddr]) -> Result<Self, Failure> {
+        let unix = bind_unix(socket)?;
+        let mut tcp = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            tcp.push(bind_tcp(*address, "--operator-listen").await?);
+        }
+        Ok(Self {
+            unix,
+            unix_path: socket.to_owned(),
+            tcp,
+        })
+    }
+
+    /// The endpoints as the `ready` line shows them.
+    pub fn endpoints(&self) -> Vec<String> {
+        let unix = std::path::absolute(&self.unix_path).unwrap_or_else(|_| self.unix_path.clone());
+        let mut endpoints = vec![format!("unix:{}", unix.display())];
+        let bound = self
+            .tcp
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok());
+        endpoints.extend(bound.map(|address| format!("https://{address}")));
+        endpoints
+    }
+
+    /// Serves the site services, health, reflection and what `more` adds, until the process
+    /// stops. Without `tls` the TCP listeners must be none.
+    pub fn serve(
+        self,
+        life: &Life,
+        keeper: &Arc<SiteKeeper>,
+        tls: Option<&Tls>,
+        more: impl FnOnce(&mut RoutesBuilder),
+    ) -> Result<(), Failure> {
+        let routes = routes(keeper, more)?;
+        let (stop, path) = (life.stopping(), self.unix_path);
+        let unix = server(&routes).serve_with_incoming_shutdown(
+            UnixListenerStream::new(self.unix),
+            stop.cancelled_owned(),
+        );
+        life.spawn(async move {
+            if let Err(error) = unix.await {
+                tracing::error!(%error, "the operators' socket ended");
+            }
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(%error, path = %path.display(), "the socket file stays");
+            }
+        });
+        for listener in self.tcp {
+            let Some(tls) = tls else {
+                let message = "operators over TCP need certificates, and this site has none yet";
+                return Err(Failure::new(Exit::Usage, message));
+            };
+            let acceptor = Acceptor::new(
+                listener,
+                Arc::clone(&tls.config),
+                tls.trust_domain,
+                Limits::default(),
+                life.stopping(),
+            );
+            let stop = life.stopping();
+            let tcp = server(&routes)
+                .serve_with_incoming_shutdown(acceptor.into_stream(), stop.cancelled_owned());
+            life.spawn(async move {
+                if let Err(error) = tcp.await {
+                    tracing::error!(%error, "an operators' listener ended");
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Binds a TCP listener.
+///
+/// # Errors
+/// Exit 69 naming the address and the flag that sets it.
+pub async fn bind_tcp(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let message = format!(
+            "cannot listen on {address}: {error}; \
+             give this host the address, or name another one with {flag}"
+        );
+        Failure::new(Exit::Unavailable, message)
+    })
+}
+
+fn bind_unix(path: &Path) -> Result<UnixListener, Failure> {
+    let failed = |error: std::io::Error| {
+        let message = format!(
+            "cannot listen on {}: {error}; name another path with --operator-socket",
+            path.display()
+        );
+        Failure::new(Exit::Unavailable, message)
+    };
+    if std::fs::symlink_metadata(path).is_ok_and(|known| known.file_type().is_socket()) {
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    let owner_only = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(path, owner_only).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Everything that operators may call.
+fn routes(
+    keeper: &Arc<SiteKeeper>,
+    more: impl FnOnce(&mut RoutesBuilder),
+) -> Result<Routes, Failure> {
+    use api::site_v1::network_service_server::NetworkServiceServer;
+    use api::site_v1::site_service_server::SiteServiceServer;
+
+    let networks = NetworkServiceServer::new(Networks(Arc::clone(keeper)));
+    let sites = SiteServiceServer::new(Sites(Arc::clone(keeper)));
+    let broken = |error: tonic_reflection::server::Error| {
+        Failure::because(Exit::Software, "reflection", &error)
+    };
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(api::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let mut builder = RoutesBuilder::default();
+    builder
+        .add_service(networks.max_decoding_message_size(MAX_OPERATOR_MESSAGE_BYTES))
+        .add_service(sites.max_decoding_message_size(MAX_OPERATOR_MESSAGE_BYTES))
+        .add_service(reflection().build_v1().map_err(broken)?)
+        .add_service(reflection().build_v1alpha().map_err(broken)?);
+    more(&mut builder);
+    let guarded = builder
+        .routes()
+        .into_axum_router()
+        .layer(from_fn(access::guard));
+    Ok(Routes::from(guarded))
+}
+
+/// A server with the limits of the operators' interface.
+fn server(routes: &Routes) -> tonic::transport::server::Router {
+    Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_routes(routes.clone())
+}

@@ -1,0 +1,235 @@
+//! The state directory: made as a whole or not at all, and the records in it.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use api::store_v1::{RequestRecord, SiteRecord};
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+use site::{Site, Timestamp};
+use store::{Action, Expected, Key, Revision, Store, Write};
+
+use crate::requests::Answered;
+use crate::{Exit, Failure, RequestLog};
+
+/// Where the answers to requests are kept.
+const REQUESTS: &str = "request/";
+
+/// Why a state directory cannot be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDirError {
+    /// There is something already.
+    #[error(
+        "{0} exists and is not empty; `init` never overwrites state: \
+         choose another directory, or move this one away"
+    )]
+    NotEmpty(PathBuf),
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+/// Makes a state directory with mode 0700. `fill` works in a directory beside it that gets its
+/// name only at the end, so an interrupted `init` leaves nothing that looks like a site.
+///
+/// # Errors
+/// When `dir` has state, the file system refuses, or `fill` fails; `dir` is then as before.
+pub fn create_state_dir(
+    dir: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let io = |path: &Path, source| {
+        let error = StateDirError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        Failure::new(Exit::Io, error.to_string())
+    };
+    if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        let error = StateDirError::NotEmpty(dir.to_owned());
+        return Err(Failure::new(Exit::DataError, error.to_string()));
+    }
+    let name = dir.file_name().ok_or_else(|| {
+        Failure::new(
+            Exit::Usage,
+            format!("--state-dir {} has no name", dir.display()),
+        )
+    })?;
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(parent).map_err(|error| io(parent, error))?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".init-{}", std::process::id()));
+    let staging = parent.join(hidden);
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&staging)
+        .map_err(|error| io(&staging, error))?;
+    let made = fill(&staging).and_then(|()| {
+        // Replaces an empty directory, and fails on one that got content meanwhile.
+        fs::rename(&staging, dir).map_err(|error| io(dir, error))?;
+        let parent = fs::File::open(parent).map_err(|error| io(parent, error))?;
+        parent.sync_all().map_err(|error| io(dir, error))
+    });
+    if made.is_err()
+        && staging.exists()
+        && let Err(error) = fs::remove_dir_all(&staging)
+    {
+        eprintln!("{} is left behind: {error}", staging.display());
+    }
+    made
+}
+
+/// Opens the store of a state directory, which locks it against other processes.
+///
+/// # Errors
+/// Says what is wrong with the directory and what to do; nothing is changed.
+pub fn open_store(dir: &Path) -> Result<Store, Failure> {
+    Store::open(dir).map_err(|error| Failure::because(Exit::Io, "cannot use the state", &error))
+}
+
+/// Reads the site of a store.
+///
+/// # Errors
+/// When there is none, or it cannot be read; nothing is changed.
+pub fn read_site(store: &Store) -> Result<(Site, Revision), Failure> {
+    let broken = |what: String| Failure::new(Exit::Io, format!("the site's record {what}"));
+    let record = store
+        .get(&site_key())
+        .map_err(|error| Failure::because(Exit::Io, "cannot read the site's record", &error))?
+        .ok_or_else(|| broken("is missing; run `init` in a new directory".to_owned()))?;
+    let message = SiteRecord::decode(record.value.as_slice())
+        .map_err(|error| broken(format!("cannot be decoded: {error}")))?;
+    let parts = api::convert::parts_from_wire(&message.site.unwrap_or_default())
+        .map_err(|faults| broken(format!("cannot be read: {}", join(&faults))))?;
+    let site = Site::from_parts(parts)
+        .map_err(|rejection| broken(format!("breaks the rules of a site: {rejection}")))?;
+    Ok((site, record.revision))
+}
+
+/// The write that makes a site durable.
+pub fn site_write(site: &Site, expected: Expected) -> Write {
+    let record = SiteRecord {
+        site: Some(api::convert::parts_to_wire(&site.to_parts())),
+    };
+    Write {
+        key: site_key(),
+        expected,
+        action: Action::Put(record.encode_to_vec()),
+    }
+}
+
+/// The write that keeps an answer for its request id.
+pub(crate) fn request_write(id: &str, answered: &Answered) -> Write {
+    let record = RequestRecord {
+        request_id: id.to_owned(),
+        fingerprint: answered.fingerprint.to_vec(),
+        answer: answered.answer.clone(),
+        at_milliseconds: answered.at.0,
+    };
+    let action = Action::Put(record.encode_to_vec());
+    Write {
+        key: request_key(id),
+        expected: Expected::Any,
+        action,
+    }
+}
+
+/// The key of an answer. Ids are free text, keys are not: hence the hash.
+pub(crate) fn request_key(id: &str) -> Key {
+    let mut text = String::from(REQUESTS);
+    for byte in Sha256::digest(id) {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    fixed_key(&text)
+}
+
+/// The answers that are kept.
+pub(crate) fn requests_of(store: &Store) -> Result<RequestLog, Failure> {
+    let failed = |what: &dyn std::error::Error| {
+        Failure::because(Exit::Io, "cannot read the kept answers", what)
+    };
+    let mut log = RequestLog::default();
+    for record in store.scan(REQUESTS).map_err(|error| failed(&error))? {
+        let RequestRecord {
+            request_id,
+            fingerprint,
+            answer,
+            at_milliseconds,
+        } = RequestRecord::decode(record.value.as_slice()).map_err(|error| failed(&error))?;
+        let fingerprint = fingerprint.try_into().unwrap_or_default();
+        let answered = Answered {
+            fingerprint,
+            answer,
+            at: Timestamp(at_milliseconds),
+        };
+        // Those that have expired go from the disk with the next kept answer.
+        log.keep(request_id, answered);
+    }
+    Ok(log)
+}
+
+fn site_key() -> Key {
+    fixed_key("site")
+}
+
+/// A key from a text that is valid by construction.
+fn fixed_key(text: &str) -> Key {
+    Key::new(text).unwrap_or_else(|error| fatal_key(text, &error))
+}
+
+fn fatal_key(text: &str, error: &store::KeyError) -> ! {
+    unreachable!("the key {text} is built from valid characters: {error}")
+}
+
+fn join(faults: &[api::convert::Malformed]) -> String {
+    faults
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_state_directory_is_whole_or_not_there() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let dir = parent.path().join("deep/state");
+        let fail = |_: &Path| Err(Failure::new(Exit::DataError, "no"));
+        create_state_dir(&dir, fail).expect_err("filling failed");
+        assert!(!dir.exists());
+        assert_eq!(
+            fs::read_dir(dir.parent().expect("a parent"))
+                .expect("listed")
+                .count(),
+            0
+        );
+
+        let fill = |staging: &Path| {
+            fs::write(staging.join("x"), "y")
+                .map_err(|error| Failure::because(Exit::Io, "x", &error))
+        };
+        create_state_dir(&dir, fill).expect("made");
+        assert_eq!(
+            fs::metadata(&dir).expect("there").permissions().mode() & 0o777,
+            0o700
+        );
+
+        create_state_dir(&dir, fill).expect_err("state is never overwritten");
+        assert_eq!(fs::read_to_string(dir.join("x")).expect("kept"), "y");
+    }
+}
