@@ -64,6 +64,7 @@ pub use controller::{
     AddSubcloud, Availability, Controller, ControllerConfig, Enroll, HEARTBEAT_INTERVAL,
     HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS, MISSED_HEARTBEATS, NewToken, Output, Presence,
     RESTART_GRACE, Receipt, Records, SourceCheck, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write,
+    subcloud_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
 pub use entropy::Entropy;

@@ -1,1 +1,20 @@
-//! The system controller service.
+//! The system controller: keeps its own site and the fleet, serves operators and agents.
+//!
+//! * [`hub`]: drives the fleet's machine: moves bytes, time and records, and decides nothing.
+//! * [`grpc`]: handlers that convert, call and convert.
+//! * `serve`: puts it together, starts it and ends it in order.
+//!
+//! No rule lives here: what is admitted, refused or acknowledged is decided in `fleet` and
+//! `site`.
+
+mod command;
+mod console;
+mod entropy;
+mod grpc;
+mod hub;
+mod init;
+mod records;
+mod serve;
+mod settings;
+
+pub use command::run;

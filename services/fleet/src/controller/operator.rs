@@ -116,16 +116,8 @@ impl Controller {
     }
 
     fn judge_token(&self, now: Timestamp, call: &IssueToken) -> Result<Accepted, Rejection> {
-        let record = self.fleet.find(&call.subcloud).ok_or_else(|| {
-            Rejection::one(
-                Violation::new(
-                    Reason::SubcloudNotFound,
-                    format!("there is no subcloud {}", call.subcloud),
-                    "`tandem dcmanager subcloud list` shows the subclouds",
-                )
-                .object("subcloud", call.subcloud.clone()),
-            )
-        })?;
+        let unknown = || Rejection::one(subcloud_not_found(&call.subcloud));
+        let record = self.fleet.find(&call.subcloud).ok_or_else(unknown)?;
         Rejection::check(self.invalid_token(&call.token).into_iter().collect())?;
         let Enrollment::Pending(pending) = &record.enrollment else {
             return Err(Rejection::one(already_enrolled(record)));
@@ -275,4 +267,14 @@ fn id_taken(field: &'static str, id: impl std::fmt::Display) -> Violation {
         "draw another one",
     )
     .at(field)
+}
+
+/// Nothing goes by this name or uuid.
+pub fn subcloud_not_found(reference: &str) -> Violation {
+    Violation::new(
+        Reason::SubcloudNotFound,
+        format!("there is no subcloud {reference:?}"),
+        "`tandem dcmanager subcloud list` shows the subclouds",
+    )
+    .object("subcloud", reference)
 }

@@ -1,0 +1,29 @@
+//! The controller's own services: convert, call, convert.
+
+mod enrollment;
+mod link;
+mod subcloud;
+
+pub(crate) use enrollment::Enrollments;
+pub(crate) use link::Links;
+pub(crate) use subcloud::{Subclouds, TokenIssuer};
+
+use api::convert::Malformed;
+use site::{ReasonSet, Rejection};
+use tonic::Status;
+
+/// A refusal of the core as a status.
+fn refused<R: ReasonSet>(rejection: Rejection<R>) -> Status {
+    api::status::from_rejection(&rejection)
+}
+
+/// Unreadable fields as a status.
+fn malformed(faults: Vec<Malformed>) -> Status {
+    api::status::from_malformed(&faults)
+}
+
+/// A defect or a failing disk: logged here, and told without its details.
+fn broken(context: &'static str, error: &dyn std::error::Error) -> Status {
+    tracing::error!(%error, "{context}");
+    Status::internal(format!("{context}; the controller's log has the cause"))
+}

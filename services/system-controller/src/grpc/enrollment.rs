@@ -1,0 +1,145 @@
+//! `tandem.fleet.v1.EnrollmentService`.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use api::convert::{Malformed, fault_to_wire, report_from_wire, urls};
+use api::fleet_v1 as wire;
+use api::fleet_v1::enrollment_service_server::EnrollmentService;
+use fleet::{
+    ControllerConfig, Enroll, Fault, Fingerprint, Input, Receipt, RequestId, SecretHash, TokenId,
+};
+use identity::{Ca, ConnectInfo, EnrollmentToken, SUBCLOUD_VALIDITY, csr_spki_sha256};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::{broken, malformed, refused};
+use crate::hub::Hub;
+
+/// Redeems tokens.
+#[derive(Debug)]
+pub(crate) struct Enrollments {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) authority: Arc<Ca>,
+    pub(crate) config: ControllerConfig,
+}
+
+#[tonic::async_trait]
+impl EnrollmentService for Enrollments {
+    async fn enroll(
+        &self,
+        request: Request<wire::EnrollRequest>,
+    ) -> Result<Response<wire::EnrollResponse>, Status> {
+        let source = source(&request)?;
+        let request = request.into_inner();
+        let (csr, validate_only) = (
+            request.certificate_signing_request.clone(),
+            request.validate_only,
+        );
+        let asked = question(request)?;
+        let receipt = self
+            .hub
+            .ask(|id| asked(id, source))
+            .await
+            .map_err(refused)?;
+        self.answer(&receipt, &csr, validate_only)
+            .map(Response::new)
+    }
+}
+
+impl Enrollments {
+    /// Signs a certificate for an accepted key and tells the agent whom it obeys.
+    fn answer(
+        &self,
+        receipt: &Receipt,
+        csr: &[u8],
+        validate_only: bool,
+    ) -> Result<wire::EnrollResponse, Status> {
+        let warnings = receipt
+            .warnings
+            .iter()
+            .map(|warning| fault_to_wire(&Fault::from(warning)));
+        let mut answer = wire::EnrollResponse {
+            subcloud_uuid: receipt.subcloud.id.to_string(),
+            authority_certificate: self.authority.certificate().der().to_vec(),
+            controller_uuid: self.config.id.to_string(),
+            epoch: receipt
+                .subcloud
+                .enrolled()
+                .map_or(0, |enrolled| enrolled.epoch.0),
+            controllers: urls(&self.config.controllers),
+            warnings: warnings.collect(),
+            ..Default::default()
+        };
+        if !validate_only {
+            let (id, now) = (receipt.subcloud.id.0, SystemTime::now());
+            let issued = self
+                .authority
+                .issue_subcloud(csr, id, now, SUBCLOUD_VALIDITY);
+            let issued = issued.map_err(|error| broken("cannot sign a certificate", &error))?;
+            let end = issued
+                .details
+                .not_after
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            answer.not_after_milliseconds = u64::try_from(end.as_millis()).unwrap_or(u64::MAX);
+            answer.certificate = issued.der.to_vec();
+        }
+        Ok(answer)
+    }
+}
+
+/// What the machine is asked, once it is known where the request comes from.
+fn question(
+    request: wire::EnrollRequest,
+) -> Result<impl FnOnce(RequestId, std::net::IpAddr) -> Input, Status> {
+    let wire::EnrollRequest {
+        token,
+        certificate_signing_request,
+        site,
+        digest,
+        validate_only,
+    } = request;
+    let (token, secret) = redeemed(&token);
+    let key = csr_spki_sha256(&certificate_signing_request).map_err(|error| {
+        malformed(vec![Malformed::new(
+            "certificate_signing_request",
+            error.to_string(),
+        )])
+    })?;
+    let report = report_from_wire(&site.unwrap_or_default(), &digest)
+        .map_err(|fault| malformed(vec![fault]))?;
+    Ok(move |request, source| {
+        Input::Enroll(Enroll {
+            request,
+            token,
+            secret,
+            key: Fingerprint(*key.as_bytes()),
+            report,
+            source,
+            validate_only,
+        })
+    })
+}
+
+/// The token's id and the hash of its secret. A text that is no token is one that nobody issued:
+/// outwardly, a wrong token is a wrong token.
+fn redeemed(text: &str) -> (TokenId, SecretHash) {
+    match EnrollmentToken::parse(text) {
+        Ok(token) => (
+            TokenId(token.id()),
+            SecretHash(*token.secret().hash().as_bytes()),
+        ),
+        Err(error) => {
+            tracing::debug!(%error, "an enrollment token cannot be read");
+            (TokenId(Uuid::nil()), SecretHash([0; 32]))
+        }
+    }
+}
+
+/// Where a connection comes from.
+pub(super) fn source<T>(request: &Request<T>) -> Result<std::net::IpAddr, Status> {
+    let info = request.extensions().get::<ConnectInfo>();
+    let info = info.ok_or_else(|| Status::internal("the connection has no address"))?;
+    Ok(info.peer.ip())
+}

@@ -1,0 +1,247 @@
+//! `tandem.fleet.v1.SubcloudService`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::convert::{event_to_wire, fault_to_wire, subcloud_to_wire};
+use api::fleet_v1 as wire;
+use api::fleet_v1::subcloud_service_server::SubcloudService;
+use api::page::page;
+use daemon::{Caller, random_uuid};
+use fleet::{
+    Actor, AddSubcloud, Candidate, Fault, Footprint, Input, IssueToken, NewToken, Position,
+    Receipt, SecretHash, SharedSubcloud, SubcloudId, TokenId,
+};
+use identity::{EnrollmentToken, SpkiSha256};
+use ring::rand::SystemRandom;
+use site::bootstrap;
+use tonic::{Request, Response, Status};
+
+use super::{broken, malformed, refused};
+use crate::hub::Hub;
+use crate::records::{read_events, read_subcloud_site};
+
+/// How long a token is valid when the request does not say, in seconds.
+const TOKEN_SECONDS: u32 = 3600;
+
+/// Subclouds, for operators.
+#[derive(Debug)]
+pub(crate) struct Subclouds {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) tokens: TokenIssuer,
+}
+
+/// Draws tokens that name this controller.
+#[derive(Debug)]
+pub(crate) struct TokenIssuer {
+    /// What agents pin.
+    pub(crate) authority: SpkiSha256,
+    /// Where agents find this controller.
+    pub(crate) link: SocketAddr,
+}
+
+#[tonic::async_trait]
+impl SubcloudService for Subclouds {
+    async fn add_subcloud(
+        &self,
+        request: Request<wire::AddSubcloudRequest>,
+    ) -> Result<Response<wire::AddSubcloudResponse>, Status> {
+        let actor = actor(&request);
+        let wire::AddSubcloudRequest {
+            name,
+            bootstrap_values,
+            token_ttl_seconds,
+            validate_only,
+            request_id: _,
+        } = request.into_inner();
+        let declared = declared(&name, &bootstrap_values)?.map(Box::new);
+        let (text, token) = self.tokens.draw(token_ttl_seconds)?;
+        let id = SubcloudId(random_uuid());
+        let receipt = self.hub.ask(|request| {
+            let call = AddSubcloud {
+                request,
+                actor,
+                id,
+                name,
+                token,
+                declared,
+                validate_only,
+            };
+            Input::AddSubcloud(call)
+        });
+        let receipt = receipt.await.map_err(refused)?;
+        Ok(Response::new(wire::AddSubcloudResponse {
+            subcloud: Some(self.shown(&receipt.subcloud)),
+            token: if validate_only { String::new() } else { text },
+            controller: self.tokens.url(),
+            warnings: warnings(&receipt),
+        }))
+    }
+
+    async fn issue_subcloud_token(
+        &self,
+        request: Request<wire::IssueSubcloudTokenRequest>,
+    ) -> Result<Response<wire::IssueSubcloudTokenResponse>, Status> {
+        let actor = actor(&request);
+        let wire::IssueSubcloudTokenRequest {
+            subcloud,
+            token_ttl_seconds,
+            validate_only,
+            request_id: _,
+        } = request.into_inner();
+        let (text, token) = self.tokens.draw(token_ttl_seconds)?;
+        let receipt = self.hub.ask(|request| {
+            Input::IssueToken(IssueToken {
+                request,
+                actor,
+                subcloud,
+                token,
+                validate_only,
+            })
+        });
+        let receipt = receipt.await.map_err(refused)?;
+        Ok(Response::new(wire::IssueSubcloudTokenResponse {
+            subcloud: Some(self.shown(&receipt.subcloud)),
+            token: if validate_only { String::new() } else { text },
+            controller: self.tokens.url(),
+        }))
+    }
+
+    async fn list_subclouds(
+        &self,
+        request: Request<wire::ListSubcloudsRequest>,
+    ) -> Result<Response<wire::ListSubcloudsResponse>, Status> {
+        let wire::ListSubcloudsRequest {
+            page_size,
+            page_token,
+            family,
+            stack,
+            availability,
+        } = request.into_inner();
+        let all = self
+            .hub
+            .subclouds()
+            .into_iter()
+            .map(|(subcloud, presence)| {
+                (
+                    subcloud.name.clone(),
+                    subcloud_to_wire(&subcloud, presence, None),
+                )
+            });
+        let wanted = all.filter(|(_, subcloud)| {
+            (family == 0 || subcloud.primary_family == family)
+                && (stack == 0 || subcloud.stack == stack)
+                && (availability == 0 || subcloud.availability == availability)
+        });
+        let (subclouds, next_page_token) =
+            page(wanted, page_size, &page_token).map_err(malformed)?;
+        Ok(Response::new(wire::ListSubcloudsResponse {
+            subclouds,
+            next_page_token,
+        }))
+    }
+
+    async fn get_subcloud(
+        &self,
+        request: Request<wire::GetSubcloudRequest>,
+    ) -> Result<Response<wire::GetSubcloudResponse>, Status> {
+        let (subcloud, presence) = self
+            .hub
+            .subcloud(&request.get_ref().subcloud)
+            .map_err(refused)?;
+        let site = read_subcloud_site(self.hub.store(), subcloud.id)
+            .map_err(|error| broken("cannot read the subcloud's site", &error))?;
+        let subcloud = Some(subcloud_to_wire(&subcloud, presence, site.as_ref()));
+        Ok(Response::new(wire::GetSubcloudResponse { subcloud }))
+    }
+
+    async fn list_fleet_events(
+        &self,
+        request: Request<wire::ListFleetEventsRequest>,
+    ) -> Result<Response<wire::ListFleetEventsResponse>, Status> {
+        let wire::ListFleetEventsRequest {
+            page_size,
+            page_token,
+            subcloud,
+            kind,
+        } = request.into_inner();
+        let all = read_events(self.hub.store(), before(&page_token), usize::MAX)
+            .map_err(|error| broken("cannot read the event log", &error))?;
+        let wanted = all.iter().filter(|event| {
+            (subcloud.is_empty() || event.name == subcloud)
+                && (kind.is_empty() || event.kind.name() == kind)
+        });
+        let keyed = wanted.map(|event| (event.position.0.to_string(), event_to_wire(event)));
+        let (events, next_page_token) = page(keyed, page_size, "").map_err(malformed)?;
+        Ok(Response::new(wire::ListFleetEventsResponse {
+            events,
+            next_page_token,
+        }))
+    }
+}
+
+impl Subclouds {
+    /// A record as the answer to a call shows it.
+    fn shown(&self, subcloud: &SharedSubcloud) -> wire::Subcloud {
+        let known = self.hub.subcloud(&subcloud.id.to_string());
+        let presence = known.map(|(_, presence)| presence).unwrap_or_default();
+        subcloud_to_wire(subcloud, presence, None)
+    }
+}
+
+impl TokenIssuer {
+    /// A fresh token: its text, which is shown once, and what is kept of it.
+    fn draw(&self, ttl_seconds: u32) -> Result<(String, NewToken), Status> {
+        let (id, links) = (random_uuid(), vec![self.link]);
+        let drawn = EnrollmentToken::issue(id, self.authority, links, &SystemRandom::new());
+        let token = drawn.map_err(|error| broken("cannot draw a token", &error))?;
+        let seconds = if ttl_seconds == 0 {
+            TOKEN_SECONDS
+        } else {
+            ttl_seconds
+        };
+        let kept = NewToken {
+            id: TokenId(token.id()),
+            secret: SecretHash(*token.secret().hash().as_bytes()),
+            ttl: Duration::from_secs(seconds.into()),
+        };
+        Ok((token.reveal(), kept))
+    }
+
+    /// The URL that `subcloud-agent enroll` is given.
+    fn url(&self) -> String {
+        format!("https://{}", self.link)
+    }
+}
+
+/// What a bootstrap file declares; nothing when there is none.
+fn declared(name: &str, file: &[u8]) -> Result<Option<Candidate>, Status> {
+    if file.is_empty() {
+        return Ok(None);
+    }
+    let link = bootstrap::parse_link("bootstrap_values", file).map_err(|faults| {
+        match faults.rejection() {
+            Some(rejection) => refused(rejection),
+            None => Status::invalid_argument(faults.to_string()),
+        }
+    })?;
+    Ok(Some(Candidate::declared(Footprint::declared(name, &link))))
+}
+
+fn warnings(receipt: &Receipt) -> Vec<wire::Violation> {
+    receipt
+        .warnings
+        .iter()
+        .map(|warning| fault_to_wire(&Fault::from(warning)))
+        .collect()
+}
+
+fn actor<T>(request: &Request<T>) -> Actor {
+    Actor::Operator(Caller::of(request).to_string())
+}
+
+/// The place after which a page of events begins.
+fn before(token: &str) -> Option<Position> {
+    token.parse().ok().map(Position)
+}

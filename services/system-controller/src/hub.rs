@@ -1,0 +1,380 @@
+//! Drives the fleet's machine: feeds it what happens and carries out what it asks for.
+//!
+//! The machine decides under one lock, which is never held across an await or the disk. What it
+//! asks to be written is handed to the store in the order of its tickets; one task waits for the
+//! disk and says so. Readers see only what is durable.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use daemon::{Failure, Life, fatal, now};
+use fleet::{
+    AgentMessage, Controller, ControllerConfig, ControllerMessage, Fingerprint, Input, LinkId,
+    Output, Presence, Reason, Receipt, Rejection, RequestId, SharedSubcloud, SubcloudId, Ticket,
+    Violation, Write,
+};
+use site::{Site, Timestamp};
+use store::Store;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::entropy::SystemEntropy;
+use crate::records::{read_fleet, store_write};
+
+/// Messages that may wait for one link. The controller says little: a welcome, its networks, and
+/// an acknowledgement for each of at most one report in flight.
+const LINK_QUEUE: usize = 32;
+
+/// Writes that may wait for the disk: the machine's own limit, and those that it always makes.
+const COMMIT_QUEUE: usize = 4 * fleet::MAX_COMMITS;
+
+/// The driver.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    store: Arc<Store>,
+    driven: Mutex<Driven>,
+    durable: RwLock<BTreeMap<String, SharedSubcloud>>,
+    commits: mpsc::Sender<Committing>,
+    timer: watch::Sender<Option<Timestamp>>,
+}
+
+#[derive(Debug)]
+struct Driven {
+    machine: Controller,
+    answers: HashMap<RequestId, oneshot::Sender<Result<Receipt, Rejection>>>,
+    links: HashMap<LinkId, LinkSender>,
+    last_request: u64,
+    last_link: u64,
+}
+
+/// The controller's end of one link's outgoing stream.
+#[derive(Debug)]
+struct LinkSender {
+    messages: mpsc::Sender<ControllerMessage>,
+    close: CancellationToken,
+}
+
+/// A write on its way to the disk.
+#[derive(Debug)]
+struct Committing {
+    ticket: Ticket,
+    durable: store::Ticket,
+    subclouds: Vec<SharedSubcloud>,
+}
+
+/// A link as its handler holds it.
+#[derive(Debug)]
+pub(crate) struct OpenLink {
+    /// Names the link.
+    pub(crate) id: LinkId,
+    /// What to send to the agent.
+    pub(crate) messages: mpsc::Receiver<ControllerMessage>,
+    /// Cancelled when the controller ends the link.
+    pub(crate) close: CancellationToken,
+}
+
+impl Hub {
+    /// Starts the machine from what is on disk, and the tasks that drive it.
+    pub(crate) fn start(
+        life: &Life,
+        store: Arc<Store>,
+        config: ControllerConfig,
+        site: &Site,
+    ) -> Result<Arc<Self>, Failure> {
+        let records = read_fleet(&store)?;
+        let known = records.subclouds.iter().cloned().map(Arc::new);
+        let durable = known
+            .map(|subcloud| (subcloud.name.clone(), subcloud))
+            .collect();
+        let (machine, outputs) = Controller::recover(now(), config, site, records);
+        let (commits, committing) = mpsc::channel(COMMIT_QUEUE);
+        let driven = Driven {
+            machine,
+            answers: HashMap::new(),
+            links: HashMap::new(),
+            last_request: 0,
+            last_link: 0,
+        };
+        let hub = Arc::new(Self {
+            store,
+            driven: Mutex::new(driven),
+            durable: RwLock::new(durable),
+            commits,
+            timer: watch::Sender::new(None),
+        });
+        hub.carry_out(&mut hub.lock(), outputs);
+        life.spawn(Arc::clone(&hub).commit_in_order(committing, life.stopping()));
+        life.spawn(Arc::clone(&hub).keep_time(life.stopping()));
+        Ok(hub)
+    }
+
+    /// Asks the machine for something and waits for the answer.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(crate) async fn ask(
+        &self,
+        question: impl FnOnce(RequestId) -> Input,
+    ) -> Result<Receipt, Rejection> {
+        let answer = {
+            let mut driven = self.lock();
+            driven.last_request += 1;
+            let request = RequestId(driven.last_request);
+            let (sender, answer) = oneshot::channel();
+            driven.answers.insert(request, sender);
+            self.feed_locked(&mut driven, question(request));
+            answer
+        };
+        answer
+            .await
+            .unwrap_or_else(|_| Err(Rejection::one(stopping())))
+    }
+
+    /// Tells the machine what happened.
+    pub(crate) fn feed(&self, input: Input) {
+        self.feed_locked(&mut self.lock(), input);
+    }
+
+    /// Announces a link; the handler then feeds its messages and its end.
+    pub(crate) fn open_link(
+        &self,
+        subcloud: SubcloudId,
+        key: Fingerprint,
+        source: IpAddr,
+    ) -> OpenLink {
+        let mut driven = self.lock();
+        driven.last_link += 1;
+        let id = LinkId(driven.last_link);
+        let (sender, messages) = mpsc::channel(LINK_QUEUE);
+        let close = CancellationToken::new();
+        let link = LinkSender {
+            messages: sender,
+            close: close.clone(),
+        };
+        driven.links.insert(id, link);
+        self.feed_locked(
+            &mut driven,
+            Input::LinkOpened {
+                link: id,
+                subcloud,
+                key,
+                source,
+            },
+        );
+        OpenLink {
+            id,
+            messages,
+            close,
+        }
+    }
+
+    /// A message came over a link.
+    pub(crate) fn link_message(&self, link: LinkId, message: AgentMessage) {
+        self.feed(Input::LinkMessage { link, message });
+    }
+
+    /// A link is gone.
+    pub(crate) fn close_link(&self, link: LinkId) {
+        let mut driven = self.lock();
+        driven.links.remove(&link);
+        self.feed_locked(&mut driven, Input::LinkClosed { link });
+    }
+
+    /// The durable subclouds, by name, with what is known of their links.
+    pub(crate) fn subclouds(&self) -> Vec<(SharedSubcloud, Presence)> {
+        let durable = self
+            .durable
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let driven = self.lock();
+        let with_presence = |subcloud: SharedSubcloud| {
+            let presence = driven.machine.presence(subcloud.id);
+            (subcloud, presence)
+        };
+        durable.into_values().map(with_presence).collect()
+    }
+
+    /// One durable subcloud, by name or uuid.
+    ///
+    /// # Errors
+    /// `SUBCLOUD_NOT_FOUND`.
+    pub(crate) fn subcloud(
+        &self,
+        reference: &str,
+    ) -> Result<(SharedSubcloud, Presence), Rejection> {
+        let known = {
+            let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
+            let by_id = || {
+                durable
+                    .values()
+                    .find(|known| known.id.to_string() == reference)
+            };
+            durable.get(reference).or_else(by_id).cloned()
+        };
+        let known = known.ok_or_else(|| Rejection::one(fleet::subcloud_not_found(reference)))?;
+        let presence = self.lock().machine.presence(known.id);
+        Ok((known, presence))
+    }
+
+    /// The store, for what is only shown.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn feed_locked(&self, driven: &mut Driven, input: Input) {
+        let outputs = driven.machine.on(now(), &mut SystemEntropy, input);
+        self.carry_out(driven, outputs);
+    }
+
+    fn carry_out(&self, driven: &mut Driven, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Commit { ticket, writes } => self.commit(ticket, &writes),
+                Output::Answer { request, outcome } => {
+                    if let Some(waiting) = driven.answers.remove(&request)
+                        && waiting.send(outcome).is_err()
+                    {
+                        tracing::debug!(?request, "nobody waits for the answer any more");
+                    }
+                }
+                Output::Send { link, message } => send(driven, link, message),
+                Output::CloseLink { link, goodbye } => {
+                    send(driven, link, ControllerMessage::Goodbye(goodbye));
+                    // The handler sends what is queued, then ends the stream.
+                    if let Some(sender) = driven.links.remove(&link) {
+                        sender.close.cancel();
+                    }
+                }
+                Output::SetTimer { at } => {
+                    self.timer.send_replace(Some(at));
+                }
+                Output::Event(event) => {
+                    tracing::info!(
+                        subcloud = event.name,
+                        kind = event.kind.name(),
+                        "fleet event"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Hands writes to the disk. The order of the calls is the order of the tickets.
+    fn commit(&self, ticket: Ticket, writes: &[Write]) {
+        let batch = writes.iter().map(store_write).collect();
+        let durable = match self.store.enqueue(batch) {
+            Ok(durable) => durable,
+            Err(error) => fatal(
+                "a change of the fleet could not be handed to the disk",
+                &error,
+            ),
+        };
+        let subclouds = writes.iter().filter_map(|write| match write {
+            Write::Subcloud(subcloud) => Some(Arc::clone(subcloud)),
+            _ => None,
+        });
+        let committing = Committing {
+            ticket,
+            durable,
+            subclouds: subclouds.collect(),
+        };
+        if let Err(error) = self.commits.try_send(committing) {
+            fatal(
+                "more changes wait for the disk than the fleet may have",
+                &error,
+            );
+        }
+    }
+
+    async fn commit_in_order(
+        self: Arc<Self>,
+        mut committing: mpsc::Receiver<Committing>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            let next = tokio::select! {
+                biased;
+                next = committing.recv() => next,
+                () = stop.cancelled() => None,
+            };
+            let Some(Committing {
+                ticket,
+                durable,
+                subclouds,
+            }) = next
+            else {
+                return;
+            };
+            if let Err(error) = durable.durable().await {
+                fatal("a change of the fleet could not be made durable", &error);
+            }
+            if !subclouds.is_empty() {
+                let mut durable = self.durable.write().unwrap_or_else(PoisonError::into_inner);
+                for subcloud in subclouds {
+                    durable.insert(subcloud.name.clone(), subcloud);
+                }
+            }
+            self.feed(Input::Committed { ticket });
+        }
+    }
+
+    /// Wakes the machine at the moment that it asked for last.
+    async fn keep_time(self: Arc<Self>, stop: CancellationToken) {
+        let mut timer = self.timer.subscribe();
+        loop {
+            let due = *timer.borrow_and_update();
+            let until_due = async {
+                match due {
+                    Some(at) => tokio::time::sleep(until(at)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return self.feed(Input::ShuttingDown),
+                changed = timer.changed() => if changed.is_err() { return },
+                () = until_due => {
+                    self.timer.send_if_modified(|set| {
+                        if *set == due { *set = None; }
+                        false
+                    });
+                    self.feed(Input::Timer);
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Driven> {
+        self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Queues a message for a link. An agent that does not read its few messages is cut off: it
+/// comes back and is told again.
+fn send(driven: &mut Driven, link: LinkId, message: ControllerMessage) {
+    let Some(sender) = driven.links.get(&link) else {
+        return;
+    };
+    if sender.messages.try_send(message).is_err() {
+        tracing::warn!(
+            ?link,
+            "an agent does not take its messages; ending the link"
+        );
+        sender.close.cancel();
+    }
+}
+
+/// How long until a moment; not at all when it has passed.
+fn until(at: Timestamp) -> Duration {
+    Duration::from_millis(at.0.saturating_sub(now().0))
+}
+
+fn stopping() -> Violation {
+    Violation::new(
+        Reason::ControllerBusy,
+        "the controller stops",
+        "try again when it is back; nothing was changed unless the call had succeeded",
+    )
+}

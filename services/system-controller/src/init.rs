@@ -1,0 +1,76 @@
+//! `system-controller init`.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use api::store_v1::AuthorityRecord;
+use daemon::{Exit, Failure};
+use identity::{Ca, CaParts, LeafKey, OPERATOR_VALIDITY, OperatorName, Role, write_private};
+use prost::Message as _;
+use site::DistributedCloudRole;
+use store::{Action, Expected, Write};
+
+use crate::records::authority_key;
+
+/// The name of the first operator.
+const FIRST_OPERATOR: &str = "operator-admin";
+
+/// Installs the site of a bootstrap file, with a certificate authority and the certificate of a
+/// first operator.
+pub(crate) fn run(bootstrap: &Path, state_dir: &Path) -> Result<(), Failure> {
+    let site = daemon::read_bootstrap(bootstrap, DistributedCloudRole::SystemController)?;
+    let now = SystemTime::now();
+    let failed = |error: &dyn std::error::Error| {
+        Failure::because(Exit::Io, "cannot make the certificate authority", error)
+    };
+    daemon::install(state_dir, &site, |staging| {
+        let authority = Ca::generate(site.identity().uuid, now).map_err(|error| failed(&error))?;
+        write_operator(&authority, staging, now)?;
+        let CaParts {
+            certificate_der,
+            key_pkcs8_der,
+        } = authority.to_parts();
+        let record = AuthorityRecord {
+            private_key: key_pkcs8_der,
+            certificate: certificate_der,
+        };
+        let action = Action::Put(record.encode_to_vec());
+        Ok(vec![Write {
+            key: authority_key(),
+            expected: Expected::Absent,
+            action,
+        }])
+    })?;
+    println!(
+        "installed {} in {}: operators over TCP use ca.crt and {FIRST_OPERATOR}.crt with \
+         {FIRST_OPERATOR}.key",
+        site.identity().name,
+        state_dir.display()
+    );
+    Ok(())
+}
+
+/// Writes `ca.crt` and the first operator's certificate and key, all with mode 0600.
+fn write_operator(authority: &Ca, dir: &Path, now: SystemTime) -> Result<(), Failure> {
+    let failed = |error: &dyn std::error::Error| {
+        Failure::because(
+            Exit::Io,
+            "cannot make the first operator's certificate",
+            error,
+        )
+    };
+    let key = LeafKey::generate().map_err(|error| failed(&error))?;
+    let name: OperatorName = FIRST_OPERATOR.parse().map_err(|error| failed(&error))?;
+    let certificate = authority
+        .issue_operator(&key, name, Role::Admin, now, OPERATOR_VALIDITY)
+        .map_err(|error| failed(&error))?;
+    let files = [
+        ("ca.crt".to_owned(), authority.certificate_pem()),
+        (format!("{FIRST_OPERATOR}.crt"), certificate.to_pem()),
+        (format!("{FIRST_OPERATOR}.key"), key.to_pkcs8_pem()),
+    ];
+    for (name, content) in files {
+        write_private(&dir.join(name), content.as_bytes()).map_err(|error| failed(&error))?;
+    }
+    Ok(())
+}

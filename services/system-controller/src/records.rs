@@ -1,0 +1,188 @@
+//! Where the controller keeps what, and the fleet's writes as the store's.
+
+use std::error::Error;
+
+use api::convert::{
+    audit_to_record, event_from_record, event_to_record, parts_from_wire, parts_to_wire,
+    subcloud_from_record, subcloud_to_record,
+};
+use api::store_v1::{AuthorityRecord, EventRecord, SubcloudRecord, SubcloudSiteRecord};
+use daemon::{Exit, Failure};
+use fleet::{Event, Position, Records, SubcloudId, Write};
+use identity::{Ca, CaParts};
+use prost::Message;
+use site::Site;
+use store::{Action, Expected, Key, Store};
+
+const AUTHORITY: &str = "authority";
+const SUBCLOUDS: &str = "subcloud/";
+const SITES: &str = "subcloud-site/";
+const EVENTS: &str = "event/";
+const AUDIT: &str = "audit/";
+
+/// Where the certificate authority is.
+pub(crate) fn authority_key() -> Key {
+    key(AUTHORITY.to_owned())
+}
+
+/// Reads the certificate authority.
+pub(crate) fn read_authority(store: &Store) -> Result<Ca, Failure> {
+    let failed = |error: &dyn Error| Failure::because(Exit::Io, "the certificate authority", error);
+    let record = store
+        .get(&authority_key())
+        .map_err(|error| failed(&error))?;
+    let record = record.ok_or_else(|| {
+        Failure::new(
+            Exit::Io,
+            "the state directory has no certificate authority; run `init`",
+        )
+    })?;
+    let AuthorityRecord {
+        private_key,
+        certificate,
+    } = AuthorityRecord::decode(record.value.as_slice()).map_err(|error| failed(&error))?;
+    let parts = CaParts {
+        certificate_der: certificate,
+        key_pkcs8_der: private_key,
+    };
+    Ca::from_parts(&parts).map_err(|error| failed(&error))
+}
+
+/// Reads what the fleet's machine starts from.
+pub(crate) fn read_fleet(store: &Store) -> Result<Records, Failure> {
+    let failed = |error: &dyn Error| Failure::because(Exit::Io, "a subcloud's record", error);
+    let mut subclouds = Vec::new();
+    for record in store.scan(SUBCLOUDS).map_err(|error| failed(&error))? {
+        let message =
+            SubcloudRecord::decode(record.value.as_slice()).map_err(|error| failed(&error))?;
+        subclouds.push(subcloud_from_record(message).map_err(|error| failed(&error))?);
+    }
+    let newest = |prefix: &str| -> Result<Position, Failure> {
+        let first = store
+            .page(prefix, None, 1)
+            .map_err(|error| failed(&error))?;
+        Ok(first
+            .first()
+            .and_then(|record| position_of(prefix, &record.key))
+            .unwrap_or_default())
+    };
+    Ok(Records {
+        subclouds,
+        last_event: newest(EVENTS)?,
+        last_audit: newest(AUDIT)?,
+    })
+}
+
+/// The accepted site of a subcloud; `None` when it has not reported one.
+pub(crate) fn read_subcloud_site(store: &Store, id: SubcloudId) -> Result<Option<Site>, Failure> {
+    let failed = |error: &dyn Error| Failure::because(Exit::Io, "a subcloud's site", error);
+    let record = store.get(&site_key(id)).map_err(|error| failed(&error))?;
+    let Some(record) = record else {
+        return Ok(None);
+    };
+    let message =
+        SubcloudSiteRecord::decode(record.value.as_slice()).map_err(|error| failed(&error))?;
+    let parts = parts_from_wire(&message.site.unwrap_or_default()).map_err(|faults| {
+        let faults = faults
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ");
+        Failure::new(
+            Exit::Io,
+            format!("a subcloud's site cannot be read: {faults}"),
+        )
+    })?;
+    Site::from_parts(parts)
+        .map(Some)
+        .map_err(|error| failed(&error))
+}
+
+/// Events older than `before`, newest first, at most `limit`.
+pub(crate) fn read_events(
+    store: &Store,
+    before: Option<Position>,
+    limit: usize,
+) -> Result<Vec<Event>, Failure> {
+    let failed = |error: &dyn Error| Failure::because(Exit::Io, "the event log", error);
+    let after = before.map(|position| log_key(EVENTS, position));
+    let page = store
+        .page(EVENTS, after.as_ref(), limit)
+        .map_err(|error| failed(&error))?;
+    let event = |record: &store::Record| {
+        let position = position_of(EVENTS, &record.key).unwrap_or_default();
+        let message =
+            EventRecord::decode(record.value.as_slice()).map_err(|error| failed(&error))?;
+        event_from_record(position, message).map_err(|error| failed(&error))
+    };
+    page.iter().map(event).collect()
+}
+
+/// A write of the fleet's machine as one of the store. The machine is the only writer of these
+/// records and knows what is there.
+pub(crate) fn store_write(write: &Write) -> store::Write {
+    let put = |key: Key, message: Vec<u8>| (key, Action::Put(message));
+    let (key, action) = match write {
+        Write::Subcloud(subcloud) => put(
+            subcloud_key(subcloud.id),
+            subcloud_to_record(subcloud).encode_to_vec(),
+        ),
+        Write::Site { subcloud, site } => {
+            let record = SubcloudSiteRecord {
+                site: Some(parts_to_wire(site)),
+            };
+            put(site_key(*subcloud), record.encode_to_vec())
+        }
+        Write::Event(event) => put(
+            log_key(EVENTS, event.position),
+            event_to_record(event).encode_to_vec(),
+        ),
+        Write::Audit(entry) => put(
+            log_key(AUDIT, entry.position),
+            audit_to_record(entry).encode_to_vec(),
+        ),
+        Write::ForgetEvent(position) => (log_key(EVENTS, *position), Action::Delete),
+        Write::ForgetAudit(position) => (log_key(AUDIT, *position), Action::Delete),
+    };
+    store::Write {
+        key,
+        expected: Expected::Any,
+        action,
+    }
+}
+
+fn subcloud_key(id: SubcloudId) -> Key {
+    key(format!("{SUBCLOUDS}{id}"))
+}
+
+fn site_key(id: SubcloudId) -> Key {
+    key(format!("{SITES}{id}"))
+}
+
+/// The place in a log, counted down so that the newest entry has the lowest key.
+fn log_key(prefix: &str, position: Position) -> Key {
+    key(format!("{prefix}{:020}", u64::MAX - position.0))
+}
+
+fn position_of(prefix: &str, key: &Key) -> Option<Position> {
+    let counted_down: u64 = key.as_str().strip_prefix(prefix)?.parse().ok()?;
+    Some(Position(u64::MAX - counted_down))
+}
+
+/// A key from a text that is valid by construction.
+fn key(text: String) -> Key {
+    Key::new(&text).unwrap_or_else(|error| unreachable!("the key {text} is fixed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_entries_come_first_and_give_their_place_back() {
+        let keys: Vec<Key> = [3, 2, 1].map(|n| log_key(EVENTS, Position(n))).into();
+        assert!(keys.is_sorted_by(|a, b| a.as_str() < b.as_str()));
+        let places: Vec<_> = keys.iter().map(|key| position_of(EVENTS, key)).collect();
+        assert_eq!(places, [3, 2, 1].map(|n| Some(Position(n))));
+    }
+}

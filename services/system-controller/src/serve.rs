@@ -1,0 +1,278 @@
+//! `system-controller serve`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use api::fleet_v1::enrollment_service_server::EnrollmentServiceServer;
+use api::fleet_v1::link_service_server::LinkServiceServer;
+use api::fleet_v1::subcloud_service_server::SubcloudServiceServer;
+use daemon::{Exit, Failure, Life, OperatorListeners, SiteKeeper, Tls, bind_tcp};
+use fleet::{ControllerConfig, Input};
+use identity::{
+    Acceptor, CONTROLLER_VALIDITY, Ca, ClientCertificates, LeafKey, Limits, ServingCertificate,
+    server_config,
+};
+use site::Site;
+use store::Store;
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+
+use crate::grpc::{Enrollments, Links, Subclouds, TokenIssuer};
+use crate::hub::Hub;
+use crate::settings::{ServeOptions, Settings};
+use crate::{console, records};
+
+/// The largest message of the link; a report comes in pieces of 4 KiB, so only Enroll is large.
+const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+/// Streams of one connection of an agent.
+const MAX_STREAMS: u32 = 16;
+/// All headers of one request.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// Flow-control window of a connection and of each stream.
+const WINDOW_BYTES: u32 = 64 * 1024;
+/// How often an idle connection is asked for a sign of life, and how long that may take.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// Serves until SIGTERM.
+pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
+    daemon::start_logs();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime
+        .map_err(|error| Failure::because(Exit::Software, "cannot start threads", &error))?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(options: ServeOptions) -> Result<(), Failure> {
+    let store = open(&options.state_dir)?;
+    let (site, revision) = daemon::read_site(&store)?;
+    let settings = Settings::new(options, &site)?;
+    let authority = Arc::new(records::read_authority(&store)?);
+    let life = Life::start()?;
+
+    let operators =
+        OperatorListeners::bind(&settings.operator_socket, &settings.operator_listen).await?;
+    let link = bind_tcp(settings.link_listen, "--link-listen").await?;
+    let link_address = link.local_addr().map_err(|error| {
+        Failure::because(
+            Exit::Unavailable,
+            "the address of the link listener",
+            &error,
+        )
+    })?;
+    let console = console::serve(&life, &settings.console_listen).await?;
+
+    let config = settings.controller(&site, link_address);
+    let certificate = Certificate::issue(Arc::clone(&authority), addresses(&site, &settings))?;
+    let hub = Hub::start(&life, Arc::clone(&store), config.clone(), &site)?;
+    let keeper = Arc::new(SiteKeeper::new(Arc::clone(&store), site, revision)?);
+
+    serve_agents(&life, link, &hub, &certificate, config)?;
+    life.spawn(follow_site(
+        Arc::clone(&hub),
+        Arc::clone(&keeper),
+        life.clone(),
+    ));
+    let tls = certificate.tls(ClientCertificates::Required)?;
+    life.spawn(certificate.renew(life.clone()));
+    let tokens = TokenIssuer {
+        authority: authority.spki_sha256(),
+        link: link_address,
+    };
+    let subclouds = SubcloudServiceServer::new(Subclouds {
+        hub: Arc::clone(&hub),
+        tokens,
+    });
+    let subclouds = subclouds.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
+    let endpoints = operators.endpoints();
+    operators.serve(&life, &keeper, Some(&tls), |routes| {
+        routes.add_service(subclouds);
+    })?;
+
+    let console = console
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
+    let operator = endpoints.join(",");
+    daemon::ready(&format!(
+        "ready operator={operator} link={link_address} console={console}"
+    ));
+    life.until_stopped().await;
+    drop((hub, keeper));
+    close(store)
+}
+
+/// Opens the store and with it locks the state directory.
+fn open(dir: &std::path::Path) -> Result<Arc<Store>, Failure> {
+    daemon::open_store(dir).map(Arc::new)
+}
+
+/// Makes durable what is still queued.
+fn close(store: Arc<Store>) -> Result<(), Failure> {
+    match Arc::try_unwrap(store) {
+        Ok(store) => store
+            .close()
+            .map_err(|error| Failure::because(Exit::Io, "the last changes", &error)),
+        Err(_) => {
+            tracing::debug!("a task still holds the store; it closes with the process");
+            Ok(())
+        }
+    }
+}
+
+/// Serves enrollment and links on the link address.
+fn serve_agents(
+    life: &Life,
+    listener: TcpListener,
+    hub: &Arc<Hub>,
+    certificate: &Certificate,
+    config: ControllerConfig,
+) -> Result<(), Failure> {
+    let authority = Arc::clone(&certificate.authority);
+    let enrollments = Enrollments {
+        hub: Arc::clone(hub),
+        authority,
+        config,
+    };
+    let links = Links {
+        hub: Arc::clone(hub),
+        life: life.clone(),
+    };
+    let tls = certificate.tls(ClientCertificates::Optional)?;
+    let stopping = life.stopping();
+    let limits = Limits::default();
+    let acceptor = Acceptor::new(
+        listener,
+        tls.config,
+        tls.trust_domain,
+        limits,
+        stopping.clone(),
+    );
+    let enrollments =
+        EnrollmentServiceServer::new(enrollments).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let links = LinkServiceServer::new(links).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let served = Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(enrollments)
+        .add_service(links)
+        .serve_with_incoming_shutdown(acceptor.into_stream(), stopping.cancelled_owned());
+    life.spawn(async move {
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the link listener ended");
+        }
+    });
+    Ok(())
+}
+
+/// Tells the fleet each durable change of the controller's own site.
+async fn follow_site(hub: Arc<Hub>, keeper: Arc<SiteKeeper>, life: Life) {
+    let mut changes = keeper.watch();
+    let stop = life.stopping();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+        let site = Arc::clone(&changes.borrow_and_update());
+        hub.feed(Input::ControllerSiteChanged(site));
+    }
+}
+
+/// The addresses under which tools may know this controller.
+fn addresses(site: &Site, settings: &Settings) -> Vec<IpAddr> {
+    let listening = settings
+        .operator_listen
+        .iter()
+        .chain(&settings.console_listen);
+    let listening = listening.chain([&settings.link_listen]).map(SocketAddr::ip);
+    let mut all: Vec<IpAddr> = listening.chain(site.link_address()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all.retain(|address| !address.is_unspecified());
+    all
+}
+
+/// The controller's own certificate, for every listener.
+struct Certificate {
+    authority: Arc<Ca>,
+    addresses: Vec<IpAddr>,
+    serving: Arc<ServingCertificate>,
+}
+
+impl Certificate {
+    fn issue(authority: Arc<Ca>, addresses: Vec<IpAddr>) -> Result<Self, Failure> {
+        let failed = |error: &dyn std::error::Error| {
+            Failure::because(
+                Exit::Software,
+                "cannot issue the controller's certificate",
+                error,
+            )
+        };
+        let key = LeafKey::generate().map_err(|error| failed(&error))?;
+        let issued = authority
+            .issue_controller(&key, &addresses, SystemTime::now(), CONTROLLER_VALIDITY)
+            .map_err(|error| failed(&error))?;
+        let serving = ServingCertificate::new(authority.certificate(), &issued, &key)
+            .map_err(|error| failed(&error))?;
+        Ok(Self {
+            authority,
+            addresses,
+            serving,
+        })
+    }
+
+    /// The configuration of a listener.
+    fn tls(&self, clients: ClientCertificates) -> Result<Tls, Failure> {
+        let serving = Arc::clone(&self.serving);
+        let config = server_config(self.authority.certificate(), serving, clients)
+            .map_err(|error| Failure::because(Exit::Software, "cannot configure TLS", &error))?;
+        Ok(Tls {
+            config,
+            trust_domain: self.authority.trust_domain(),
+        })
+    }
+
+    /// Replaces the certificate at half of its life, for as long as the process runs.
+    fn renew(self, life: Life) -> impl Future<Output = ()> + Send + 'static {
+        let stop = life.stopping();
+        async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(CONTROLLER_VALIDITY / 2) => {}
+                }
+                match self.replace() {
+                    Ok(()) => tracing::info!("the controller's certificate is renewed"),
+                    Err(failure) => tracing::error!(%failure, "will try again in half its life"),
+                }
+            }
+        }
+    }
+
+    fn replace(&self) -> Result<(), Failure> {
+        let failed = |error: &dyn std::error::Error| {
+            Failure::because(
+                Exit::Software,
+                "cannot renew the controller's certificate",
+                error,
+            )
+        };
+        let key = LeafKey::generate().map_err(|error| failed(&error))?;
+        let now = SystemTime::now();
+        let issued =
+            self.authority
+                .issue_controller(&key, &self.addresses, now, CONTROLLER_VALIDITY);
+        let issued = issued.map_err(|error| failed(&error))?;
+        self.serving
+            .replace(self.authority.certificate(), &issued, &key)
+            .map_err(|error| failed(&error))
+    }
+}

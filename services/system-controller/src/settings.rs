@@ -1,0 +1,184 @@
+//! What `serve` is told: the command line over a file, made one checked value before any socket
+//! is bound.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use daemon::{Exit, Failure, OperatorOptions};
+use fleet::{ControllerConfig, DEFAULT_FLEET_LIMIT, Endpoint, HEARTBEAT_INTERVAL, SourceCheck};
+use serde::Deserialize;
+use site::{NetworkKind, Site};
+
+/// The port of the operators' interface on the oam addresses.
+const OPERATOR_PORT: u16 = 8440;
+/// The port of the link on the link address.
+const LINK_PORT: u16 = 8441;
+/// The port of the console on the oam addresses.
+const CONSOLE_PORT: u16 = 8442;
+
+/// Heartbeats may be this far apart, in milliseconds.
+const HEARTBEAT_MILLISECONDS: std::ops::RangeInclusive<u64> = 500..=600_000;
+
+/// The command line of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeOptions {
+    /// The directory that `init` made
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: PathBuf,
+
+    /// Settings in TOML; a flag on the command line overrides its setting
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    operators: OperatorOptions,
+
+    /// Development only: another address than the link address for agents
+    #[arg(long, value_name = "ADDR:PORT")]
+    link_listen: Option<SocketAddr>,
+
+    /// Whether connections of agents must come from their link pool [default: strict]
+    #[arg(long, value_name = "CHECK")]
+    source_check: Option<Check>,
+
+    /// Address for the console (plain HTTP, health); may be given more than once
+    /// [default: every oam address, port 8442]
+    #[arg(long, value_name = "ADDR:PORT")]
+    console_listen: Vec<SocketAddr>,
+}
+
+/// Rule F8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Check {
+    /// The source address lies in the link primary pool.
+    Strict,
+    /// Any source address; for sites behind address translation.
+    Off,
+}
+
+/// The settings file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    operator_socket: Option<PathBuf>,
+    operator_listen: Option<Vec<SocketAddr>>,
+    link_listen: Option<SocketAddr>,
+    source_check: Option<Check>,
+    console_listen: Option<Vec<SocketAddr>>,
+    heartbeat_interval_milliseconds: Option<u64>,
+    fleet_limit: Option<usize>,
+}
+
+/// Everything that `serve` needs to know.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) operator_socket: PathBuf,
+    pub(crate) operator_listen: Vec<SocketAddr>,
+    pub(crate) link_listen: SocketAddr,
+    pub(crate) console_listen: Vec<SocketAddr>,
+    source_check: SourceCheck,
+    heartbeat_interval: Duration,
+    fleet_limit: usize,
+}
+
+impl Settings {
+    /// Puts flags over the file over the defaults of the site.
+    pub(crate) fn new(options: ServeOptions, site: &Site) -> Result<Self, Failure> {
+        let file = options
+            .config
+            .as_deref()
+            .map(read)
+            .transpose()?
+            .unwrap_or_default();
+        let listen = |flags: Vec<SocketAddr>, setting: Option<Vec<SocketAddr>>, port: u16| {
+            if flags.is_empty() {
+                setting.unwrap_or_else(|| on_oam(site, port))
+            } else {
+                flags
+            }
+        };
+        let socket = options.operators.operator_socket.or(file.operator_socket);
+        let source_check = match options.source_check.or(file.source_check) {
+            Some(Check::Off) => SourceCheck::Off,
+            Some(Check::Strict) | None => SourceCheck::Strict,
+        };
+        Ok(Self {
+            operator_socket: socket.unwrap_or_else(|| options.state_dir.join("operator.sock")),
+            operator_listen: listen(
+                options.operators.operator_listen,
+                file.operator_listen,
+                OPERATOR_PORT,
+            ),
+            link_listen: link_listen(site, options.link_listen.or(file.link_listen))?,
+            console_listen: listen(options.console_listen, file.console_listen, CONSOLE_PORT),
+            source_check,
+            heartbeat_interval: heartbeat(file.heartbeat_interval_milliseconds)?,
+            fleet_limit: file.fleet_limit.unwrap_or(DEFAULT_FLEET_LIMIT),
+        })
+    }
+
+    /// What the fleet's machine is told; `link` is where agents really find this controller.
+    pub(crate) fn controller(&self, site: &Site, link: SocketAddr) -> ControllerConfig {
+        if self.source_check == SourceCheck::Off {
+            tracing::warn!("--source-check off: agents may connect from any address");
+        }
+        ControllerConfig {
+            id: fleet::ControllerId(site.identity().uuid),
+            controllers: vec![Endpoint(link)],
+            source_check: self.source_check,
+            heartbeat_interval: self.heartbeat_interval,
+            fleet_limit: self.fleet_limit,
+        }
+    }
+}
+
+/// The link address, or the development flag that leaves it.
+fn link_listen(site: &Site, asked: Option<SocketAddr>) -> Result<SocketAddr, Failure> {
+    if let Some(address) = asked {
+        tracing::warn!(%address, "--link-listen: agents do not find this controller by its site");
+        return Ok(address);
+    }
+    let address = site.link_address().ok_or_else(|| {
+        let message = "the site has no link address: neither admin nor mgmt has a pool with a \
+                       floating address; set one with `system addrpool-modify`";
+        Failure::new(Exit::Usage, message)
+    })?;
+    Ok(SocketAddr::new(address, LINK_PORT))
+}
+
+/// The floating addresses of oam, both families on one port.
+fn on_oam(site: &Site, port: u16) -> Vec<SocketAddr> {
+    let oam = site.network(NetworkKind::Oam);
+    let pools = oam.iter().flat_map(|oam| oam.pools().iter());
+    let floating = pools.filter_map(|(_, end)| site.pool(end.pool)?.addresses().floating);
+    floating
+        .map(|address| SocketAddr::new(address, port))
+        .collect()
+}
+
+fn heartbeat(milliseconds: Option<u64>) -> Result<Duration, Failure> {
+    match milliseconds {
+        None => Ok(HEARTBEAT_INTERVAL),
+        Some(asked) if HEARTBEAT_MILLISECONDS.contains(&asked) => Ok(Duration::from_millis(asked)),
+        Some(asked) => {
+            let (least, most) = (HEARTBEAT_MILLISECONDS.start(), HEARTBEAT_MILLISECONDS.end());
+            let message =
+                format!("heartbeat_interval_milliseconds is {asked}; it must be {least} to {most}");
+            Err(Failure::new(Exit::Usage, message))
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<File, Failure> {
+    let wrong = |problem: String| {
+        Failure::new(
+            Exit::Usage,
+            format!("--config {}: {problem}", path.display()),
+        )
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    toml::from_str(&text).map_err(|error| wrong(error.to_string()))
+}
