@@ -1,1 +1,19 @@
-//! The subcloud agent service.
+//! The subcloud agent: keeps the site of one subcloud, and its link to the system controller.
+//!
+//! * `enroll`: drives the machine that takes a site from a token to an identity.
+//! * `link`: drives the machine that keeps the link: moves bytes, time and records.
+//!
+//! No rule lives here: both machines are in `fleet`, what a change of the site does in `site`.
+
+mod command;
+mod enroll;
+mod entropy;
+mod init;
+mod link;
+mod records;
+mod refusal;
+mod serve;
+mod settings;
+mod transport;
+
+pub use command::run;

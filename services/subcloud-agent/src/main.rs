@@ -1,1 +1,7 @@
-fn main() {}
+//! The `subcloud-agent` daemon.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    subcloud_agent::run(std::env::args_os())
+}

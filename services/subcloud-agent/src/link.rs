@@ -1,0 +1,310 @@
+//! Drives the agent's machine: feeds it what happens and carries out what it asks for.
+//!
+//! One task owns the machine. Connections are tasks of their own that only move messages.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::convert::{agent_message_to_wire, controller_message_from_wire};
+use api::fleet_v1::link_service_client::LinkServiceClient;
+use daemon::{Exit, Failure, Life, SiteKeeper, fatal, now, random_uuid};
+use fleet::{
+    Agent, AgentInput, AgentMessage, AgentOutput, ConnectionId, ControllerMessage,
+    ControllerNetworks, Endpoint, LinkStatus, Snapshot,
+};
+use futures_util::StreamExt as _;
+use rustls::ClientConfig;
+use site::{AttachmentId, Change, ControllerNetwork, PoolId, Timestamp};
+use store::Store;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::entropy::SystemEntropy;
+use crate::records::{Enrolled, record_write};
+use crate::{refusal, transport};
+
+/// Messages that may wait for the network: a hello, a report and a few heartbeats.
+const OUTGOING: usize = 16;
+
+/// Happenings that may wait for the machine.
+const HAPPENINGS: usize = 64;
+
+/// The largest message of a controller: its networks, or the faults of a refused report.
+const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// Where connections leave from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leave {
+    /// The address; `None` leaves it to the system.
+    pub(crate) from: Option<IpAddr>,
+    /// A flag asked for it, so a change of the site's link address does not matter.
+    pub(crate) fixed: bool,
+}
+
+/// Starts the task that keeps the link.
+pub(crate) fn start(
+    life: &Life,
+    store: Arc<Store>,
+    keeper: Arc<SiteKeeper>,
+    enrolled: Enrolled,
+    leave: Leave,
+) -> Result<(), Failure> {
+    let Enrolled {
+        key,
+        token: _,
+        certificate,
+        authority,
+        record,
+    } = enrolled;
+    let tls = identity::link_client_config(&authority, certificate, &key)
+        .map_err(|error| Failure::because(Exit::Io, "the agent's certificate", &error))?;
+    let (machine, outputs) = Agent::start(now(), record, Snapshot::of(&keeper.site()));
+    let (happenings, happened) = mpsc::channel(HAPPENINGS);
+    let driver = Driver {
+        machine,
+        store,
+        keeper,
+        tls,
+        leave,
+        life: life.clone(),
+        happenings,
+        connection: None,
+        timer: None,
+    };
+    life.spawn(driver.run(outputs, happened));
+    Ok(())
+}
+
+struct Driver {
+    machine: Agent,
+    store: Arc<Store>,
+    keeper: Arc<SiteKeeper>,
+    tls: Arc<ClientConfig>,
+    leave: Leave,
+    life: Life,
+    happenings: mpsc::Sender<AgentInput>,
+    connection: Option<Connection>,
+    timer: Option<Timestamp>,
+}
+
+/// The one connection, or the attempt to make it.
+struct Connection {
+    id: ConnectionId,
+    outgoing: mpsc::Sender<AgentMessage>,
+    close: CancellationToken,
+}
+
+impl Driver {
+    async fn run(mut self, outputs: Vec<AgentOutput>, mut happened: mpsc::Receiver<AgentInput>) {
+        let stop = self.life.stopping();
+        let mut site = self.keeper.watch();
+        self.carry_out(outputs).await;
+        loop {
+            let input = tokio::select! {
+                () = stop.cancelled() => break,
+                Some(input) = happened.recv() => input,
+                Ok(()) = site.changed() => {
+                    AgentInput::SiteChanged(Snapshot::of(&site.borrow_and_update()))
+                }
+                () = at(self.timer) => {
+                    self.timer = None;
+                    AgentInput::Timer
+                }
+            };
+            let outputs = self.machine.on(now(), &mut SystemEntropy, input);
+            self.carry_out(outputs).await;
+        }
+        if let Some(connection) = self.connection {
+            connection.close.cancel();
+        }
+    }
+
+    /// Carries out outputs, and those that follow from them.
+    async fn carry_out(&mut self, outputs: Vec<AgentOutput>) {
+        let mut waiting = VecDeque::from(outputs);
+        while let Some(output) = waiting.pop_front() {
+            let input = match output {
+                AgentOutput::Persist { ticket, record } => {
+                    if let Err(error) = self.store.commit(vec![record_write(&record)]).await {
+                        fatal("the agent's record could not be made durable", &error);
+                    }
+                    Some(AgentInput::Persisted(ticket))
+                }
+                AgentOutput::ApplyNetworks(networks) => self.apply(networks).await,
+                other => {
+                    self.act(other);
+                    None
+                }
+            };
+            if let Some(input) = input {
+                waiting.extend(self.machine.on(now(), &mut SystemEntropy, input));
+            }
+        }
+    }
+
+    /// What needs no waiting.
+    fn act(&mut self, output: AgentOutput) {
+        match output {
+            AgentOutput::Connect {
+                connection,
+                controller,
+                from,
+            } => {
+                self.connect(connection, controller, from);
+            }
+            AgentOutput::Send {
+                connection,
+                message,
+            } => self.send(connection, message),
+            AgentOutput::Close(id) => {
+                if let Some(connection) = self.connection.take_if(|known| known.id == id) {
+                    connection.close.cancel();
+                }
+            }
+            AgentOutput::SetTimer { at } => self.timer = Some(at),
+            AgentOutput::Status(status) => log_status(status),
+            AgentOutput::ReportRefused { generation, faults } => {
+                let reasons = refusal::text(&faults);
+                tracing::error!(generation = generation.0, "the controller {reasons}");
+            }
+            AgentOutput::Persist { .. } | AgentOutput::ApplyNetworks(_) => {
+                unreachable!("carried out where it can wait")
+            }
+        }
+    }
+
+    fn connect(&mut self, id: ConnectionId, controller: Endpoint, from: IpAddr) {
+        let (outgoing, messages) = mpsc::channel(OUTGOING);
+        let close = CancellationToken::new();
+        self.connection = Some(Connection {
+            id,
+            outgoing,
+            close: close.clone(),
+        });
+        let from = if self.leave.fixed {
+            self.leave.from
+        } else {
+            Some(from)
+        };
+        let (tls, happenings) = (Arc::clone(&self.tls), self.happenings.clone());
+        self.life.spawn(async move {
+            let talk = talk(id, controller, from, tls, messages, &happenings);
+            tokio::select! {
+                () = close.cancelled() => {}
+                () = talk => {}
+            }
+            if happenings.send(AgentInput::Disconnected(id)).await.is_err() {
+                tracing::debug!("the agent stops");
+            }
+        });
+    }
+
+    /// Queues a message. A controller that does not take it is as good as gone.
+    fn send(&mut self, id: ConnectionId, message: AgentMessage) {
+        let Some(connection) = self.connection.as_ref().filter(|known| known.id == id) else {
+            return;
+        };
+        if connection.outgoing.try_send(message).is_err() {
+            connection.close.cancel();
+        }
+    }
+
+    /// Keeps the controller's networks as networks of the site.
+    async fn apply(&self, networks: ControllerNetworks) -> Option<AgentInput> {
+        let digest = networks.digest();
+        let kept = |pools: &[fleet::ControllerPool]| {
+            pools.first().map(|primary| ControllerNetwork {
+                subnet: primary.subnet,
+                network: random_uuid(),
+                attachment: AttachmentId(random_uuid()),
+                pool: PoolId(random_uuid()),
+            })
+        };
+        let Some(link) = kept(&networks.link) else {
+            tracing::warn!("the controller told no link network; nothing is changed");
+            return None;
+        };
+        let change = Change::SetControllerNetworks {
+            link,
+            oam: kept(&networks.oam),
+        };
+        match self.keeper.change_own(change).await {
+            Ok(()) => Some(AgentInput::NetworksApplied(digest)),
+            Err(rejection) => {
+                tracing::error!(%rejection, "the controller's networks do not fit this site");
+                None
+            }
+        }
+    }
+}
+
+/// Moves messages both ways until either side ends the stream.
+async fn talk(
+    id: ConnectionId,
+    controller: Endpoint,
+    from: Option<IpAddr>,
+    tls: Arc<ClientConfig>,
+    messages: mpsc::Receiver<AgentMessage>,
+    happenings: &mpsc::Sender<AgentInput>,
+) {
+    let channel = match transport::connect(controller.0, from, tls).await {
+        Ok(channel) => channel,
+        Err(error) => return tracing::warn!(%error, "no link"),
+    };
+    let outgoing = ReceiverStream::new(messages)
+        .flat_map(|message| futures_util::stream::iter(agent_message_to_wire(&message)));
+    let mut client = LinkServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let mut incoming = match client.exchange(outgoing).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => return tracing::warn!(%status, "the controller does not take the link"),
+    };
+    if happenings.send(AgentInput::Connected(id)).await.is_err() {
+        return;
+    }
+    loop {
+        let message: ControllerMessage = match incoming.message().await {
+            Ok(Some(piece)) => match controller_message_from_wire(piece) {
+                Ok(message) => message,
+                Err(fault) => return tracing::warn!(%fault, "a message cannot be read"),
+            },
+            Ok(None) => return,
+            Err(status) => return tracing::warn!(%status, "the link broke"),
+        };
+        if happenings
+            .send(AgentInput::Message(id, message))
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn log_status(status: LinkStatus) {
+    match status {
+        LinkStatus::NoAddress => tracing::error!("the site has no link address; there is no link"),
+        LinkStatus::Connecting { controller } => tracing::debug!(%controller, "connecting"),
+        LinkStatus::Online { controller } => tracing::info!(%controller, "online"),
+        LinkStatus::Waiting { until, cause } => {
+            let milliseconds = until.0.saturating_sub(now().0);
+            tracing::warn!(
+                ?cause,
+                milliseconds,
+                "no link; the next attempt comes later"
+            );
+        }
+    }
+}
+
+/// Waits for a moment; for ever when there is none.
+async fn at(moment: Option<Timestamp>) {
+    match moment {
+        Some(moment) => {
+            tokio::time::sleep(Duration::from_millis(moment.0.saturating_sub(now().0))).await;
+        }
+        None => std::future::pending().await,
+    }
+}

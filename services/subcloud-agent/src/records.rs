@@ -1,0 +1,114 @@
+//! Where the agent keeps its identity.
+
+use std::error::Error;
+
+use api::convert::{agent_from_record, agent_to_record};
+use api::store_v1 as wire;
+use daemon::{Exit, Failure};
+use fleet::AgentRecord;
+use identity::{CaCertificate, LeafKey};
+use prost::Message;
+use rustls::pki_types::CertificateDer;
+use store::{Action, Expected, Key, Store, Write};
+use uuid::Uuid;
+
+const KEY: &str = "agent/key";
+const CERTIFICATE: &str = "agent/certificate";
+const RECORD: &str = "agent/record";
+
+/// A key and the token that it was made for. The same token is always tried with the same key.
+#[derive(Debug)]
+pub(crate) struct KeptKey {
+    pub(crate) key: LeafKey,
+    pub(crate) token: Uuid,
+}
+
+/// What makes this site a subcloud.
+#[derive(Debug)]
+pub(crate) struct Enrolled {
+    pub(crate) key: LeafKey,
+    pub(crate) token: Uuid,
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) authority: CaCertificate,
+    pub(crate) record: AgentRecord,
+}
+
+/// The key of the latest attempt to enroll.
+pub(crate) fn read_key(store: &Store) -> Result<Option<KeptKey>, Failure> {
+    let Some(message) = read::<wire::AgentKeyRecord>(store, KEY)? else {
+        return Ok(None);
+    };
+    let wire::AgentKeyRecord { private_key, token } = message;
+    let key = LeafKey::from_pkcs8_der(&private_key).map_err(|error| failed(&error))?;
+    let token = Uuid::try_parse(&token).map_err(|error| failed(&error))?;
+    Ok(Some(KeptKey { key, token }))
+}
+
+/// The identity, if this site has enrolled.
+pub(crate) fn read_enrolled(store: &Store) -> Result<Option<Enrolled>, Failure> {
+    let Some(message) = read::<wire::AgentCertificateRecord>(store, CERTIFICATE)? else {
+        return Ok(None);
+    };
+    let wire::AgentCertificateRecord {
+        certificate,
+        authority,
+    } = message;
+    let missing = || Failure::new(Exit::Io, "the agent's records are not complete");
+    let KeptKey { key, token } = read_key(store)?.ok_or_else(missing)?;
+    let record = read::<wire::AgentRecord>(store, RECORD)?.ok_or_else(missing)?;
+    let authority = CaCertificate::from_der(&authority).map_err(|error| failed(&error))?;
+    let record = agent_from_record(record).map_err(|error| failed(&error))?;
+    Ok(Some(Enrolled {
+        key,
+        token,
+        certificate: certificate.into(),
+        authority,
+        record,
+    }))
+}
+
+/// The write that keeps a key before it is first used.
+pub(crate) fn key_write(kept: &KeptKey) -> Write {
+    let message = wire::AgentKeyRecord {
+        private_key: kept.key.to_pkcs8_der(),
+        token: kept.token.to_string(),
+    };
+    write(KEY, &message)
+}
+
+/// The write that keeps a certificate with the authority that signed it.
+pub(crate) fn certificate_write(certificate: &[u8], authority: &[u8]) -> Write {
+    let message = wire::AgentCertificateRecord {
+        certificate: certificate.to_vec(),
+        authority: authority.to_vec(),
+    };
+    write(CERTIFICATE, &message)
+}
+
+/// The write that keeps whom the agent obeys.
+pub(crate) fn record_write(record: &AgentRecord) -> Write {
+    write(RECORD, &agent_to_record(record))
+}
+
+fn read<M: Message + Default>(store: &Store, name: &str) -> Result<Option<M>, Failure> {
+    let record = store.get(&key(name)).map_err(|error| failed(&error))?;
+    let decoded = record.map(|record| M::decode(record.value.as_slice()));
+    decoded.transpose().map_err(|error| failed(&error))
+}
+
+fn write(name: &str, message: &impl Message) -> Write {
+    let action = Action::Put(message.encode_to_vec());
+    Write {
+        key: key(name),
+        expected: Expected::Any,
+        action,
+    }
+}
+
+fn key(name: &str) -> Key {
+    Key::new(name).unwrap_or_else(|error| unreachable!("the key {name} is fixed: {error}"))
+}
+
+fn failed(error: &dyn Error) -> Failure {
+    Failure::because(Exit::Io, "the agent's identity cannot be read", error)
+}
