@@ -1,0 +1,71 @@
+//! `tandem dcmanager …`: the commands of the fleet, a file for each family of them.
+
+mod declaration;
+mod errors;
+mod event;
+mod subcloud;
+
+use clap::Subcommand;
+
+use crate::answer::Answer;
+use crate::failure::Failure;
+use crate::program::Shape;
+use crate::session::Session;
+
+pub(crate) use declaration::Declaration;
+
+/// The commands of the fleet.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dcmanager {
+    /// Subclouds: add, list, show; their tokens and refusals
+    #[command(
+        subcommand_value_name = "COMMAND",
+        after_help = "Example:\n  tandem dcmanager subcloud list"
+    )]
+    Subcloud {
+        #[command(subcommand)]
+        command: subcloud::SubcloudCommand,
+    },
+    /// What happened in the fleet
+    #[command(
+        subcommand_value_name = "COMMAND",
+        after_help = "Example:\n  tandem dcmanager event list"
+    )]
+    Event {
+        #[command(subcommand)]
+        command: event::EventCommand,
+    },
+}
+
+impl Dcmanager {
+    /// What is known of the command before it runs.
+    pub(crate) fn shape(&self) -> Shape {
+        match self {
+            Self::Subcloud { command } => command.shape(),
+            Self::Event { command } => command.shape(),
+        }
+    }
+
+    /// Reads and judges the file that the command names, if it does.
+    ///
+    /// # Errors
+    /// A file that cannot be read, and every fault of one that can.
+    pub(crate) fn declaration(&self, colour: bool) -> Result<Declaration, Failure> {
+        match self {
+            Self::Subcloud { command } => command.declaration(colour),
+            Self::Event { .. } => Ok(Declaration::default()),
+        }
+    }
+
+    /// Sends the command and reads the answer.
+    pub(crate) async fn run(
+        self,
+        session: &Session,
+        declaration: Declaration,
+    ) -> Result<Answer, Failure> {
+        match self {
+            Self::Subcloud { command } => command.run(session, declaration).await,
+            Self::Event { command } => command.run(session).await,
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! One run: arguments in, text and exit status out.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::error::ErrorKind;
+use clap::{Command, CommandFactory as _, FromArgMatches as _};
+
+use crate::answer::{Answer, EFFECT_COLUMNS};
+use crate::arguments::{Area, DcmanagerAlone, Globals, Shell, SystemAlone, Tandem};
+use crate::dcmanager::{Dcmanager, Declaration};
+use crate::environment::Environment;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Column, Selection};
+use crate::session::Session;
+use crate::system::System;
+
+/// The name that this program was called by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    /// `tandem`, or any name without a meaning of its own.
+    Tandem,
+    /// `system`: what is `tandem system` otherwise.
+    System,
+    /// `dcmanager`: what is `tandem dcmanager` otherwise.
+    Dcmanager,
+}
+
+/// Runs one command line; the first argument is the name of the program.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
+    stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
+) -> Exit {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let name = Name::of(arguments.first().map(OsString::as_os_str));
+    let line = match Line::parse(name, &arguments) {
+        Ok(line) => line,
+        Err(error) => return explain(&error, environment, stdout, stderr),
+    };
+    match line.execute(environment) {
+        Ok((text, remarks)) => {
+            // The answer first: what it means for the reader stands below it on a terminal.
+            let written = written(stdout, &text);
+            if written != Exit::Success {
+                return written;
+            }
+            // A remark that nobody can read changes nothing about the answer.
+            written_or_lost(stderr, &remarks);
+            Exit::Success
+        }
+        Err(failure) => {
+            written_or_lost(stderr, &failure.render(environment.colour_on_stderr()));
+            failure.exit
+        }
+    }
+}
+
+/// The whole command line of `tandem`, for completions and tests of the help texts.
+pub fn command() -> Command {
+    Name::Tandem.command()
+}
+
+impl Name {
+    fn of(program: Option<&OsStr>) -> Self {
+        match program
+            .and_then(|program| Path::new(program).file_stem())
+            .and_then(OsStr::to_str)
+        {
+            Some("system") => Self::System,
+            Some("dcmanager") => Self::Dcmanager,
+            _ => Self::Tandem,
+        }
+    }
+
+    fn command(self) -> Command {
+        let command = match self {
+            Self::Tandem => Tandem::command(),
+            Self::System => SystemAlone::command(),
+            Self::Dcmanager => DcmanagerAlone::command(),
+        };
+        // A fixed width, so that the texts do not depend on the terminal.
+        command.version(api::VERSION).term_width(HELP_WIDTH)
+    }
+}
+
+/// The width of help texts in columns: the narrowest terminal that is common.
+const HELP_WIDTH: usize = 80;
+
+/// A command line that clap accepts.
+struct Line {
+    globals: Globals,
+    command: Parsed,
+}
+
+/// What is asked for.
+enum Parsed {
+    /// Something that a daemon answers.
+    Question(Box<Question>),
+    /// A completion script.
+    Completions(Shell),
+}
+
+impl Parsed {
+    fn of(question: Question) -> Self {
+        Self::Question(Box::new(question))
+    }
+}
+
+/// Something that a daemon answers.
+enum Question {
+    System(System),
+    Dcmanager(Dcmanager),
+}
+
+impl Line {
+    fn parse(name: Name, arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let matches = name.command().try_get_matches_from(arguments)?;
+        let complete = |error: clap::Error| error.format(&mut name.command());
+        let (globals, command) = match name {
+            Name::Tandem => {
+                let line = Tandem::from_arg_matches(&matches).map_err(complete)?;
+                let command = match line.area {
+                    Area::System { command } => Parsed::of(Question::System(command)),
+                    Area::Dcmanager { command } => Parsed::of(Question::Dcmanager(command)),
+                    Area::Completions { shell } => Parsed::Completions(shell),
+                };
+                (line.globals, command)
+            }
+            Name::System => {
+                let line = SystemAlone::from_arg_matches(&matches).map_err(complete)?;
+                (line.globals, Parsed::of(Question::System(line.command)))
+            }
+            Name::Dcmanager => {
+                let line = DcmanagerAlone::from_arg_matches(&matches).map_err(complete)?;
+                (line.globals, Parsed::of(Question::Dcmanager(line.command)))
+            }
+        };
+        Ok(Self { globals, command })
+    }
+
+    /// The texts for standard output and standard error.
+    fn execute(self, environment: &Environment) -> Result<(String, String), Failure> {
+        let Self { globals, command } = self;
+        let question = match command {
+            Parsed::Question(question) => question,
+            Parsed::Completions(shell) => return Ok((completions(shell), String::new())),
+        };
+        let columns = question.shape().columns(globals.dry_run)?;
+        let selection = Selection::of(&globals.columns, columns)?;
+        let answer = question.ask(&globals, environment)?;
+        let remarks = answer.remarks(environment.colour_on_stderr());
+        let text = answer.body.select(&selection).render(globals.format)?;
+        Ok((text, remarks))
+    }
+}
+
+impl Question {
+    fn shape(&self) -> Shape {
+        match self {
+            Self::System(command) => command.shape(),
+            Self::Dcmanager(command) => command.shape(),
+        }
+    }
+
+    /// Sends the command and waits for its answer. Everything that can be wrong on this side is
+    /// found before the connection is opened.
+    fn ask(self, globals: &Globals, environment: &Environment) -> Result<Answer, Failure> {
+        let endpoint = globals.endpoint(environment)?;
+        let credentials = globals.credentials(environment);
+        let declared = match &self {
+            Self::System(command) => command.check().map(|()| Declaration::default())?,
+            Self::Dcmanager(command) => command.declaration(environment.colour_on_stderr())?,
+        };
+        // One connection and one thing at a time: more threads would only cost their start.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|fault| {
+            let explanation = format!("the runtime does not start: {fault}");
+            Failure::unreachable(explanation, "raise the limit of open files (`ulimit -n`)")
+        })?;
+        runtime.block_on(async {
+            let session = Session::new(endpoint.connect(&credentials).await?, globals.dry_run);
+            match self {
+                Self::System(command) => command.run(&session).await,
+                Self::Dcmanager(command) => command.run(&session, declared).await,
+            }
+        })
+    }
+}
+
+/// What is known of a command before it runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    columns: &'static [Column],
+    preview: Preview,
+}
+
+/// What `--dry-run` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Preview {
+    /// The effects.
+    Effects,
+    /// The columns of the command itself.
+    Same,
+    /// Nothing: the command only reads.
+    Pointless,
+}
+
+impl Shape {
+    /// A command that only reads.
+    pub(crate) const fn reads(columns: &'static [Column]) -> Self {
+        Self {
+            columns,
+            preview: Preview::Pointless,
+        }
+    }
+
+    /// A command that changes something; a dry run lists the effects.
+    pub(crate) const fn changes(columns: &'static [Column]) -> Self {
+        Self {
+            columns,
+            preview: Preview::Effects,
+        }
+    }
+
+    /// A command that changes something; a dry run shows the object as it would be.
+    pub(crate) const fn creates(columns: &'static [Column]) -> Self {
+        Self {
+            columns,
+            preview: Preview::Same,
+        }
+    }
+
+    /// The columns of the answer.
+    fn columns(self, dry_run: bool) -> Result<&'static [Column], Failure> {
+        match self.preview {
+            Preview::Pointless if dry_run => Err(Failure::usage(
+                "--dry-run has no meaning here: the command changes nothing",
+                "leave --dry-run out",
+            )),
+            Preview::Effects if dry_run => Ok(&EFFECT_COLUMNS),
+            Preview::Effects | Preview::Same | Preview::Pointless => Ok(self.columns),
+        }
+    }
+}
+
+fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    let mut command = command();
+    match shell {
+        Shell::Bash => generate(clap_complete::Shell::Bash, &mut command, &mut script),
+        Shell::Zsh => generate(clap_complete::Shell::Zsh, &mut command, &mut script),
+        Shell::Fish => generate(clap_complete::Shell::Fish, &mut command, &mut script),
+    }
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+fn generate(shell: clap_complete::Shell, command: &mut Command, script: &mut Vec<u8>) {
+    clap_complete::generate(shell, command, "tandem", script);
+}
+
+/// Help, version, or what is wrong with the command line.
+fn explain(
+    error: &clap::Error,
+    environment: &Environment,
+    stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
+) -> Exit {
+    let asked_for = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    let colour = if asked_for {
+        environment.colour_on_stdout()
+    } else {
+        environment.colour_on_stderr()
+    };
+    let text = error.render();
+    let text = if colour {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
+    };
+    if asked_for {
+        return written(stdout, &text);
+    }
+    written_or_lost(stderr, &text);
+    Exit::Usage
+}
+
+/// Writes the answer. A reader that has seen enough, as `head` does, is no failure.
+fn written(output: &mut dyn Write, text: &str) -> Exit {
+    match output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+    {
+        Ok(()) => Exit::Success,
+        Err(fault) if fault.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
+        Err(_) => Exit::Output,
+    }
+}
+
+/// Writes to standard error; when that fails there is no place left to say so.
+fn written_or_lost(output: &mut dyn Write, text: &str) {
+    drop(
+        output
+            .write_all(text.as_bytes())
+            .and_then(|()| output.flush()),
+    );
+}

@@ -1,0 +1,140 @@
+//! One connection to a daemon, and how calls are made on it.
+
+use std::time::Duration;
+
+use api::fleet_v1::subcloud_service_client::SubcloudServiceClient;
+use api::site_v1::network_service_client::NetworkServiceClient;
+use api::site_v1::site_service_client::SiteServiceClient;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use crate::failure::Failure;
+
+/// The longest that one call may take. A durable change needs milliseconds; 30 s leaves room
+/// for a controller that is starting, and for one page of the largest fleet over a slow line.
+pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Entries asked for at once: few round trips, and well under the limit of a message.
+pub(crate) const PAGE_SIZE: i32 = 500;
+
+/// The largest answer that is read. A page of pools carries all of their allocated addresses.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// The transport below every client.
+pub(crate) type Wire = InterceptedService<Channel, Deadline>;
+
+/// A connected daemon, and whether changes are only previewed.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    wire: Wire,
+    dry_run: bool,
+}
+
+impl Session {
+    /// A session over an open channel.
+    pub(crate) fn new(channel: Channel, dry_run: bool) -> Self {
+        let wire = InterceptedService::new(channel, Deadline);
+        Self { wire, dry_run }
+    }
+
+    /// Whether changes are only previewed (`validate_only`).
+    pub(crate) fn dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Networks, pools and associations of the site.
+    pub(crate) fn networks(&self) -> NetworkServiceClient<Wire> {
+        let client = NetworkServiceClient::new(self.wire.clone());
+        client.max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// The rest of the site.
+    pub(crate) fn site(&self) -> SiteServiceClient<Wire> {
+        let client = SiteServiceClient::new(self.wire.clone());
+        client.max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// The subclouds of the controller.
+    pub(crate) fn subclouds(&self) -> SubcloudServiceClient<Wire> {
+        let client = SubcloudServiceClient::new(self.wire.clone());
+        client.max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+}
+
+/// Tells the server the deadline too, so that it stops working for nobody.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline;
+
+impl Interceptor for Deadline {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.set_timeout(CALL_DEADLINE);
+        Ok(request)
+    }
+}
+
+/// Waits for the answer of a call, at most [`CALL_DEADLINE`].
+pub(crate) async fn call<Message>(
+    answer: impl Future<Output = Result<Response<Message>, Status>>,
+) -> Result<Message, Failure> {
+    match tokio::time::timeout(CALL_DEADLINE, answer).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(status.into()),
+        Err(_) => Err(Failure::deadline(CALL_DEADLINE.as_secs())),
+    }
+}
+
+/// All entries of a list: `page` gets a page token and gives the entries and the next token.
+pub(crate) async fn every_page<Entry>(
+    mut page: impl AsyncFnMut(String) -> Result<(Vec<Entry>, String), Failure>,
+) -> Result<Vec<Entry>, Failure> {
+    let mut entries = Vec::new();
+    let mut token = String::new();
+    loop {
+        let (more, next) = page(token.clone()).await?;
+        entries.extend(more);
+        if next.is_empty() {
+            return Ok(entries);
+        }
+        if next == token {
+            return Err(Failure::bad_answer(
+                "the daemon gave the same page token twice",
+            ));
+        }
+        token = next;
+    }
+}
+
+/// The part of an answer that the contract promises.
+pub(crate) fn promised<Part>(part: Option<Part>, name: &str) -> Result<Part, Failure> {
+    part.ok_or_else(|| Failure::bad_answer(format!("the daemon's answer has no {name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Exit;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_daemon_ends_at_the_deadline() {
+        let started = tokio::time::Instant::now();
+        let failure = call::<()>(std::future::pending())
+            .await
+            .expect_err("a deadline");
+        assert_eq!(started.elapsed(), CALL_DEADLINE);
+        assert_eq!(failure.exit, Exit::Unavailable);
+        assert!(
+            failure
+                .render(false)
+                .starts_with("error: DEADLINE_EXCEEDED: ")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_page_token_that_repeats_is_an_error_and_not_a_loop() {
+        let same = async |_token| Ok((vec![1], "again".to_owned()));
+        let failure = every_page(same).await.expect_err("a bad answer");
+        assert_eq!(failure.exit, Exit::BadAnswer);
+    }
+}

@@ -1,0 +1,73 @@
+//! `system alarm-list`.
+
+use api::site_v1::{Alarm, ListAlarmsRequest};
+use clap::Subcommand;
+
+use crate::answer::Answer;
+use crate::failure::Failure;
+use crate::output::{Body, Cell, Column};
+use crate::program::Shape;
+use crate::session::{Session, call};
+use crate::wording;
+
+/// Alarms.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlarmCommand {
+    /// List the alarms that are raised, oldest first
+    #[command(
+        name = "alarm-list",
+        after_help = "Example:\n  tandem system alarm-list -f json"
+    )]
+    List,
+}
+
+const COLUMNS: [Column; 6] = [
+    Column::titled("alarm_id", "alarm id"),
+    Column::titled("reason_text", "reason text"),
+    Column::new("entity"),
+    Column::new("severity"),
+    Column::titled("time_stamp", "time stamp"),
+    Column::titled("proposed_repair", "proposed repair"),
+];
+
+impl AlarmCommand {
+    /// What is known of the command before it runs.
+    pub(crate) fn shape(&self) -> Shape {
+        match self {
+            Self::List => Shape::reads(&COLUMNS),
+        }
+    }
+
+    /// Sends the command and reads the answer.
+    pub(crate) async fn run(self, session: &Session) -> Result<Answer, Failure> {
+        match self {
+            Self::List => {
+                let answer = call(session.site().list_alarms(ListAlarmsRequest {})).await?;
+                Ok(Answer::new(Body::list(
+                    &COLUMNS,
+                    answer.alarms.into_iter().map(row),
+                )))
+            }
+        }
+    }
+}
+
+fn row(alarm: Alarm) -> [Cell; 6] {
+    let Alarm {
+        uuid: _,
+        id,
+        severity,
+        entity,
+        reason,
+        raised_at_milliseconds,
+        repair,
+    } = alarm;
+    [
+        Cell::text(id),
+        Cell::text(reason),
+        Cell::text(entity),
+        wording::severity(severity),
+        wording::time(raised_at_milliseconds),
+        Cell::text(repair),
+    ]
+}

@@ -1,0 +1,149 @@
+//! `dcmanager …`.
+
+use std::fs;
+
+use serde_json::Value;
+use tandem_cli::Exit;
+
+use crate::daemon::Daemon;
+use crate::run::{check, run, run_at};
+
+#[test]
+fn subclouds_and_events() {
+    check(
+        "fleet",
+        &[
+            "tandem dcmanager subcloud list",
+            "tandem dcmanager subcloud list --family ipv6 -c name -c last_seen",
+            "tandem dcmanager subcloud list --detail -f csv",
+            "tandem dcmanager subcloud show subcloud-1",
+            "tandem dcmanager subcloud show subcloud-2 -c refused",
+            "tandem dcmanager subcloud errors subcloud-2",
+            "tandem dcmanager subcloud errors stranger",
+            "tandem dcmanager subcloud errors subcloud-1",
+            "tandem dcmanager subcloud errors nobody",
+            "tandem dcmanager subcloud add subcloud-9",
+            "tandem dcmanager subcloud add subcloud-9 --dry-run -f json",
+            "tandem dcmanager subcloud token pending -f yaml",
+            "tandem dcmanager event list",
+            "tandem dcmanager event list --kind SUBCLOUD_ADDED -f value",
+        ],
+    );
+}
+
+#[test]
+fn a_script_reads_token_and_controller() {
+    let outcome = run("dcmanager subcloud add subcloud-9 --format json");
+    assert_eq!(outcome.exit, Exit::Success, "{}", outcome.stderr);
+    let answer: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert_eq!(answer["token"], "td1_c2VjcmV0");
+    assert_eq!(answer["controller"], "https://[fd01::2]:8441");
+    assert_eq!(answer["name"], "subcloud-9");
+    assert_eq!(answer["warnings"][0]["reason"], "SUBNET_SHARED");
+}
+
+#[test]
+fn filters_and_lifetimes_are_sent() {
+    let daemon = Daemon::start();
+    let requests = [
+        (
+            "dcmanager subcloud list --family IPv4 --stack dual --availability offline",
+            "family: Ipv4, stack: Dual, availability: Offline",
+        ),
+        (
+            "dcmanager subcloud add a",
+            "bootstrap_values: [], token_ttl_seconds: 3600",
+        ),
+        (
+            "dcmanager subcloud token pending --token-ttl 60",
+            "token_ttl_seconds: 60",
+        ),
+    ];
+    for (line, part) in requests {
+        let outcome = run_at(&daemon.endpoint(), line);
+        assert_eq!(outcome.exit, Exit::Success, "{line}: {}", outcome.stderr);
+        let request = daemon.last_request();
+        assert!(request.contains(part), "{line}: {part} is not in {request}");
+    }
+    let outcome = run_at(
+        &daemon.endpoint(),
+        "dcmanager subcloud add a --token-ttl 59",
+    );
+    assert_eq!(outcome.exit, Exit::Usage);
+}
+
+const SUBCLOUD: &str = "\
+name: subcloud-9
+system_mode: simplex
+distributed_cloud_role: subcloud
+management_subnet: fd09::/64
+cluster_host_subnet: aefd:109::/64
+cluster_pod_subnet: aefd:209::/64
+cluster_service_subnet: aefd:309::/112
+external_oam_subnet: fd99::/64
+external_oam_gateway_address: fd99::1
+external_oam_floating_address: fd99::3
+colour: blue
+";
+
+#[test]
+fn a_bootstrap_file_is_judged_here_and_sent_as_it_is() {
+    let daemon = Daemon::start();
+    let path = daemon.folder().join("subcloud-9.yaml");
+    fs::write(&path, SUBCLOUD).expect("written");
+    let line = format!(
+        "dcmanager subcloud add subcloud-9 --bootstrap-values {}",
+        path.display()
+    );
+    let outcome = run_at(&daemon.endpoint(), &line);
+    assert_eq!(outcome.exit, Exit::Success, "{}", outcome.stderr);
+    let bytes = format!("bootstrap_values: {:?}", SUBCLOUD.as_bytes());
+    assert!(
+        daemon.last_request().contains(&bytes),
+        "{}",
+        daemon.last_request()
+    );
+    for said in ["colour", "assumed: software_version"] {
+        assert!(outcome.stderr.contains(said), "{said}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn files_with_faults_end_65_and_files_that_are_not_there_66() {
+    let daemon = Daemon::start();
+    let huge = "# so long\n".repeat(110_000);
+    let faulty = SUBCLOUD
+        .replace("fd09::/64", "fd09::1/64")
+        .replace("fd99::3", "10.0.0.3");
+    let files = [
+        (Some(faulty.as_str()), Exit::BadInput, "management_subnet"),
+        (Some(faulty.as_str()), Exit::BadInput, "^^^"),
+        (
+            Some(faulty.as_str()),
+            Exit::BadInput,
+            "external_oam_floating_address",
+        ),
+        (Some(""), Exit::BadInput, "error"),
+        (Some("\u{0}\u{1}"), Exit::BadInput, "error"),
+        (Some(huge.as_str()), Exit::BadInput, "larger than 1 MiB"),
+        (None, Exit::NoInput, "No such file"),
+    ];
+    for (index, (content, exit, said)) in files.into_iter().enumerate() {
+        let path = daemon.folder().join(format!("{index}.yaml"));
+        if let Some(content) = content {
+            fs::write(&path, content).expect("written");
+        }
+        let line = format!(
+            "dcmanager subcloud add a --bootstrap-values {}",
+            path.display()
+        );
+        let outcome = run_at(&daemon.endpoint(), &line);
+        assert_eq!(outcome.exit, exit, "{index}: {}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains(said),
+            "{index}: {said}: {}",
+            outcome.stderr
+        );
+    }
+    assert_eq!(daemon.last_request(), "", "nothing is sent");
+}
