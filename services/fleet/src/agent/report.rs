@@ -102,6 +102,9 @@ impl Agent {
             return;
         }
         self.reporting.in_flight = None;
+        // The controller holds the site in quarantine now: even a state that it had accepted
+        // before has to be reported again to come back.
+        self.reporting.acknowledged = None;
         self.reporting.refused = Some((digest, after(now, REFUSED_RETRY)));
         out.push(AgentOutput::ReportRefused { generation, faults });
         self.report(now, out);
