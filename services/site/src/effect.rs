@@ -116,6 +116,8 @@ pub enum Effect {
 pub struct NetworkEffect {
     /// The type of the network.
     pub network: NetworkKind,
+    /// What happens to the pool.
+    pub change: PoolChange,
     /// The name of the pool.
     pub pool: String,
     /// The family of the pool.
@@ -124,6 +126,17 @@ pub struct NetworkEffect {
     pub hosts: Vec<String>,
     /// The named addresses of the pool, floating first.
     pub addresses: Vec<IpAddr>,
+}
+
+/// What happens to a pool of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PoolChange {
+    /// The network got it.
+    Assigned,
+    /// The network lost it.
+    Removed,
+    /// Its fields changed.
+    Modified,
 }
 
 /// A route of the site's hosts towards the system controller.
@@ -365,24 +378,44 @@ impl fmt::Display for Effect {
 
 impl Effect {
     fn fmt_network(&self, f: &mut fmt::Formatter<'_>, on: &NetworkEffect) -> fmt::Result {
-        let hosts = listed(&on.hosts);
+        let NetworkEffect {
+            network,
+            change,
+            pool,
+            family,
+            hosts,
+            ..
+        } = on;
+        let hosts = listed(hosts);
+        let what = match change {
+            PoolChange::Assigned => format!("assigning {family} pool {pool} to network {network}"),
+            PoolChange::Removed => format!("removing {family} pool {pool} from network {network}"),
+            PoolChange::Modified => format!("modifying {family} pool {pool} of network {network}"),
+        };
         match self {
-            Self::ConfigureNetwork(_) => write!(f, "{on} is configured at run time on {hosts}"),
-            Self::UnconfigureNetwork(_) => {
-                write!(f, "{on} is taken away at run time on {hosts}")
+            Self::ConfigureNetwork(_) => {
+                write!(f, "{family} pool {pool} of network {network} ")?;
+                write!(f, "is configured at run time on {hosts}")
             }
-            Self::ApplyAtUnlock(_) => write!(f, "{on} takes effect when {hosts} is unlocked"),
+            Self::UnconfigureNetwork(_) => {
+                write!(f, "{family} pool {pool} of network {network} ")?;
+                write!(f, "is taken away at run time on {hosts}")
+            }
+            Self::ApplyAtUnlock(_) => write!(f, "{what} takes effect when {hosts} is unlocked"),
             Self::LockUnlockRequired(_) => {
-                write!(f, "{on} needs a lock and an unlock of {hosts}")
+                write!(f, "{what} needs a lock and an unlock of {hosts}")
             }
             Self::KubernetesWaits {
                 keeps, waiting_for, ..
             } => {
                 let others: Vec<_> = waiting_for.iter().map(ToString::to_string).collect();
-                write!(f, "{on} is recorded; Kubernetes stays {keeps}-stack until ")?;
+                write!(
+                    f,
+                    "{what} is recorded; Kubernetes stays {keeps}-stack until "
+                )?;
                 write!(f, "{} follow", listed(&others))
             }
-            _ => write!(f, "{on} is recorded; nothing changes on hosts"),
+            _ => write!(f, "{what} is recorded; nothing changes on hosts"),
         }
     }
 
@@ -418,16 +451,6 @@ impl Effect {
             }
             _ => write!(f, "{host} is locked"),
         }
-    }
-}
-
-impl fmt::Display for NetworkEffect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} pool {} of network {}",
-            self.family, self.pool, self.network
-        )
     }
 }
 

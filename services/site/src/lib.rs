@@ -38,7 +38,8 @@ pub use change::{
 };
 pub use digest::Digest;
 pub use effect::{
-    AllocationEffect, Effect, EndpointEffect, KubernetesStep, NetworkEffect, Pods, RouteEffect,
+    AllocationEffect, Effect, EndpointEffect, KubernetesStep, NetworkEffect, Pods, PoolChange,
+    RouteEffect,
 };
 pub use etag::check_etag;
 pub use family::{Family, Stack};

@@ -12,7 +12,7 @@ use crate::effect::{AllocationEffect, EndpointEffect, NetworkEffect, RouteEffect
 use crate::host::OUT_OF_DATE;
 use crate::{
     Administrative, Alarm, ConfigurationId, DistributedCloudRole, Effect, Host, Kubernetes,
-    KubernetesStep, Network, NetworkKind, Pods, Pool, Severity, Site, Stack, Timestamp,
+    KubernetesStep, Network, NetworkKind, Pods, Pool, PoolChange, Severity, Site, Stack, Timestamp,
 };
 
 /// Brings Kubernetes, hosts and alarms of the next site up to date and answers every effect.
@@ -57,6 +57,19 @@ fn effective(kubernetes: Kubernetes) -> Stack {
     match kubernetes {
         Kubernetes::SingleStack | Kubernetes::ConvertingToDual => Stack::Single,
         Kubernetes::DualStack | Kubernetes::ConvertingToSingle => Stack::Dual,
+    }
+}
+
+/// Kubernetes is converted when the third cluster network becomes dual, and when a dual-stack
+/// Kubernetes has lost the last of them.
+fn conversion(before: Kubernetes, next: Kubernetes) -> Option<Stack> {
+    match (before, next) {
+        (before, next) if before == next => None,
+        (_, Kubernetes::DualStack) => Some(Stack::Dual),
+        (before, Kubernetes::SingleStack) if effective(before) == Stack::Dual => {
+            Some(Stack::Single)
+        }
+        _ => None,
     }
 }
 
@@ -226,14 +239,6 @@ struct Work {
     hosts: BTreeMap<String, bool>,
 }
 
-/// What happened to a pool of a network.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Event {
-    Attached,
-    Detached,
-    Modified,
-}
-
 impl Work {
     fn on_hosts(&mut self, hosts: &[String], reboot: bool) {
         for host in hosts {
@@ -254,24 +259,26 @@ impl Work {
                         pool,
                         new.pools.iter().any(|(_, kept)| kept.pool == end.pool),
                     ) {
-                        (Some(pool), false) => self.event(next, kind, pool, Event::Detached),
-                        (Some(pool), true) => self.modified(next, kind, pool),
+                        (Some(pool), false) => {
+                            self.event((before, next), kind, pool, PoolChange::Removed)
+                        }
+                        (Some(pool), true) => self.modified((before, next), kind, pool),
                         (None, _) => {}
                     }
                 }
                 for (_, end) in new.pools.iter() {
                     let known = old.pools.iter().any(|(_, kept)| kept.pool == end.pool);
                     if let Some(pool) = next.pool(end.pool).filter(|_| !known) {
-                        self.event(next, kind, pool, Event::Attached);
+                        self.event((before, next), kind, pool, PoolChange::Assigned);
                     }
                 }
             }
         }
     }
 
-    fn modified(&mut self, next: &Site, kind: NetworkKind, old: &Pool) {
+    fn modified(&mut self, (before, next): (&Site, &Site), kind: NetworkKind, old: &Pool) {
         if let Some(new) = next.pool(old.id).filter(|new| *new != old) {
-            self.event(next, kind, new, Event::Modified);
+            self.event((before, next), kind, new, PoolChange::Modified);
         }
     }
 
@@ -279,8 +286,12 @@ impl Work {
     fn added(&mut self, next: &Site, network: &Network) {
         for (_, end) in network.pools.iter() {
             if let Some(pool) = next.pool(end.pool) {
-                self.effects
-                    .push(Effect::Recorded(on(network.kind, pool, Vec::new())));
+                self.effects.push(Effect::Recorded(on(
+                    network.kind,
+                    pool,
+                    PoolChange::Assigned,
+                    Vec::new(),
+                )));
             }
         }
     }
@@ -295,17 +306,27 @@ impl Work {
             };
             if network.kind == NetworkKind::Admin && live {
                 self.on_hosts(&hosts, false);
-                let effect = on(network.kind, pool, hosts.clone());
+                let effect = on(network.kind, pool, PoolChange::Removed, hosts.clone());
                 self.effects.push(Effect::UnconfigureNetwork(effect));
             } else {
-                self.effects
-                    .push(Effect::Recorded(on(network.kind, pool, Vec::new())));
+                self.effects.push(Effect::Recorded(on(
+                    network.kind,
+                    pool,
+                    PoolChange::Removed,
+                    Vec::new(),
+                )));
             }
         }
     }
 
-    fn event(&mut self, next: &Site, kind: NetworkKind, pool: &Pool, event: Event) {
-        let effect = |hosts| on(kind, pool, hosts);
+    fn event(
+        &mut self,
+        (before, next): (&Site, &Site),
+        kind: NetworkKind,
+        pool: &Pool,
+        change: PoolChange,
+    ) {
+        let effect = |hosts| on(kind, pool, change, hosts);
         if !next.initial_config_complete {
             self.effects.push(Effect::Recorded(effect(Vec::new())));
             return;
@@ -318,8 +339,8 @@ impl Work {
             NetworkKind::Storage => (next.hostnames(), true),
             _ => (Vec::new(), true),
         };
-        if kind.is_cluster() && event != Event::Modified {
-            self.cluster(next, effect(Vec::new()));
+        if kind.is_cluster() && change != PoolChange::Modified {
+            self.cluster(before, next, effect(Vec::new()));
             return;
         }
         if hosts.is_empty() {
@@ -327,21 +348,26 @@ impl Work {
             return;
         }
         self.on_hosts(&hosts, !at_run_time);
-        self.effects.push(match (at_run_time, event) {
-            (true, Event::Detached) => Effect::UnconfigureNetwork(effect(hosts)),
-            (true, Event::Attached | Event::Modified) => Effect::ConfigureNetwork(effect(hosts)),
+        self.effects.push(match (at_run_time, change) {
+            (true, PoolChange::Removed) => Effect::UnconfigureNetwork(effect(hosts)),
+            (true, PoolChange::Assigned | PoolChange::Modified) => {
+                Effect::ConfigureNetwork(effect(hosts))
+            }
             (false, _) if simplex => Effect::ApplyAtUnlock(effect(hosts)),
             (false, _) => Effect::LockUnlockRequired(effect(hosts)),
         });
     }
 
     /// A cluster network: Kubernetes waits for the others, unless this was the last of them.
-    fn cluster(&mut self, next: &Site, change: NetworkEffect) {
+    /// What is converted then is said by the steps of the conversion.
+    fn cluster(&mut self, before: &Site, next: &Site, change: NetworkEffect) {
         let keeps = effective(next.kubernetes);
         let missing = next.missing_cluster_networks();
         let waiting_for = match next.kubernetes {
             Kubernetes::SingleStack | Kubernetes::DualStack => {
-                self.effects.push(Effect::Recorded(change));
+                if conversion(before.kubernetes, next.kubernetes).is_none() {
+                    self.effects.push(Effect::Recorded(change));
+                }
                 return;
             }
             Kubernetes::ConvertingToDual => missing,
@@ -359,14 +385,9 @@ impl Work {
         });
     }
 
-    /// Kubernetes is converted when the third cluster network becomes dual, and when a
-    /// dual-stack Kubernetes has lost the last of them.
     fn kubernetes(&mut self, before: &Site, next: &Site) {
-        let to = match (before.kubernetes, next.kubernetes) {
-            (old, new) if old == new => return,
-            (_, Kubernetes::DualStack) => Stack::Dual,
-            (old, Kubernetes::SingleStack) if effective(old) == Stack::Dual => Stack::Single,
-            _ => return,
+        let Some(to) = conversion(before.kubernetes, next.kubernetes) else {
+            return;
         };
         let Some(primary) = next.primary_family().or_else(|| before.primary_family()) else {
             return;
@@ -430,9 +451,10 @@ impl Work {
     }
 }
 
-fn on(network: NetworkKind, pool: &Pool, hosts: Vec<String>) -> NetworkEffect {
+fn on(network: NetworkKind, pool: &Pool, change: PoolChange, hosts: Vec<String>) -> NetworkEffect {
     NetworkEffect {
         network,
+        change,
         pool: pool.name.clone(),
         family: pool.family(),
         hosts,

@@ -30,7 +30,7 @@ pub(crate) fn requires_reinstall(network: &Network, what: &str) -> Violation {
 pub(crate) fn name_taken(field: &str, kind: &'static str, name: &str) -> Violation {
     Violation::new(
         Reason::NameTaken,
-        format!("there is a {kind} {name} already"),
+        format!("{kind} {name} exists already"),
         "give another name",
     )
     .at(field)

@@ -1,0 +1,10 @@
+//! Changes of a site: every rule with its reason, the effects as text, and the invariants under
+//! random sequences of requests.
+
+mod commands;
+mod effects;
+mod fixture;
+mod hosts;
+mod parts;
+mod properties;
+mod refusals;
