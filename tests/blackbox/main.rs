@@ -1,0 +1,3 @@
+//! The whole from outside: real recordings, real processes.
+
+mod conformance;
