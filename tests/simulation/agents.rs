@@ -1,0 +1,495 @@
+//! The agents' hosts: the real machines of enrollment and link, their disks, and their crashes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use fleet::{
+    Agent, AgentInput, AgentOutput, AgentRecord, Enroller, EnrollerInput, EnrollerOutput, Exit,
+    Fingerprint, NetworksDigest, Snapshot, Ticket,
+};
+use rand::Rng;
+use rand::rngs::SmallRng;
+use site::{AttachmentId, Change, ControllerNetwork, PoolId, PoolInput, Site};
+use uuid::Uuid;
+
+use crate::calls::GivenToken;
+use crate::sites::{self, ADDRESS_SETS, Layout};
+use crate::world::{Chance, Happening, Millis, OperatorStep, TO_CONTROLLER, World};
+
+/// How long `enroll` tries before it ends with "try later".
+const ENROLL_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long an agent waits for the answer to one request.
+const REQUEST_TIMEOUT: Millis = 10_000;
+
+/// A subcloud's host.
+pub(crate) struct AgentNode {
+    pub(crate) index: usize,
+    pub(crate) layout: Layout,
+    /// Shared with another agent when the two overlap.
+    pub(crate) addresses: usize,
+    pub(crate) original: Site,
+    /// The durable site, and the newest one, which may be on its way to the disk.
+    pub(crate) site: Site,
+    pub(crate) memory: Site,
+    pub(crate) key: Option<Fingerprint>,
+    pub(crate) record: Option<AgentRecord>,
+    pub(crate) token: Option<GivenToken>,
+    pub(crate) process: Process,
+    pub(crate) life: u64,
+    pub(crate) attempt: u64,
+    /// The rules that refused the site for good.
+    pub(crate) refused: Option<Vec<String>>,
+    /// It lost its key after its token was spent: only an operator's delete can help.
+    pub(crate) stranded: bool,
+    pub(crate) partitioned_until: Millis,
+    pub(crate) declares: bool,
+    pub(crate) changes: u64,
+    disk: VecDeque<AgentWrite>,
+    disk_until: Millis,
+    setting: u64,
+}
+
+/// What runs on the host.
+pub(crate) enum Process {
+    Down,
+    Idle,
+    Enrolling(Enroller),
+    Serving(Agent),
+}
+
+/// A write of an agent.
+enum AgentWrite {
+    Key(Fingerprint),
+    Identity(AgentRecord),
+    Record(Ticket, AgentRecord),
+    Site(Box<Site>, Option<NetworksDigest>),
+}
+
+impl AgentNode {
+    /// Draws the subclouds of a world. Some have the other family; one may overlap another.
+    pub(crate) fn draw(rng: &mut SmallRng, controller: Layout) -> Vec<Self> {
+        let count = rng.random_range(2..=5);
+        let twin = rng.random_bool(0.4).then(|| rng.random_range(1..count));
+        (0..count)
+            .map(|index| {
+                let twin = twin == Some(index);
+                let layout = loop {
+                    let layout = Layout::ALL[rng.random_range(0..Layout::ALL.len())];
+                    let mismatch = layout.primary_is_v6() != controller.primary_is_v6();
+                    // Mismatches are kept rare enough that most worlds have live links.
+                    if !mismatch || (!twin && index > 0 && rng.random_bool(0.3)) {
+                        break layout;
+                    }
+                };
+                let addresses = if twin { 0 } else { index % ADDRESS_SETS };
+                Self::new(index, addresses, layout, rng.random_bool(0.3))
+            })
+            .collect()
+    }
+
+    fn new(index: usize, addresses: usize, layout: Layout, declares: bool) -> Self {
+        let original = sites::subcloud(index, addresses, layout);
+        Self {
+            index,
+            layout,
+            addresses,
+            site: original.clone(),
+            memory: original.clone(),
+            original,
+            key: None,
+            record: None,
+            token: None,
+            process: Process::Idle,
+            life: 0,
+            attempt: 0,
+            refused: None,
+            stranded: false,
+            partitioned_until: 0,
+            declares,
+            changes: 0,
+            disk: VecDeque::new(),
+            disk_until: 0,
+            setting: 0,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.original.identity().name
+    }
+
+    pub(crate) fn partitioned(&self, now: Millis) -> bool {
+        now < self.partitioned_until
+    }
+
+    fn write_landed(&mut self, write: AgentWrite) -> Landed {
+        match write {
+            AgentWrite::Key(key) => {
+                self.key = Some(key);
+                Landed::Enroller(EnrollerInput::KeyKept(key))
+            }
+            AgentWrite::Identity(record) => {
+                self.record = Some(record);
+                Landed::Enroller(EnrollerInput::Kept)
+            }
+            AgentWrite::Record(ticket, record) => {
+                self.record = Some(record);
+                Landed::Agent(vec![AgentInput::Persisted(ticket)])
+            }
+            AgentWrite::Site(site, networks) => {
+                self.site = *site;
+                let changed = AgentInput::SiteChanged(Snapshot::of(&self.site));
+                let applied = networks.map(AgentInput::NetworksApplied);
+                Landed::Agent(std::iter::once(changed).chain(applied).collect())
+            }
+        }
+    }
+}
+
+/// Who waited for a write.
+enum Landed {
+    Enroller(EnrollerInput),
+    Agent(Vec<AgentInput>),
+}
+
+impl World {
+    /// Starts whatever the host has to run.
+    pub(crate) fn start_agent(&mut self, agent: usize) {
+        let now = self.clock();
+        let node = &mut self.agents[agent];
+        if !matches!(node.process, Process::Down | Process::Idle) {
+            return;
+        }
+        node.memory = node.site.clone();
+        let Some(record) = node.record.clone() else {
+            node.process = Process::Idle;
+            self.after(1000, Happening::Enroll { agent });
+            return;
+        };
+        node.life += 1;
+        let (machine, outputs) = Agent::start(now, record, Snapshot::of(&node.site));
+        node.process = Process::Serving(machine);
+        self.note(20, || format!("agent {agent} serves"));
+        self.agent_outputs(agent, outputs);
+    }
+
+    /// Runs `enroll` with the token that the operator gave.
+    pub(crate) fn enroll(&mut self, agent: usize) {
+        let now = self.clock();
+        let node = &mut self.agents[agent];
+        if !matches!(node.process, Process::Idle) || node.token.is_none() || node.refused.is_some()
+        {
+            return;
+        }
+        node.life += 1;
+        let (machine, outputs) = Enroller::start(now, node.key, ENROLL_PATIENCE);
+        node.process = Process::Enrolling(machine);
+        self.note(21, || format!("agent {agent} enrolls"));
+        self.enroller_outputs(agent, outputs);
+    }
+
+    /// Ends a host's processes; a part of what waited for the disk may have reached it, in order.
+    pub(crate) fn crash_agent(&mut self, agent: usize) {
+        self.note(22, || format!("agent {agent} CRASHES"));
+        let reached = {
+            let waiting = self.agents[agent].disk.len();
+            self.rng.random_range(0..=waiting)
+        };
+        let node = &mut self.agents[agent];
+        for write in std::mem::take(&mut node.disk).into_iter().take(reached) {
+            node.write_landed(write);
+        }
+        node.life += 1;
+        node.process = Process::Down;
+        node.disk_until = self.now;
+        node.memory = node.site.clone();
+        for link in self.wires_of(agent) {
+            self.cut(link, true, 0.6);
+        }
+    }
+
+    /// The host loses its key, as when somebody installs it anew, before it has a certificate.
+    pub(crate) fn wipe_key(&mut self, agent: usize) {
+        if self.agents[agent].record.is_some() || self.agents[agent].key.is_none() {
+            return;
+        }
+        self.crash_agent(agent);
+        let node = &mut self.agents[agent];
+        if node.record.is_none() {
+            node.key = None;
+            self.note(23, || format!("agent {agent} loses its key"));
+        }
+        self.after(3000, Happening::AgentUp { agent });
+    }
+
+    /// The site changes: a pool that is attached to nothing comes into being.
+    pub(crate) fn change_site(&mut self, agent: usize) {
+        let node = &mut self.agents[agent];
+        if !matches!(node.process, Process::Serving(_)) {
+            return;
+        }
+        node.changes += 1;
+        let pool = PoolInput {
+            name: format!("extra-{}", node.memory.generation().0),
+            network: "203.0.113.0".to_owned(),
+            prefix: 24,
+            ..PoolInput::default()
+        };
+        let id = PoolId(Uuid::from_u128(self.rng.random()));
+        let change = Change::AddPool { id, pool };
+        self.apply(agent, change, None);
+    }
+
+    /// The site takes addresses that an enrolled neighbour has.
+    pub(crate) fn break_site(&mut self, agent: usize) {
+        if !matches!(self.agents[agent].process, Process::Serving(_)) {
+            return;
+        }
+        let enrolled = |node: &&AgentNode| node.index != agent && node.record.is_some();
+        let changed =
+            self.agents.iter().filter(enrolled).find_map(|node| {
+                sites::with_addresses_of(&self.agents[agent].memory, &node.original)
+            });
+        if let Some(changed) = changed {
+            self.note(24, || {
+                format!("agent {agent} takes its neighbour's addresses")
+            });
+            self.agents[agent].memory = changed.clone();
+            self.agent_writes(agent, AgentWrite::Site(Box::new(changed), None));
+        }
+    }
+
+    /// The site has its own addresses again.
+    pub(crate) fn mend_site(&mut self, agent: usize) {
+        let node = &self.agents[agent];
+        let own = node.original.link_pool().map(|pool| pool.subnet());
+        if !matches!(node.process, Process::Serving(_))
+            || node.memory.link_pool().map(|pool| pool.subnet()) == own
+        {
+            return;
+        }
+        let mended = sites::restored(&node.memory, &node.original);
+        self.note(29, || format!("agent {agent} has its own addresses again"));
+        self.agents[agent].memory = mended.clone();
+        self.agent_writes(agent, AgentWrite::Site(Box::new(mended), None));
+    }
+
+    fn apply(&mut self, agent: usize, change: Change, networks: Option<NetworksDigest>) {
+        let now = self.clock();
+        match site::plan(&self.agents[agent].memory, change, now) {
+            Ok(plan) => {
+                let next = plan.into_site();
+                self.note(25, || {
+                    format!("agent {agent} site generation {}", next.generation().0)
+                });
+                self.agents[agent].memory = next.clone();
+                self.agent_writes(agent, AgentWrite::Site(Box::new(next), networks));
+            }
+            Err(rejection) => self.fail(format!("a change of site {agent} failed: {rejection}")),
+        }
+    }
+
+    pub(crate) fn tell_agent(&mut self, agent: usize, life: u64, input: AgentInput) {
+        let now = self.clock();
+        let node = &mut self.agents[agent];
+        let Process::Serving(machine) = &mut node.process else {
+            return;
+        };
+        if node.life == life {
+            let outputs = machine.on(now, &mut Chance(&mut self.rng), input);
+            self.agent_outputs(agent, outputs);
+        }
+    }
+
+    pub(crate) fn tell_enroller(&mut self, agent: usize, input: EnrollerInput) {
+        let now = self.clock();
+        if let Process::Enrolling(machine) = &mut self.agents[agent].process {
+            let outputs = machine.on(now, &mut Chance(&mut self.rng), input);
+            self.enroller_outputs(agent, outputs);
+        }
+    }
+
+    pub(crate) fn agent_timer(&mut self, agent: usize, life: u64, setting: u64) {
+        if (self.agents[agent].life, self.agents[agent].setting) != (life, setting) {
+            return;
+        }
+        match &self.agents[agent].process {
+            Process::Serving(_) => self.tell_agent(agent, life, AgentInput::Timer),
+            Process::Enrolling(_) => self.tell_enroller(agent, EnrollerInput::Timer),
+            Process::Down | Process::Idle => {}
+        }
+    }
+
+    pub(crate) fn agent_disk(&mut self, agent: usize, life: u64) {
+        if self.agents[agent].life != life {
+            return;
+        }
+        let node = &mut self.agents[agent];
+        let Some(write) = node.disk.pop_front() else {
+            return;
+        };
+        match node.write_landed(write) {
+            Landed::Enroller(input) => self.tell_enroller(agent, input),
+            Landed::Agent(inputs) => {
+                for input in inputs {
+                    self.tell_agent(agent, life, input);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn request_lost(&mut self, agent: usize, life: u64, attempt: u64) {
+        let node = &self.agents[agent];
+        if (node.life, node.attempt) == (life, attempt) {
+            self.agents[agent].attempt += 1;
+            self.tell_enroller(agent, EnrollerInput::Unreachable);
+        }
+    }
+
+    fn agent_writes(&mut self, agent: usize, write: AgentWrite) {
+        let delay = self.disk_delay();
+        let node = &mut self.agents[agent];
+        node.disk_until = node.disk_until.max(self.now) + delay;
+        node.disk.push_back(write);
+        let (at, life) = (node.disk_until, node.life);
+        self.at(at, Happening::AgentDisk { agent, life });
+    }
+
+    fn set_agent_timer(&mut self, agent: usize, at: site::Timestamp) {
+        let node = &mut self.agents[agent];
+        node.setting += 1;
+        let (life, setting) = (node.life, node.setting);
+        self.at(
+            Self::due(at),
+            Happening::AgentTimer {
+                agent,
+                life,
+                setting,
+            },
+        );
+    }
+
+    fn agent_outputs(&mut self, agent: usize, outputs: Vec<AgentOutput>) {
+        for output in outputs {
+            match output {
+                AgentOutput::Connect { connection, .. } => self.connect(agent, connection),
+                AgentOutput::Send {
+                    connection,
+                    message,
+                } => {
+                    if let Some(link) = self.link_of(agent, connection) {
+                        self.send(link, TO_CONTROLLER, |link| Happening::ToController {
+                            link,
+                            message: Some(message.clone()),
+                        });
+                    }
+                }
+                AgentOutput::Close(connection) => {
+                    if let Some(link) = self.link_of(agent, connection) {
+                        self.send(link, TO_CONTROLLER, |link| Happening::ToController {
+                            link,
+                            message: None,
+                        });
+                    }
+                }
+                AgentOutput::Persist { ticket, record } => {
+                    self.agent_writes(agent, AgentWrite::Record(ticket, record));
+                }
+                AgentOutput::ApplyNetworks(networks) => self.apply_networks(agent, &networks),
+                AgentOutput::SetTimer { at } => self.set_agent_timer(agent, at),
+                AgentOutput::Status(status) => {
+                    self.note(26, || format!("agent {agent} is {status:?}"));
+                }
+                AgentOutput::ReportRefused { .. } => {}
+            }
+        }
+    }
+
+    fn apply_networks(&mut self, agent: usize, networks: &fleet::ControllerNetworks) {
+        let mut network = |pools: &[fleet::ControllerPool]| {
+            pools.first().map(|pool| ControllerNetwork {
+                subnet: pool.subnet,
+                network: Uuid::from_u128(self.rng.random()),
+                attachment: AttachmentId(Uuid::from_u128(self.rng.random())),
+                pool: PoolId(Uuid::from_u128(self.rng.random())),
+            })
+        };
+        let (Some(link), oam) = (network(&networks.link), network(&networks.oam)) else {
+            self.fail(format!(
+                "agent {agent} was told of a controller without a link network"
+            ));
+            return;
+        };
+        let change = Change::SetControllerNetworks { link, oam };
+        self.apply(agent, change, Some(networks.digest()));
+    }
+
+    fn enroller_outputs(&mut self, agent: usize, outputs: Vec<EnrollerOutput>) {
+        for output in outputs {
+            match output {
+                EnrollerOutput::MakeKey => {
+                    let key = Fingerprint(self.rng.random());
+                    self.agent_writes(agent, AgentWrite::Key(key));
+                }
+                EnrollerOutput::Request(key) => {
+                    let node = &mut self.agents[agent];
+                    node.attempt += 1;
+                    let (life, attempt) = (node.life, node.attempt);
+                    self.request_enrollment(agent, key);
+                    let timeout = Happening::RequestTimeout {
+                        agent,
+                        life,
+                        attempt,
+                    };
+                    self.after(REQUEST_TIMEOUT, timeout);
+                }
+                EnrollerOutput::Keep(record) => {
+                    self.agent_writes(agent, AgentWrite::Identity(record));
+                }
+                EnrollerOutput::SetTimer { at } => self.set_agent_timer(agent, at),
+                EnrollerOutput::Finish(exit) => self.enroll_ends(agent, exit),
+            }
+        }
+    }
+
+    fn enroll_ends(&mut self, agent: usize, exit: Exit) {
+        self.agents[agent].process = Process::Idle;
+        match exit {
+            Exit::Enrolled(_) => {
+                self.note(27, || format!("agent {agent} is enrolled"));
+                self.after(500, Happening::AgentUp { agent });
+            }
+            Exit::TryLater(_) => self.after(5000, Happening::Enroll { agent }),
+            Exit::Refused(refusal) => {
+                let reasons: Vec<String> = refusal
+                    .faults
+                    .iter()
+                    .map(|fault| fault.reason.clone())
+                    .collect();
+                self.note(28, || {
+                    format!("agent {agent} is refused: {}", reasons.join(" "))
+                });
+                if reasons
+                    .first()
+                    .is_some_and(|first| first == "ENROLL_TOKEN_INVALID")
+                {
+                    let step = OperatorStep::IssueToken;
+                    self.after(2000, Happening::Operator { agent, step });
+                } else {
+                    self.agents[agent].refused = Some(reasons);
+                }
+            }
+        }
+    }
+
+    fn link_of(&self, agent: usize, connection: fleet::ConnectionId) -> Option<fleet::LinkId> {
+        let life = self.agents[agent].life;
+        self.wires
+            .iter()
+            .rev()
+            .find(|(_, wire)| {
+                wire.agent == agent && wire.life == life && wire.connection == connection
+            })
+            .map(|(link, _)| *link)
+    }
+}

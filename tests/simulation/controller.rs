@@ -1,0 +1,269 @@
+//! The controller's process: the real machine, its disk, and its crashes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use fleet::{
+    Availability, Controller, ControllerConfig, ControllerId, Endpoint, EventKind,
+    HEARTBEAT_INTERVAL, Input, Output, Position, Records, SourceCheck, Subcloud, SubcloudId,
+    Ticket, Write,
+};
+use rand::Rng;
+use site::{Site, SiteParts};
+
+use crate::calls::Answer;
+use crate::sabotage::Sabotage;
+use crate::sites::{self, Layout};
+use crate::world::{Chance, Happening, Millis, TO_AGENT, ToAgent, World};
+
+/// The controller's host.
+pub(crate) struct ControllerNode {
+    pub(crate) machine: Option<Controller>,
+    pub(crate) life: u64,
+    pub(crate) started: Millis,
+    pub(crate) site: Site,
+    pub(crate) disk: Disk,
+    setting: u64,
+}
+
+/// A disk: what is durable, and what is on its way there.
+#[derive(Default)]
+pub(crate) struct Disk {
+    pub(crate) durable: Durable,
+    waiting: VecDeque<(Ticket, Vec<Write>)>,
+    busy_until: Millis,
+}
+
+/// The records.
+#[derive(Default)]
+pub(crate) struct Durable {
+    pub(crate) subclouds: BTreeMap<SubcloudId, Subcloud>,
+    pub(crate) sites: BTreeMap<SubcloudId, Arc<SiteParts>>,
+    events: Position,
+    audit: Position,
+}
+
+impl ControllerNode {
+    pub(crate) fn new(layout: Layout) -> Self {
+        Self {
+            machine: None,
+            life: 0,
+            started: 0,
+            site: sites::controller(layout).clone(),
+            disk: Disk::default(),
+            setting: 0,
+        }
+    }
+
+    pub(crate) fn id(&self) -> ControllerId {
+        ControllerId(self.site.identity().uuid)
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        let address = self
+            .site
+            .link_address()
+            .expect("a controller has a link address");
+        Endpoint(SocketAddr::new(address, 8441))
+    }
+
+    fn config(&self) -> ControllerConfig {
+        ControllerConfig {
+            id: self.id(),
+            controllers: vec![self.endpoint()],
+            source_check: SourceCheck::Strict,
+            heartbeat_interval: HEARTBEAT_INTERVAL,
+            fleet_limit: 100,
+        }
+    }
+}
+
+impl Durable {
+    fn apply(&mut self, writes: Vec<Write>) {
+        for write in writes {
+            match write {
+                Write::Subcloud(subcloud) => {
+                    self.subclouds
+                        .insert(subcloud.id, Subcloud::clone(&subcloud));
+                }
+                Write::Site { subcloud, site } => {
+                    self.sites.insert(subcloud, site);
+                }
+                Write::Event(event) => self.events = event.position,
+                Write::Audit(entry) => self.audit = entry.position,
+                Write::ForgetEvent(_) | Write::ForgetAudit(_) => {}
+            }
+        }
+    }
+}
+
+impl World {
+    /// Starts the controller from what is durable.
+    pub(crate) fn start_controller(&mut self) {
+        if self.controller.machine.is_some() {
+            return;
+        }
+        self.controller.life += 1;
+        self.controller.started = self.now;
+        let durable = &self.controller.disk.durable;
+        let records = Records {
+            subclouds: durable.subclouds.values().cloned().collect(),
+            last_event: durable.events,
+            last_audit: durable.audit,
+        };
+        self.note(1, || "controller starts".to_owned());
+        let node = &mut self.controller;
+        let (machine, outputs) = Controller::recover(
+            site::Timestamp(crate::world::EPOCH + self.now),
+            node.config(),
+            &node.site,
+            records,
+        );
+        node.machine = Some(machine);
+        self.oracle.controller_started();
+        self.controller_outputs(outputs);
+        self.check_records();
+    }
+
+    /// Ends the controller's process as a power cut does: a part of what waited for the disk may
+    /// have reached it all the same, in order.
+    pub(crate) fn crash_controller(&mut self) {
+        if self.controller.machine.take().is_none() {
+            return;
+        }
+        self.note(2, || "controller CRASHES".to_owned());
+        self.controller.life += 1;
+        let waiting = std::mem::take(&mut self.controller.disk.waiting);
+        let reached = self.rng.random_range(0..=waiting.len());
+        for (_, writes) in waiting.into_iter().take(reached) {
+            self.controller.disk.durable.apply(writes);
+        }
+        self.controller.disk.busy_until = self.now;
+        let links: Vec<_> = self.wires.keys().copied().collect();
+        for link in links {
+            self.cut(link, false, 0.7);
+        }
+    }
+
+    pub(crate) fn tell_controller(&mut self, input: Input) {
+        let input = match self.sabotage {
+            Some(sabotage) => sabotage.input(self.controller.machine.as_ref(), input),
+            None => input,
+        };
+        let now = self.clock();
+        let Some(machine) = &mut self.controller.machine else {
+            return;
+        };
+        let outputs = machine.on(now, &mut Chance(&mut self.rng), input);
+        self.controller_outputs(outputs);
+    }
+
+    pub(crate) fn controller_timer(&mut self, life: u64, setting: u64) {
+        if (life, setting) == (self.controller.life, self.controller.setting) {
+            self.tell_controller(Input::Timer);
+        }
+    }
+
+    pub(crate) fn controller_disk(&mut self, life: u64, ticket: Ticket) {
+        if life != self.controller.life {
+            return;
+        }
+        while let Some((oldest, _)) = self.controller.disk.waiting.front() {
+            if *oldest > ticket {
+                break;
+            }
+            if let Some((_, writes)) = self.controller.disk.waiting.pop_front() {
+                self.controller.disk.durable.apply(writes);
+            }
+        }
+        self.note(3, || format!("controller's disk has {ticket:?}"));
+        self.check_records();
+        if self.sabotage != Some(Sabotage::AnswerBeforeDurable) {
+            self.tell_controller(Input::Committed { ticket });
+        }
+    }
+
+    /// Takes over a change of the controller's own site.
+    pub(crate) fn change_controller(&mut self) {
+        let changed = sites::with_shorter_oam(&self.controller.site);
+        self.note(4, || "controller's oam network changes".to_owned());
+        self.controller.site = changed.clone();
+        self.tell_controller(Input::ControllerSiteChanged(Arc::new(changed)));
+    }
+
+    fn controller_outputs(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            let output = match self.sabotage {
+                Some(sabotage) => sabotage.output(output),
+                None => output,
+            };
+            self.controller_output(output);
+        }
+        self.check_links();
+    }
+
+    fn controller_output(&mut self, output: Output) {
+        match output {
+            Output::Commit { ticket, writes } => self.controller_writes(ticket, writes),
+            Output::Answer { request, outcome } => {
+                self.check_answer(request, &outcome);
+                let answer = Answer::of(outcome);
+                let wait = self.latency();
+                self.after(
+                    wait,
+                    Happening::AnswerArrives {
+                        request,
+                        answer: Box::new(answer),
+                    },
+                );
+            }
+            Output::Send { link, message } => {
+                self.check_message(link, &message);
+                self.send(link, TO_AGENT, |link| Happening::ToAgent {
+                    link,
+                    message: ToAgent::Message(message.clone()),
+                });
+            }
+            Output::CloseLink { link, goodbye } => {
+                let words = fleet::ControllerMessage::Goodbye(goodbye);
+                for message in [ToAgent::Message(words), ToAgent::End] {
+                    self.send(link, TO_AGENT, |link| Happening::ToAgent {
+                        link,
+                        message: message.clone(),
+                    });
+                }
+            }
+            Output::SetTimer { at } => {
+                self.controller.setting += 1;
+                let (life, setting) = (self.controller.life, self.controller.setting);
+                self.at(Self::due(at), Happening::ControllerTimer { life, setting });
+            }
+            Output::Event(event) => {
+                if event.kind == EventKind::Offline {
+                    self.check_offline(event.subcloud);
+                }
+                self.note(5, || format!("event {} {}", event.kind.name(), event.name));
+            }
+        }
+    }
+
+    fn controller_writes(&mut self, ticket: Ticket, writes: Vec<Write>) {
+        let delay = self.disk_delay();
+        let disk = &mut self.controller.disk;
+        disk.busy_until = disk.busy_until.max(self.now) + delay;
+        disk.waiting.push_back((ticket, writes));
+        let (at, life) = (disk.busy_until, self.controller.life);
+        self.note(6, || format!("controller writes {ticket:?}"));
+        self.at(at, Happening::ControllerDisk { life, ticket });
+        if self.sabotage == Some(Sabotage::AnswerBeforeDurable) {
+            self.tell_controller(Input::Committed { ticket });
+        }
+    }
+
+    /// Whether the controller sees a subcloud as online.
+    pub(crate) fn sees_online(&self, id: SubcloudId) -> bool {
+        let machine = self.controller.machine.as_ref();
+        machine.is_some_and(|machine| machine.presence(id).availability == Availability::Online)
+    }
+}

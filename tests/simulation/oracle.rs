@@ -1,0 +1,292 @@
+//! What must hold, judged from outside: by the durable records and by what was said aloud.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet::{
+    AgentMessage, ControllerMessage, Fingerprint, LinkId, MISSED_HEARTBEATS, RESTART_GRACE,
+    Receipt, Rejection, RequestId, Subcloud, SubcloudId, TokenId,
+};
+use site::Digest;
+
+use crate::agents::{AgentNode, Process};
+use crate::calls::CallKind;
+use crate::world::{Millis, World};
+
+/// What was promised so far.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    /// Subclouds whose `add` was answered.
+    added: BTreeSet<SubcloudId>,
+    /// The key that each token was answered for, and the subcloud.
+    redeemed: BTreeMap<TokenId, (Fingerprint, SubcloudId)>,
+    /// Every digest that was ever durable for a subcloud, so that a late acknowledgement of an
+    /// older report is no lie.
+    durable: BTreeMap<SubcloudId, BTreeSet<Digest>>,
+    /// The newest digest whose durability was told to its agent.
+    acknowledged: BTreeMap<SubcloudId, Digest>,
+    /// What Hello named on a link.
+    hellos: BTreeMap<LinkId, Digest>,
+    /// When the present life of the controller last heard from a subcloud.
+    heard: BTreeMap<SubcloudId, Millis>,
+}
+
+impl Oracle {
+    pub(crate) fn controller_started(&mut self) {
+        self.heard.clear();
+        self.hellos.clear();
+    }
+}
+
+impl World {
+    /// The durable records: nothing promised is missing, nothing forbidden is there.
+    pub(crate) fn check_records(&mut self) {
+        let records = &self.controller.disk.durable.subclouds;
+        let mut faults = Vec::new();
+        for id in &self.oracle.added {
+            if !records.contains_key(id) {
+                faults.push(format!("subcloud {id} was answered as added and is gone"));
+            }
+        }
+        for (token, (key, id)) in &self.oracle.redeemed {
+            let enrolled = records.get(id).and_then(|record| record.enrolled());
+            match enrolled {
+                Some(enrolled) if enrolled.key == *key && enrolled.spent.id == *token => {}
+                _ => faults.push(format!("the answered enrollment of subcloud {id} is gone")),
+            }
+        }
+        let family = self.controller.site.link_family();
+        let mut names = BTreeSet::new();
+        let mut tokens = BTreeSet::new();
+        for record in records.values() {
+            if !names.insert(&record.name) || !tokens.insert(record.token()) {
+                faults.push(format!("{} shares its name or token", record.name));
+            }
+            if record.enrolled().is_some() && record.link_family() != family {
+                faults.push(format!(
+                    "{} has the wrong family and is enrolled",
+                    record.name
+                ));
+            }
+            if let Some(observed) = &record.observed {
+                self.oracle
+                    .durable
+                    .entry(record.id)
+                    .or_default()
+                    .insert(observed.digest);
+                let site = self.controller.disk.durable.sites.get(&record.id);
+                if site.map(|site| site.generation) != Some(observed.generation) {
+                    faults.push(format!("{} and its site record differ", record.name));
+                }
+            }
+        }
+        faults.extend(overlaps(records.values()));
+        for fault in faults {
+            self.fail(fault);
+        }
+    }
+
+    /// The live links: one for each subcloud, all enrolled, all of one family.
+    pub(crate) fn check_links(&mut self) {
+        let Some(machine) = &self.controller.machine else {
+            return;
+        };
+        let family = self.controller.site.link_family();
+        let mut faults = Vec::new();
+        let mut live = 0;
+        for record in machine.fleet().subclouds() {
+            let Some(link) = machine.presence(record.id).link else {
+                continue;
+            };
+            live += 1;
+            let source = self
+                .wires
+                .get(&link)
+                .map(|wire| site::Family::of(wire.source));
+            // What counts is the durable record: memory is what is being judged.
+            let durable = self.controller.disk.durable.subclouds.get(&record.id);
+            let held = durable.filter(|durable| durable.enrolled().is_some());
+            if held.and_then(Subcloud::link_family) != family || source != family {
+                faults.push(format!("{} has a live link it must not have", record.name));
+            }
+        }
+        if live != machine.links() {
+            faults.push(format!(
+                "{} links are open for {live} subclouds",
+                machine.links()
+            ));
+        }
+        for fault in faults {
+            self.fail(fault);
+        }
+    }
+
+    /// An answer promises that what it says is durable.
+    pub(crate) fn check_answer(
+        &mut self,
+        request: RequestId,
+        outcome: &Result<Receipt, Rejection>,
+    ) {
+        let (Ok(receipt), Some(call)) = (outcome, self.calls.get(&request)) else {
+            return;
+        };
+        let id = receipt.subcloud.id;
+        match &call.kind {
+            CallKind::Add { .. } | CallKind::IssueToken { .. } => {
+                self.oracle.added.insert(id);
+            }
+            CallKind::Enroll { token, key, .. } => {
+                let redeemed = self.oracle.redeemed.entry(token.id).or_insert((*key, id));
+                if *redeemed != (*key, id) {
+                    let token = token.id;
+                    self.fail(format!("token {token} was redeemed by two keys"));
+                }
+            }
+        }
+        self.check_records();
+    }
+
+    pub(crate) fn check_hello(&mut self, link: LinkId, message: &AgentMessage) {
+        if let AgentMessage::Hello(hello) = message {
+            self.oracle.hellos.insert(link, hello.digest);
+        }
+    }
+
+    /// An acknowledgement promises that the report is durable; so does not asking for one.
+    pub(crate) fn check_message(&mut self, link: LinkId, message: &ControllerMessage) {
+        let promised = match message {
+            ControllerMessage::ReportAccepted { digest, .. } => Some(*digest),
+            ControllerMessage::Welcome(welcome) if !welcome.report_needed => {
+                self.oracle.hellos.get(&link).copied()
+            }
+            _ => None,
+        };
+        let (Some(digest), Some(wire)) = (promised, self.wires.get(&link)) else {
+            return;
+        };
+        let id = wire.subcloud;
+        self.oracle.acknowledged.insert(id, digest);
+        let durable = self.oracle.durable.get(&id);
+        if !durable.is_some_and(|digests| digests.contains(&digest)) {
+            self.fail(format!(
+                "a report of subcloud {id} was acknowledged and is not durable"
+            ));
+        }
+    }
+
+    /// The controller hears from a subcloud, if this is its one live link and not an old one.
+    pub(crate) fn heard_over(&mut self, link: LinkId, id: SubcloudId) {
+        let machine = self.controller.machine.as_ref();
+        if machine.is_some_and(|machine| machine.presence(id).link == Some(link)) {
+            self.oracle.heard.insert(id, self.now);
+        }
+    }
+
+    /// Nobody is called offline who was heard from, nor before a restart's grace is over.
+    pub(crate) fn check_offline(&mut self, id: Option<SubcloudId>) {
+        let Some(id) = id else {
+            return;
+        };
+        let interval = fleet::HEARTBEAT_INTERVAL * MISSED_HEARTBEATS;
+        let (since, grace) = match self.oracle.heard.get(&id) {
+            Some(heard) => (*heard, interval),
+            None => (self.controller.started, RESTART_GRACE),
+        };
+        let quiet = u128::from(self.now - since);
+        if quiet < grace.as_millis() {
+            self.fail(format!(
+                "subcloud {id} was called offline after only {quiet} ms"
+            ));
+        }
+    }
+
+    /// What is not yet as it must be once nothing goes wrong any more.
+    pub(crate) fn unfinished(&self) -> Vec<String> {
+        let problem = |node: &AgentNode| {
+            let why = self.problem_of(node)?;
+            Some(format!("agent {}: {why}", node.index))
+        };
+        self.agents.iter().filter_map(problem).collect()
+    }
+
+    fn problem_of(&self, node: &AgentNode) -> Option<&'static str> {
+        if node.stranded || node.refused.is_some() {
+            return None;
+        }
+        let Process::Serving(machine) = &node.process else {
+            return Some("is not serving");
+        };
+        let id = machine.record().subcloud;
+        let record = self.controller.disk.durable.subclouds.get(&id);
+        let observed = record.and_then(|record| record.observed.as_ref());
+        let known = self
+            .controller
+            .machine
+            .as_ref()
+            .map(|machine| machine.networks().digest());
+        if !machine.in_sync() {
+            Some("is not in sync")
+        } else if !self.sees_online(id) {
+            Some("is not seen online")
+        } else if observed.map(|observed| observed.digest) != Some(node.memory.digest()) {
+            Some("is not known in its latest state")
+        } else if record.is_some_and(Subcloud::quarantined) {
+            Some("is quarantined")
+        } else if node.record.as_ref().and_then(|record| record.networks) != known {
+            Some("does not know the controller's networks")
+        } else {
+            None
+        }
+    }
+
+    /// At the end, exactly those are in who belong in.
+    pub(crate) fn judge_end(&mut self) {
+        self.check_records();
+        let mut faults = Vec::new();
+        for node in &self.agents {
+            let refused = node.refused.as_deref().unwrap_or_default();
+            let has = |reason: &str| refused.iter().any(|known| known == reason);
+            let wrong_family = node.layout.primary_is_v6() != self.layout.primary_is_v6();
+            let twins = self
+                .agents
+                .iter()
+                .filter(|other| other.index != node.index && other.addresses == node.addresses);
+            let rivals = twins.filter(|twin| twin.refused.is_none()).count();
+            let refused_rightly = if wrong_family {
+                has("PRIMARY_FAMILY_MISMATCH")
+            } else {
+                refused.is_empty() || (has("ADDRESS_OVERLAP") && rivals > 0)
+            };
+            if !refused_rightly {
+                faults.push(format!("agent {} ended as {refused:?}", node.index));
+            }
+            let records = &self.controller.disk.durable.subclouds;
+            let enrolled = records
+                .values()
+                .any(|record| record.name == node.name() && record.enrolled().is_some());
+            if !refused.is_empty() && enrolled {
+                faults.push(format!("agent {} was refused and is enrolled", node.index));
+            }
+        }
+        for fault in faults {
+            self.fail(fault);
+        }
+    }
+}
+
+/// Compares every pair, as slowly as can be.
+fn overlaps<'a>(records: impl Iterator<Item = &'a Subcloud>) -> Vec<String> {
+    let held: Vec<(&str, &site::Range)> = records
+        .filter_map(|record| Some((record.name.as_str(), record.footprint()?.link.as_ref()?)))
+        .flat_map(|(name, link)| link.pools().map(move |pool| (name, pool)))
+        .flat_map(|(name, pool)| pool.ranges.iter().map(move |range| (name, range)))
+        .collect();
+    let mut faults = Vec::new();
+    for (index, (name, range)) in held.iter().enumerate() {
+        for (other, theirs) in &held[index + 1..] {
+            if name != other && range.overlaps(theirs) {
+                faults.push(format!("{name} and {other} overlap on {range}"));
+            }
+        }
+    }
+    faults
+}
