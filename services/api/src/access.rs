@@ -2,15 +2,15 @@
 
 use site::{Code, ReasonSet};
 
-/// Why a caller was turned away.
+/// Why a caller was turned away or cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AccessReason {
     /// No operator's certificate.
     NotAnOperator,
     /// The role does not allow the method.
     RoleTooLow,
-    /// No subcloud's certificate.
-    NotASubcloud,
+    /// The watcher does not keep up with what happens.
+    WatcherTooSlow,
 }
 
 impl ReasonSet for AccessReason {
@@ -18,13 +18,14 @@ impl ReasonSet for AccessReason {
         match self {
             Self::NotAnOperator => "NOT_AN_OPERATOR",
             Self::RoleTooLow => "ROLE_TOO_LOW",
-            Self::NotASubcloud => "NOT_A_SUBCLOUD",
+            Self::WatcherTooSlow => "WATCHER_TOO_SLOW",
         }
     }
 
     fn code(self) -> Code {
         match self {
-            Self::NotAnOperator | Self::NotASubcloud => Code::Unauthenticated,
+            Self::NotAnOperator => Code::Unauthenticated,
+            Self::WatcherTooSlow => Code::ResourceExhausted,
             Self::RoleTooLow => Code::PermissionDenied,
         }
     }

@@ -2,9 +2,12 @@
 
 mod network;
 mod site_service;
+mod watch;
 
 pub(crate) use network::Networks;
 pub(crate) use site_service::Sites;
+
+use std::sync::Arc;
 
 use api::convert::Malformed;
 use api::mutation::Mutation;
@@ -17,7 +20,7 @@ use crate::{Call, Caller, SiteKeeper};
 impl SiteKeeper {
     /// Serves a mutation: reads the request, changes the site, answers from the plan.
     async fn call<R: Mutation + Clone, M: prost::Message + Default>(
-        &self,
+        self: &Arc<Self>,
         method: &'static str,
         request: Request<R>,
         change: impl FnOnce(R) -> Result<Change, Vec<Malformed>>,

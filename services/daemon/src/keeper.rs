@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use api::mutation::Mutation;
 use prost::Message;
 use sha2::{Digest as _, Sha256};
-use site::{Change, Plan, Rejection, Site, check_etag, plan};
+use site::{Change, Generation, Plan, Rejection, Site, check_etag, plan};
 use store::{Action, Expected, Revision, Store, Ticket, Write};
 use tokio::sync::watch;
 
+use crate::history::{History, SiteEvent, Watching};
 use crate::requests::Answered;
 use crate::state_dir::{request_key, request_write, requests_of, site_write};
 use crate::{Caller, Failure, RequestLog, fatal, now};
@@ -18,7 +19,7 @@ use crate::{Caller, Failure, RequestLog, fatal, now};
 pub struct SiteKeeper {
     store: Arc<Store>,
     planned: Mutex<Planned>,
-    durable: watch::Sender<Arc<Site>>,
+    history: Mutex<History>,
 }
 
 /// What the next change is planned against; it may be ahead of the disk.
@@ -58,18 +59,18 @@ impl SiteKeeper {
         Ok(Self {
             store,
             planned,
-            durable: watch::Sender::new(site),
+            history: Mutex::new(History::new(site)),
         })
     }
 
     /// The site as it is on disk.
     pub fn site(&self) -> Arc<Site> {
-        Arc::clone(&self.durable.borrow())
+        self.history().site()
     }
 
     /// Tells every durable change; intermediate ones may be skipped.
     pub fn watch(&self) -> watch::Receiver<Arc<Site>> {
-        self.durable.subscribe()
+        self.history().changes()
     }
 
     /// Changes the site, or tells what the change would do. The answer is made from the plan,
@@ -78,7 +79,7 @@ impl SiteKeeper {
     /// # Errors
     /// The refusal; nothing has changed then.
     pub async fn change<R: Mutation, M: Message + Default>(
-        &self,
+        self: &Arc<Self>,
         call: Call<'_, R>,
         respond: impl FnOnce(&Plan) -> M,
     ) -> Result<M, tonic::Status> {
@@ -89,35 +90,38 @@ impl SiteKeeper {
             Err(refusal) => tracing::info!(%caller, method, %refusal, "site change refused"),
         }
         match outcome.map_err(|refusal| api::status::from_rejection(&refusal))? {
-            Decided::Answered(bytes) => M::decode(bytes.as_slice())
-                .map_err(|error| fatal("a kept answer cannot be read", &error)),
+            Decided::Answered { bytes, after } => {
+                self.until_durable(after).await;
+                M::decode(bytes.as_slice())
+                    .map_err(|error| fatal("a kept answer cannot be read", &error))
+            }
             Decided::Previewed(answer) => Ok(answer),
-            Decided::Enqueued {
-                answer,
-                ticket,
-                site,
-            } => {
-                self.finish(ticket, site).await;
+            Decided::Enqueued { answer, write } => {
+                self.finish(write).await;
                 Ok(answer)
             }
         }
+    }
+
+    /// Begins to watch after a revision.
+    pub(crate) fn watch_from(&self, revision: u64) -> Watching {
+        self.history().watch_from(revision)
     }
 
     /// A change that the daemon itself makes, such as keeping the controller's networks.
     ///
     /// # Errors
     /// The refusal; nothing has changed then.
-    pub async fn change_own(&self, change: Change) -> Result<(), Rejection> {
-        let (ticket, site) = {
+    pub async fn change_own(self: &Arc<Self>, change: Change) -> Result<(), Rejection> {
+        let write = {
             let mut planned = self.lock();
             let plan = plan(&planned.site, change, now())?;
             if !plan.changes_site() {
                 return Ok(());
             }
-            let ticket = self.enqueue(&mut planned, plan.into_site(), None);
-            (ticket, Arc::clone(&planned.site))
+            self.enqueue(&mut planned, plan, None)
         };
-        self.finish(ticket, site).await;
+        self.finish(write).await;
         Ok(())
     }
 
@@ -138,36 +142,34 @@ impl SiteKeeper {
         let fingerprint = fingerprint(method, request);
         let mut planned = self.lock();
         if let Some(known) = planned.requests.find(id, fingerprint, at)? {
-            return Ok(Decided::Answered(known.to_vec()));
+            let (bytes, after) = (known.to_vec(), planned.site.generation());
+            return Ok(Decided::Answered { bytes, after });
         }
         check_etag(&planned.site, &change, request.etag())?;
         let plan = plan(&planned.site, change, at)?;
         let answer = respond(&plan);
-        if request.validate_only() {
+        if request.validate_only() || (!plan.changes_site() && id.is_empty()) {
             return Ok(Decided::Previewed(answer));
         }
+        let bytes = answer.encode_to_vec();
         let answered = Answered {
             fingerprint,
-            answer: answer.encode_to_vec(),
+            answer: bytes,
             at,
         };
         let kept = (!id.is_empty()).then(|| (id.to_owned(), answered));
-        let ticket = self.enqueue(&mut planned, plan.into_site(), kept);
-        Ok(Decided::Enqueued {
-            answer,
-            ticket,
-            site: Arc::clone(&planned.site),
-        })
+        let write = self.enqueue(&mut planned, plan, kept);
+        Ok(Decided::Enqueued { answer, write })
     }
 
     /// Hands the new site to the disk and plans against it from now on.
     fn enqueue(
         &self,
         planned: &mut Planned,
-        site: Site,
+        plan: Plan,
         kept: Option<(String, Answered)>,
-    ) -> Ticket {
-        let mut batch = vec![site_write(&site, Expected::At(planned.revision))];
+    ) -> Writing {
+        let mut batch = vec![site_write(plan.next(), Expected::At(planned.revision))];
         if let Some((id, answered)) = kept {
             batch.push(request_write(&id, &answered));
             for old in planned.requests.keep(id, answered) {
@@ -182,30 +184,52 @@ impl SiteKeeper {
         match self.store.enqueue(batch) {
             Ok(ticket) => {
                 planned.revision = ticket.revision();
-                planned.site = Arc::new(site);
-                ticket
+                let changed = plan.changes_site();
+                let effects = plan.effects().to_vec();
+                planned.site = Arc::new(plan.into_site());
+                let event = SiteEvent {
+                    site: Arc::clone(&planned.site),
+                    effects,
+                };
+                Writing {
+                    ticket,
+                    event: changed.then_some(event),
+                }
             }
             Err(error) => fatal("a change could not be handed to the disk", &error),
         }
     }
 
-    /// Waits for the disk, then lets everybody see the site.
-    async fn finish(&self, ticket: Ticket, site: Arc<Site>) {
-        if let Err(error) = ticket.durable().await {
-            fatal("a change could not be made durable", &error);
+    /// Waits for the disk, then lets everybody see the site. A task of its own does it: a client
+    /// that hangs up must not leave a hole in the history.
+    async fn finish(self: &Arc<Self>, write: Writing) {
+        let keeper = Arc::clone(self);
+        let finished = tokio::spawn(async move {
+            if let Err(error) = write.ticket.durable().await {
+                fatal("a change could not be made durable", &error);
+            }
+            if let Some(event) = write.event {
+                keeper.history().publish(event);
+            }
+        });
+        if let Err(error) = finished.await {
+            fatal("a change was not made durable", &error);
         }
-        self.show(site);
     }
 
-    /// Lets everybody see a durable site; a later one may have come first.
-    fn show(&self, site: Arc<Site>) {
-        self.durable.send_if_modified(|shown| {
-            let newer = site.generation() > shown.generation();
-            if newer {
-                *shown = site;
-            }
-            newer
-        });
+    /// Waits until the site is on disk as of a generation.
+    async fn until_durable(&self, generation: Generation) {
+        let mut changes = self.watch();
+        let reached = changes
+            .wait_for(|site| site.generation() >= generation)
+            .await;
+        if let Err(error) = reached {
+            fatal("the history of the site has ended", &error);
+        }
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Planned> {
@@ -215,13 +239,15 @@ impl SiteKeeper {
 }
 
 enum Decided<M> {
-    Answered(Vec<u8>),
+    Answered { bytes: Vec<u8>, after: Generation },
     Previewed(M),
-    Enqueued {
-        answer: M,
-        ticket: Ticket,
-        site: Arc<Site>,
-    },
+    Enqueued { answer: M, write: Writing },
+}
+
+/// A change on its way to the disk, and what watchers are told when it is there.
+struct Writing {
+    ticket: Ticket,
+    event: Option<SiteEvent>,
 }
 
 /// Tells requests apart: the method and the whole request.

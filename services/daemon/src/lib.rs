@@ -7,6 +7,7 @@
 mod access;
 mod exit;
 mod grpc;
+mod history;
 mod install;
 mod keeper;
 mod life;

@@ -14,7 +14,12 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::{Health, HealthServer};
 use uuid::Uuid;
+
+use api::site_v1::network_service_server::SERVICE_NAME as NETWORK_SERVICE;
+use api::site_v1::site_service_server::SERVICE_NAME as SITE_SERVICE;
 
 use crate::grpc::{Networks, Sites};
 use crate::{Exit, Failure, Life, SiteKeeper, access};
@@ -95,16 +100,24 @@ impl OperatorListeners {
         endpoints
     }
 
-    /// Serves the site services, health, reflection and what `more` adds, until the process
-    /// stops. Without `tls` the TCP listeners must be none.
-    pub fn serve(
+    /// Serves the site services, health, reflection and what `more` adds (services with these
+    /// names), until the process stops. Without `tls` the TCP listeners must be none.
+    ///
+    /// # Errors
+    /// When there are TCP listeners but no certificates.
+    pub async fn serve(
         self,
         life: &Life,
         keeper: &Arc<SiteKeeper>,
         tls: Option<&Tls>,
+        names: &[&'static str],
         more: impl FnOnce(&mut RoutesBuilder),
     ) -> Result<(), Failure> {
-        let routes = routes(keeper, more)?;
+        let health = health(life, names).await;
+        let routes = routes(life, keeper, |routes| {
+            routes.add_service(health);
+            more(routes);
+        })?;
         let (stop, path) = (life.stopping(), self.unix_path);
         let unix = server(&routes).serve_with_incoming_shutdown(
             UnixListenerStream::new(self.unix),
@@ -176,6 +189,7 @@ fn bind_unix(path: &Path) -> Result<UnixListener, Failure> {
 
 /// Everything that operators may call.
 fn routes(
+    life: &Life,
     keeper: &Arc<SiteKeeper>,
     more: impl FnOnce(&mut RoutesBuilder),
 ) -> Result<Routes, Failure> {
@@ -183,7 +197,7 @@ fn routes(
     use api::site_v1::site_service_server::SiteServiceServer;
 
     let networks = NetworkServiceServer::new(Networks(Arc::clone(keeper)));
-    let sites = SiteServiceServer::new(Sites(Arc::clone(keeper)));
+    let sites = SiteServiceServer::new(Sites(Arc::clone(keeper), life.clone()));
     let broken = |error: tonic_reflection::server::Error| {
         Failure::because(Exit::Software, "reflection", &error)
     };
@@ -204,6 +218,29 @@ fn routes(
         .into_axum_router()
         .layer(from_fn(access::guard));
     Ok(Routes::from(guarded))
+}
+
+/// Says of each service that it is served, until the process stops. The store is usable for as
+/// long as the process lives: one that fails ends it.
+async fn health(life: &Life, names: &[&'static str]) -> HealthServer<impl Health> {
+    let (reporter, service) = tonic_health::server::health_reporter();
+    let own = [NETWORK_SERVICE, SITE_SERVICE];
+    let all: Vec<&'static str> = own.iter().chain(names).copied().collect();
+    for name in &all {
+        reporter
+            .set_service_status(name, ServingStatus::Serving)
+            .await;
+    }
+    let stop = life.stopping();
+    life.spawn(async move {
+        stop.cancelled().await;
+        for name in all.into_iter().chain([""]) {
+            reporter
+                .set_service_status(name, ServingStatus::NotServing)
+                .await;
+        }
+    });
+    service
 }
 
 /// A server with the limits of the operators' interface.

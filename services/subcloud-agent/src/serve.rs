@@ -25,8 +25,10 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let settings = Settings::new(options)?;
     let enrolled = records::read_enrolled(&store)?;
     if !settings.operator_listen.is_empty() {
+        // A subcloud's certificate is for clients only: one for servers would let any subcloud
+        // answer in the controller's place to tools that check no more than the authority.
         let message = "--operator-listen: an agent serves operators on its unix socket only; \
-                       leave the flag out, or reach the subcloud through its controller";
+                       leave the flag out";
         return Err(Failure::new(Exit::Usage, message));
     }
     let life = Life::start()?;
@@ -34,7 +36,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let endpoints = operators.endpoints().join(",");
     let from = source(settings.link_source, site.link_address());
     let keeper = Arc::new(SiteKeeper::new(Arc::clone(&store), site, revision)?);
-    operators.serve(&life, &keeper, None, |_| {})?;
+    operators.serve(&life, &keeper, None, &[], |_| {}).await?;
     let link = match enrolled {
         Some(enrolled) => {
             let to = enrolled.record.controllers.first().map(ToString::to_string);

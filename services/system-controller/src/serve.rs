@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use api::fleet_v1::enrollment_service_server::EnrollmentServiceServer;
 use api::fleet_v1::link_service_server::LinkServiceServer;
-use api::fleet_v1::subcloud_service_server::SubcloudServiceServer;
+use api::fleet_v1::subcloud_service_server::{self, SubcloudServiceServer};
 use daemon::{Exit, Failure, Life, OperatorListeners, SiteKeeper, Tls, bind_tcp};
 use fleet::{ControllerConfig, Input};
 use identity::{
@@ -87,9 +87,11 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     });
     let subclouds = subclouds.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
     let endpoints = operators.endpoints();
-    operators.serve(&life, &keeper, Some(&tls), |routes| {
+    let names = [subcloud_service_server::SERVICE_NAME];
+    let served = operators.serve(&life, &keeper, Some(&tls), &names, |routes| {
         routes.add_service(subclouds);
-    })?;
+    });
+    served.await?;
 
     let console = console
         .iter()

@@ -11,14 +11,25 @@ use site::{Change, Plan, Subject};
 use tonic::{Request, Response, Status};
 
 use super::effects;
-use crate::SiteKeeper;
+use super::watch::{self, SiteEvents};
+use crate::{Life, SiteKeeper};
 
 /// The site as a whole.
 #[derive(Debug)]
-pub(crate) struct Sites(pub(crate) Arc<SiteKeeper>);
+pub(crate) struct Sites(pub(crate) Arc<SiteKeeper>, pub(crate) Life);
 
 #[tonic::async_trait]
 impl SiteService for Sites {
+    type WatchSiteStream = SiteEvents;
+
+    async fn watch_site(
+        &self,
+        request: Request<wire::WatchSiteRequest>,
+    ) -> Result<Response<Self::WatchSiteStream>, Status> {
+        let watching = self.0.watch_from(request.get_ref().from_revision);
+        Ok(Response::new(watch::events(watching, self.1.stopping())))
+    }
+
     async fn get_site(
         &self,
         _: Request<wire::GetSiteRequest>,
