@@ -20,10 +20,21 @@ pub const MAX_DNS_SERVERS: usize = 3;
 /// preparation. It bounds a site's record and its report.
 pub const MAX_POOLS: usize = 1024;
 
+/// The most hosts of a site, well above what one cloud of this kind has.
+pub const MAX_HOSTS: usize = 1024;
+
+/// The most alarms of a site: room for a few per host.
+pub const MAX_ALARMS: usize = 4 * MAX_HOSTS;
+
 const REPAIR: &str = "correct the record or the report that this site was read from";
 
 /// Every fault of the parts, in the order of the fields.
 pub(crate) fn faults(parts: &SiteParts) -> Vec<Violation> {
+    let too_long = sizes(parts);
+    if !too_long.is_empty() {
+        // Parts come from outside: nothing below may take quadratic time over a long list.
+        return too_long;
+    }
     let mut faults = identity(parts);
     for (index, pool) in parts.pools.iter().enumerate() {
         faults.extend(one_pool(&format!("pools[{index}]."), pool));
@@ -52,6 +63,38 @@ fn broken(invariant: &'static str, reason: Reason, field: String, message: Strin
 
 fn malformed(field: impl Into<String>, message: impl Into<String>) -> Violation {
     invalid(field, message, REPAIR)
+}
+
+fn sizes(parts: &SiteParts) -> Vec<Violation> {
+    let lists = [
+        (
+            "networks",
+            parts.networks.len(),
+            NetworkKind::ALL.len(),
+            Reason::InvalidArgument,
+        ),
+        ("pools", parts.pools.len(), MAX_POOLS, Reason::TooManyPools),
+        (
+            "hosts",
+            parts.hosts.len(),
+            MAX_HOSTS,
+            Reason::InvalidArgument,
+        ),
+        (
+            "alarms",
+            parts.alarms.len(),
+            MAX_ALARMS,
+            Reason::InvalidArgument,
+        ),
+    ];
+    let long = lists.into_iter().filter(|(_, count, most, _)| count > most);
+    let faults = long.map(|(field, count, most, reason)| {
+        let message = format!("{count} {field}, more than {most}");
+        Violation::new(reason, message, REPAIR)
+            .at(field)
+            .fact("limit", most)
+    });
+    faults.collect()
 }
 
 fn identity(parts: &SiteParts) -> Vec<Violation> {
@@ -141,10 +184,6 @@ fn unique<T: Ord>(
 fn pool_set(parts: &SiteParts) -> Vec<Violation> {
     let mut faults = Vec::new();
     let pools = || parts.pools.iter().enumerate();
-    if parts.pools.len() > MAX_POOLS {
-        let message = format!("{} pools, more than {MAX_POOLS}", parts.pools.len());
-        faults.push(Violation::new(Reason::TooManyPools, message, REPAIR).at("pools"));
-    }
     let ids = pools().map(|(i, pool)| (format!("pools[{i}].id"), pool.id.0, pool.id.0.to_string()));
     unique(&mut faults, Reason::NameTaken, ids);
     let names = pools().map(|(i, pool)| {

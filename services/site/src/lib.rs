@@ -44,7 +44,7 @@ pub use effect::{
 pub use etag::check_etag;
 pub use family::{Family, Stack};
 pub use host::{Administrative, Alarm, ConfigurationId, Host, Personality, Severity};
-pub use invariants::{MAX_DNS_SERVERS, MAX_POOLS};
+pub use invariants::{MAX_ALARMS, MAX_DNS_SERVERS, MAX_HOSTS, MAX_POOLS};
 pub use network::{Attachment, AttachmentId, Network, NetworkId, NetworkKind, Pools, Rank};
 pub use parts::{NetworkParts, PoolParts, SiteParts};
 pub use plan::{Plan, Subject, plan};

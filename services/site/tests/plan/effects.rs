@@ -2,8 +2,6 @@
 //! `tests/plan/effects.txt`: after `==` the site in words and the requests, all but the last
 //! of which were made before; then one effect per line.
 
-use site::{DistributedCloudRole, NetworkKind, SystemMode};
-
 use crate::commands::run;
 use crate::fixture::Fixture;
 
@@ -22,7 +20,7 @@ fn effects_are_as_written() {
 fn check(case: &str) {
     let (heading, want) = case.split_once('\n').expect("a heading");
     let mut parts = heading.split(" > ");
-    let mut site = fixture(parts.next().expect("a site")).site();
+    let mut site = Fixture::of_words(parts.next().expect("a site")).site();
     let lines: Vec<&str> = parts.collect();
     let plan = run(&mut site, &lines).unwrap_or_else(|why| panic!("{heading}: {why}"));
     let effects = plan.effects().iter();
@@ -33,29 +31,4 @@ fn check(case: &str) {
         got.trim() == want.trim(),
         "== {heading}\n--- expected\n{want}--- got\n{got}"
     );
-}
-
-/// A site in words, such as `standard locked dual-oam`.
-fn fixture(words: &str) -> Fixture {
-    let mut fixture = Fixture::default();
-    for word in words.split(' ') {
-        match word {
-            "simplex" => fixture.mode = SystemMode::Simplex,
-            "duplex" => fixture.mode = SystemMode::Duplex,
-            "standard" => fixture.workers = 1,
-            "locked" => fixture.locked = true,
-            "installing" => fixture.complete = false,
-            "subcloud" => fixture.role = DistributedCloudRole::Subcloud,
-            "storage" => fixture.networks.push(NetworkKind::Storage),
-            "dual-oam" => fixture.dual.push(NetworkKind::Oam),
-            "dual-cluster" => fixture.dual.extend([
-                NetworkKind::Oam,
-                NetworkKind::ClusterHost,
-                NetworkKind::ClusterPod,
-                NetworkKind::ClusterService,
-            ]),
-            other => panic!("unknown word {other}"),
-        }
-    }
-    fixture
 }

@@ -139,6 +139,36 @@ pub(crate) fn pool(kind: NetworkKind, family: Family, simplex: bool) -> PoolInpu
 }
 
 impl Fixture {
+    /// A site in words, such as `standard locked dual-oam`.
+    pub(crate) fn of_words(words: &str) -> Self {
+        let mut fixture = Self::default();
+        for word in words.split(' ') {
+            match word {
+                "simplex" => fixture.mode = SystemMode::Simplex,
+                "duplex" => fixture.mode = SystemMode::Duplex,
+                "standard" => fixture.workers = 1,
+                "locked" => fixture.locked = true,
+                "installing" => fixture.complete = false,
+                "subcloud" => fixture.role = DistributedCloudRole::Subcloud,
+                "v6" => fixture.primary = Family::Ipv6,
+                "version-24.08" => fixture.version.month = 8,
+                "storage" => fixture.networks.push(NetworkKind::Storage),
+                "only-mgmt" => fixture.networks = vec![NetworkKind::Mgmt],
+                "only-oam" => fixture.networks = vec![NetworkKind::Oam],
+                "dual-oam" => fixture.dual.push(NetworkKind::Oam),
+                "dual-all" => fixture.dual.extend(&NetworkKind::ALL[1..]),
+                "dual-cluster" => fixture.dual.extend([
+                    NetworkKind::Oam,
+                    NetworkKind::ClusterHost,
+                    NetworkKind::ClusterPod,
+                    NetworkKind::ClusterService,
+                ]),
+                other => panic!("unknown word {other}"),
+            }
+        }
+        fixture
+    }
+
     /// The site.
     pub(crate) fn site(&self) -> Site {
         let mut site = Site::from_parts(self.empty()).expect("an empty site is sound");

@@ -2,7 +2,7 @@
 
 use site::{Administrative, NetworkKind, Site};
 
-use crate::commands::{outcome, run};
+use crate::commands::run;
 use crate::fixture::{Fixture, simplex, standard};
 
 /// Every host as `name target/applied`, with ` reboot` and ` alarm` where they apply.
@@ -127,22 +127,6 @@ fn oam_leaves_workers_alone_and_mgmt_does_not() {
     let all =
         "controller-0 1/0 reboot alarm, controller-1 1/0 reboot alarm, worker-0 1/0 reboot alarm";
     check(&standard(), &[("assign mgmt mgmt-ipv6", all)]);
-}
-
-#[test]
-fn only_hosts_that_exist_lock_unlock_and_report() {
-    let check = |lines: &[&str], want: &str| {
-        let mut site = Fixture::default().site();
-        assert_eq!(outcome(&run(&mut site, lines)), want, "{lines:?}");
-    };
-    check(&["lock controller-9"], "HOST_NOT_FOUND@hostname");
-    check(&["unlock controller-0"], "HOST_UNLOCKED@hostname");
-    check(
-        &["lock controller-0", "lock controller-0"],
-        "HOST_LOCKED@hostname",
-    );
-    check(&["report controller-0 0"], "ok");
-    check(&["report controller-0 1"], "INVALID_ARGUMENT@configuration");
 }
 
 #[test]

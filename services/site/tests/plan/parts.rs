@@ -151,6 +151,18 @@ fn pools_are_checked_field_by_field() {
 }
 
 #[test]
+fn lists_are_bounded_before_they_are_looked_at() {
+    check(
+        |parts| {
+            let (pool, host) = (parts.pools[0].clone(), parts.hosts[0].clone());
+            parts.pools = vec![pool; site::MAX_POOLS + 1];
+            parts.hosts = vec![host; site::MAX_HOSTS + 1];
+        },
+        &["TOO_MANY_POOLS@pools", "INVALID_ARGUMENT@hosts"],
+    );
+}
+
+#[test]
 fn hosts_and_alarms_must_agree() {
     check(
         |parts| {

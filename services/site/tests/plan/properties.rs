@@ -52,7 +52,8 @@ prop_compose! {
         more in prop::collection::btree_set(kinds(), 0..3),
     ) -> Fixture {
         let mut networks = Fixture::default().networks;
-        networks.extend(more.into_iter().filter(|kind| !Fixture::default().networks.contains(kind)));
+        let new = |kind: &NetworkKind| !Fixture::default().networks.contains(kind);
+        networks.extend(more.into_iter().filter(new));
         Fixture {
             mode,
             role,
@@ -116,7 +117,8 @@ fn requests() -> impl Strategy<Value = String> {
     let roles = select(vec!["floating", "c0", "c1", "gateway"]);
     prop_oneof![
         4 => add_pools(),
-        1 => (pools(), roles.clone()).prop_map(|(pool, role)| format!("pool-modify {pool} {role}=")),
+        1 => (pools(), roles.clone())
+            .prop_map(|(pool, role)| format!("pool-modify {pool} {role}=")),
         3 => (pools(), roles, addresses())
             .prop_map(|(pool, role, address)| format!("pool-modify {pool} {role}={address}")),
         1 => (pools(), addresses()).prop_map(|(pool, network)| {
