@@ -7,6 +7,7 @@ use std::time::Duration;
 use site::{Digest, Family, SiteParts, Timestamp};
 
 use crate::admission::{Occasion, admit};
+use crate::agent::HEARTBEAT_BOUNDS;
 use crate::entropy::{after, up_to};
 use crate::{
     AgentMessage, Candidate, ControllerMessage, Entropy, Epoch, EventKind, Fault, Fingerprint,
@@ -221,7 +222,9 @@ impl Controller {
         let welcome = Welcome {
             controller: self.config.id,
             epoch: epoch_of(record),
-            heartbeat_interval: interval - up_to(entropy, interval / HEARTBEAT_SPREAD),
+            // Never below what agents accept, also when that is what was configured.
+            heartbeat_interval: (interval - up_to(entropy, interval / HEARTBEAT_SPREAD))
+                .max(*HEARTBEAT_BOUNDS.start()),
             report_needed: !known,
             controllers: self.config.controllers.clone(),
         };

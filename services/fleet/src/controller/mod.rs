@@ -30,7 +30,7 @@ pub use input::{
 };
 pub use link::HELLO_TIMEOUT;
 use link::Link;
-pub use operator::{subcloud_not_found, TOKEN_TTL_MAX, TOKEN_TTL_MIN};
+pub use operator::{TOKEN_TTL_MAX, TOKEN_TTL_MIN, subcloud_not_found};
 pub use presence::{Availability, MISSED_HEARTBEATS, Presence, RESTART_GRACE};
 use presence::{Wake, Wakeups};
 
