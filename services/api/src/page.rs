@@ -20,14 +20,7 @@ pub fn page<T>(
     page_size: i32,
     token: &str,
 ) -> Result<(Vec<T>, String), Vec<Malformed>> {
-    let size = match usize::try_from(page_size) {
-        Ok(0) => DEFAULT_PAGE_SIZE,
-        Ok(size) if size <= MAX_PAGE_SIZE => size,
-        _ => {
-            let problem = format!("is {page_size}; it must be 0 to {MAX_PAGE_SIZE}");
-            return Err(vec![Malformed::new("page_size", problem)]);
-        }
-    };
+    let size = page_size_of(page_size)?;
     let mut rest = entries.skip_while(|(key, _)| !token.is_empty() && key.as_str() <= token);
     let mut last = String::new();
     let mut taken = Vec::new();
@@ -41,6 +34,21 @@ pub fn page<T>(
         String::new()
     };
     Ok((taken, next))
+}
+
+/// The number of entries that a request asks for.
+///
+/// # Errors
+/// A page size that is negative or above [`MAX_PAGE_SIZE`].
+pub fn page_size_of(page_size: i32) -> Result<usize, Vec<Malformed>> {
+    match usize::try_from(page_size) {
+        Ok(0) => Ok(DEFAULT_PAGE_SIZE),
+        Ok(size) if size <= MAX_PAGE_SIZE => Ok(size),
+        _ => {
+            let problem = format!("is {page_size}; it must be 0 to {MAX_PAGE_SIZE}");
+            Err(vec![Malformed::new("page_size", problem)])
+        }
+    }
 }
 
 #[cfg(test)]

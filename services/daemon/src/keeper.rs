@@ -4,15 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::mutation::Mutation;
 use prost::Message;
-use sha2::{Digest as _, Sha256};
 use site::{Change, Generation, Plan, Rejection, Site, check_etag, plan};
 use store::{Action, Expected, Revision, Store, Ticket, Write};
 use tokio::sync::watch;
 
 use crate::history::{History, SiteEvent, Watching};
-use crate::requests::Answered;
+use crate::requests::{Answered, RequestLog, fingerprint};
 use crate::state_dir::{request_key, request_write, requests_of, site_write};
-use crate::{Caller, Failure, RequestLog, fatal, now};
+use crate::{Caller, Failure, fatal, now};
 
 /// Keeps one site. Readers see only what is durable.
 #[derive(Debug)]
@@ -248,10 +247,4 @@ enum Decided<M> {
 struct Writing {
     ticket: Ticket,
     event: Option<SiteEvent>,
-}
-
-/// Tells requests apart: the method and the whole request.
-fn fingerprint(method: &str, request: &impl Message) -> [u8; 32] {
-    let hash = Sha256::new().chain_update(method).chain_update([0]);
-    hash.chain_update(request.encode_to_vec()).finalize().into()
 }

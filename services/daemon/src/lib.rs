@@ -23,5 +23,5 @@ pub use life::{Life, now, random_uuid, ready, start_logs};
 pub use operators::{
     MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, Tls, bind_tcp,
 };
-pub use requests::RequestLog;
+pub use requests::SecretAnswers;
 pub use state_dir::{StateDirError, create_state_dir, open_store, read_site, site_write};

@@ -15,7 +15,9 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
-use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::health_server::{Health, HealthServer, SERVICE_NAME as HEALTH_SERVICE};
+use tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME as REFLECTION;
+use tonic_reflection::pb::v1alpha::server_reflection_server::SERVICE_NAME as OLD_REFLECTION;
 use uuid::Uuid;
 
 use api::site_v1::network_service_server::SERVICE_NAME as NETWORK_SERVICE;
@@ -113,8 +115,12 @@ impl OperatorListeners {
         names: &[&'static str],
         more: impl FnOnce(&mut RoutesBuilder),
     ) -> Result<(), Failure> {
-        let health = health(life, names).await;
-        let routes = routes(life, keeper, |routes| {
+        let names: Vec<&'static str> = [NETWORK_SERVICE, SITE_SERVICE]
+            .into_iter()
+            .chain(names.iter().copied())
+            .collect();
+        let health = health(life, &names).await;
+        let routes = routes(life, keeper, &names, |routes| {
             routes.add_service(health);
             more(routes);
         })?;
@@ -191,6 +197,7 @@ fn bind_unix(path: &Path) -> Result<UnixListener, Failure> {
 fn routes(
     life: &Life,
     keeper: &Arc<SiteKeeper>,
+    names: &[&'static str],
     more: impl FnOnce(&mut RoutesBuilder),
 ) -> Result<Routes, Failure> {
     use api::site_v1::network_service_server::NetworkServiceServer;
@@ -201,17 +208,22 @@ fn routes(
     let broken = |error: tonic_reflection::server::Error| {
         Failure::because(Exit::Software, "reflection", &error)
     };
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
+    let reflection = |own: &str| {
+        let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(api::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // Clients find the details of a refusal by reflection too.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET);
+        // The contract describes more services than are served here; only these are listed.
+        let listed = names.iter().copied().chain([HEALTH_SERVICE, own]);
+        listed.fold(builder, |builder, name| builder.with_service_name(name))
     };
     let mut builder = RoutesBuilder::default();
     builder
         .add_service(networks.max_decoding_message_size(MAX_OPERATOR_MESSAGE_BYTES))
         .add_service(sites.max_decoding_message_size(MAX_OPERATOR_MESSAGE_BYTES))
-        .add_service(reflection().build_v1().map_err(broken)?)
-        .add_service(reflection().build_v1alpha().map_err(broken)?);
+        .add_service(reflection(REFLECTION).build_v1().map_err(broken)?)
+        .add_service(reflection(OLD_REFLECTION).build_v1alpha().map_err(broken)?);
     more(&mut builder);
     let guarded = builder
         .routes()
@@ -224,9 +236,8 @@ fn routes(
 /// long as the process lives: one that fails ends it.
 async fn health(life: &Life, names: &[&'static str]) -> HealthServer<impl Health> {
     let (reporter, service) = tonic_health::server::health_reporter();
-    let own = [NETWORK_SERVICE, SITE_SERVICE];
-    let all: Vec<&'static str> = own.iter().chain(names).copied().collect();
-    for name in &all {
+    let names = names.to_vec();
+    for name in &names {
         reporter
             .set_service_status(name, ServingStatus::Serving)
             .await;
@@ -234,7 +245,7 @@ async fn health(life: &Life, names: &[&'static str]) -> HealthServer<impl Health
     let stop = life.stopping();
     life.spawn(async move {
         stop.cancelled().await;
-        for name in all.into_iter().chain([""]) {
+        for name in names.into_iter().chain([""]) {
             reporter
                 .set_service_status(name, ServingStatus::NotServing)
                 .await;

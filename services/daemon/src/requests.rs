@@ -2,8 +2,15 @@
 //! repeat a call whose answer was lost.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
+use api::mutation::Mutation;
+use prost::Message;
+use sha2::{Digest as _, Sha256};
 use site::{Reason, Rejection, Timestamp, Violation};
+use tonic::Status;
+
+use crate::now;
 
 /// How long an answer is kept, in milliseconds.
 const KEPT_MILLISECONDS: u64 = 24 * 60 * 60 * 1000;
@@ -15,22 +22,71 @@ const MOST_KEPT: usize = 100_000;
 /// The longest request id.
 const LONGEST_ID: usize = 128;
 
+/// Answers that are kept in memory only, because they hold a secret: after a restart of the
+/// process a repeated request is a new one.
+#[derive(Debug, Default)]
+pub struct SecretAnswers(tokio::sync::Mutex<RequestLog>);
+
+impl SecretAnswers {
+    /// Does `work`, unless a request of this id was answered before: then that is the answer.
+    /// Requests with an id come one after the other, so that a repeated one waits for the first;
+    /// the work goes on, and its answer is kept, when the client has hung up.
+    ///
+    /// # Errors
+    /// Those of `work`, and a request id that is too long or was used for another request.
+    pub async fn once<R: Mutation, M: Message + Default + 'static>(
+        self: &Arc<Self>,
+        method: &'static str,
+        request: R,
+        work: impl Future<Output = Result<M, Status>> + Send + 'static,
+    ) -> Result<M, Status> {
+        if request.request_id().is_empty() || request.validate_only() {
+            return work.await;
+        }
+        let answers = Arc::clone(self);
+        let done = tokio::spawn(async move {
+            let (id, fingerprint) = (request.request_id(), fingerprint(method, &request));
+            let mut log = answers.0.lock().await;
+            let known = log.find(id, fingerprint, now());
+            if let Some(known) = known.map_err(|refusal| api::status::from_rejection(&refusal))? {
+                return M::decode(known).map_err(|error| Status::internal(error.to_string()));
+            }
+            let answer = work.await?;
+            let answered = Answered {
+                fingerprint,
+                answer: answer.encode_to_vec(),
+                at: now(),
+            };
+            log.keep(id.to_owned(), answered);
+            Ok(answer)
+        });
+        done.await
+            .map_err(|error| Status::internal(error.to_string()))?
+    }
+}
+
+/// Tells requests apart: the method and the whole request.
+pub(crate) fn fingerprint(method: &str, request: &impl Message) -> [u8; 32] {
+    let hash = Sha256::new().chain_update(method).chain_update([0]);
+    hash.chain_update(request.encode_to_vec()).finalize().into()
+}
+
 /// What was answered to which request.
 #[derive(Debug, Default)]
-pub struct RequestLog {
+pub(crate) struct RequestLog {
     answers: HashMap<String, Answered>,
     by_time: BTreeMap<(Timestamp, String), ()>,
 }
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answered {
+pub(crate) struct Answered {
     /// SHA-256 of the request without its id.
-    pub fingerprint: [u8; 32],
+    pub(crate) fingerprint: [u8; 32],
     /// The encoded answer.
-    pub answer: Vec<u8>,
+    pub(crate) answer: Vec<u8>,
     /// When it was given.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
 }
 
 impl RequestLog {
@@ -38,7 +94,7 @@ impl RequestLog {
     ///
     /// # Errors
     /// When the id is too long, or was used for another request.
-    pub fn find(
+    pub(crate) fn find(
         &self,
         id: &str,
         fingerprint: [u8; 32],
@@ -65,7 +121,7 @@ impl RequestLog {
 
     /// Keeps an answer and forgets those that are too old; the ids of the latter, so that their
     /// records can go too.
-    pub fn keep(&mut self, id: String, answered: Answered) -> Vec<String> {
+    pub(crate) fn keep(&mut self, id: String, answered: Answered) -> Vec<String> {
         let now = answered.at;
         self.by_time.insert((now, id.clone()), ());
         self.answers.insert(id, answered);

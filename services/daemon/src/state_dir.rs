@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 use site::{Site, Timestamp};
 use store::{Action, Expected, Key, Revision, Store, Write};
 
-use crate::requests::Answered;
-use crate::{Exit, Failure, RequestLog};
+use crate::requests::{Answered, RequestLog};
+use crate::{Exit, Failure};
 
 /// Where the answers to requests are kept.
 const REQUESTS: &str = "request/";

@@ -20,6 +20,9 @@ const SITES: &str = "subcloud-site/";
 const EVENTS: &str = "event/";
 const AUDIT: &str = "audit/";
 
+/// Entries of a log that are read at a time: some 300 KiB.
+const LOG_PAGE: usize = 1000;
+
 /// Where the certificate authority is.
 pub(crate) fn authority_key() -> Key {
     key(AUTHORITY.to_owned())
@@ -98,24 +101,37 @@ pub(crate) fn read_subcloud_site(store: &Store, id: SubcloudId) -> Result<Option
         .map_err(|error| failed(&error))
 }
 
-/// Events older than `before`, newest first, at most `limit`.
+/// Events older than `before` that are `wanted`, newest first, at most `limit`.
 pub(crate) fn read_events(
     store: &Store,
     before: Option<Position>,
     limit: usize,
+    wanted: impl Fn(&Event) -> bool,
 ) -> Result<Vec<Event>, Failure> {
     let failed = |error: &dyn Error| Failure::because(Exit::Io, "the event log", error);
-    let after = before.map(|position| log_key(EVENTS, position));
-    let page = store
-        .page(EVENTS, after.as_ref(), limit)
-        .map_err(|error| failed(&error))?;
-    let event = |record: &store::Record| {
-        let position = position_of(EVENTS, &record.key).unwrap_or_default();
-        let message =
-            EventRecord::decode(record.value.as_slice()).map_err(|error| failed(&error))?;
-        event_from_record(position, message).map_err(|error| failed(&error))
-    };
-    page.iter().map(event).collect()
+    let mut after = before.map(|position| log_key(EVENTS, position));
+    let mut found = Vec::new();
+    loop {
+        let records = store
+            .page(EVENTS, after.as_ref(), LOG_PAGE)
+            .map_err(|error| failed(&error))?;
+        let Some(last) = records.last() else {
+            return Ok(found);
+        };
+        after = Some(last.key.clone());
+        for record in &records {
+            let position = position_of(EVENTS, &record.key).unwrap_or_default();
+            let message =
+                EventRecord::decode(record.value.as_slice()).map_err(|error| failed(&error))?;
+            let event = event_from_record(position, message).map_err(|error| failed(&error))?;
+            if wanted(&event) {
+                found.push(event);
+            }
+            if found.len() == limit {
+                return Ok(found);
+            }
+        }
+    }
 }
 
 /// A write of the fleet's machine as one of the store. The machine is the only writer of these

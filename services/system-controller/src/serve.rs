@@ -77,13 +77,14 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     ));
     let tls = certificate.tls(ClientCertificates::Required)?;
     life.spawn(certificate.renew(life.clone()));
-    let tokens = TokenIssuer {
+    let tokens = Arc::new(TokenIssuer {
         authority: authority.spki_sha256(),
         link: link_address,
-    };
+    });
     let subclouds = SubcloudServiceServer::new(Subclouds {
         hub: Arc::clone(&hub),
         tokens,
+        answers: Arc::default(),
     });
     let subclouds = subclouds.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
     let endpoints = operators.endpoints();

@@ -27,9 +27,7 @@ pub(crate) fn events(watching: Watching, stop: CancellationToken) -> SiteEvents 
         next,
     } = watching;
     let first = resync.map(|site| resync_event(&site)).into_iter();
-    let first: Vec<_> = first
-        .chain(missed.iter().map(|event| change_event(event)))
-        .collect();
+    let first: Vec<_> = first.chain(missed.iter().map(change_event)).collect();
     let rest = futures_util::stream::unfold(Some((next, stop)), |state| async {
         let (mut next, stop) = state?;
         let event = tokio::select! {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use api::convert::{event_to_wire, fault_to_wire, subcloud_to_wire};
 use api::fleet_v1 as wire;
 use api::fleet_v1::subcloud_service_server::SubcloudService;
-use api::page::page;
-use daemon::{Caller, random_uuid};
+use api::page::{page, page_size_of};
+use daemon::{Caller, SecretAnswers, random_uuid};
 use fleet::{
-    Actor, AddSubcloud, Candidate, Fault, Footprint, Input, IssueToken, NewToken, Position,
+    Actor, AddSubcloud, Candidate, Event, Fault, Footprint, Input, IssueToken, NewToken, Position,
     Receipt, SecretHash, SharedSubcloud, SubcloudId, TokenId,
 };
 use identity::{EnrollmentToken, SpkiSha256};
@@ -26,10 +26,11 @@ use crate::records::{read_events, read_subcloud_site};
 const TOKEN_SECONDS: u32 = 3600;
 
 /// Subclouds, for operators.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Subclouds {
     pub(crate) hub: Arc<Hub>,
-    pub(crate) tokens: TokenIssuer,
+    pub(crate) tokens: Arc<TokenIssuer>,
+    pub(crate) answers: Arc<SecretAnswers>,
 }
 
 /// Draws tokens that name this controller.
@@ -47,65 +48,24 @@ impl SubcloudService for Subclouds {
         &self,
         request: Request<wire::AddSubcloudRequest>,
     ) -> Result<Response<wire::AddSubcloudResponse>, Status> {
-        let actor = actor(&request);
-        let wire::AddSubcloudRequest {
-            name,
-            bootstrap_values,
-            token_ttl_seconds,
-            validate_only,
-            request_id: _,
-        } = request.into_inner();
-        let declared = declared(&name, &bootstrap_values)?.map(Box::new);
-        let (text, token) = self.tokens.draw(token_ttl_seconds)?;
-        let id = SubcloudId(random_uuid());
-        let receipt = self.hub.ask(|request| {
-            let call = AddSubcloud {
-                request,
-                actor,
-                id,
-                name,
-                token,
-                declared,
-                validate_only,
-            };
-            Input::AddSubcloud(call)
-        });
-        let receipt = receipt.await.map_err(refused)?;
-        Ok(Response::new(wire::AddSubcloudResponse {
-            subcloud: Some(self.shown(&receipt.subcloud)),
-            token: if validate_only { String::new() } else { text },
-            controller: self.tokens.url(),
-            warnings: warnings(&receipt),
-        }))
+        let (actor, request) = (actor(&request), request.into_inner());
+        let work = self.clone().add(actor, request.clone());
+        self.answers
+            .once("AddSubcloud", request, work)
+            .await
+            .map(Response::new)
     }
 
     async fn issue_subcloud_token(
         &self,
         request: Request<wire::IssueSubcloudTokenRequest>,
     ) -> Result<Response<wire::IssueSubcloudTokenResponse>, Status> {
-        let actor = actor(&request);
-        let wire::IssueSubcloudTokenRequest {
-            subcloud,
-            token_ttl_seconds,
-            validate_only,
-            request_id: _,
-        } = request.into_inner();
-        let (text, token) = self.tokens.draw(token_ttl_seconds)?;
-        let receipt = self.hub.ask(|request| {
-            Input::IssueToken(IssueToken {
-                request,
-                actor,
-                subcloud,
-                token,
-                validate_only,
-            })
-        });
-        let receipt = receipt.await.map_err(refused)?;
-        Ok(Response::new(wire::IssueSubcloudTokenResponse {
-            subcloud: Some(self.shown(&receipt.subcloud)),
-            token: if validate_only { String::new() } else { text },
-            controller: self.tokens.url(),
-        }))
+        let (actor, request) = (actor(&request), request.into_inner());
+        let work = self.clone().issue_token(actor, request.clone());
+        self.answers
+            .once("IssueSubcloudToken", request, work)
+            .await
+            .map(Response::new)
     }
 
     async fn list_subclouds(
@@ -166,13 +126,16 @@ impl SubcloudService for Subclouds {
             subcloud,
             kind,
         } = request.into_inner();
-        let all = read_events(self.hub.store(), before(&page_token), usize::MAX)
-            .map_err(|error| broken("cannot read the event log", &error))?;
-        let wanted = all.iter().filter(|event| {
+        let wanted = |event: &Event| {
             (subcloud.is_empty() || event.name == subcloud)
                 && (kind.is_empty() || event.kind.name() == kind)
-        });
-        let keyed = wanted.map(|event| (event.position.0.to_string(), event_to_wire(event)));
+        };
+        let size = page_size_of(page_size).map_err(malformed)?;
+        let found = read_events(self.hub.store(), before(&page_token), size + 1, wanted)
+            .map_err(|error| broken("cannot read the event log", &error))?;
+        let keyed = found
+            .iter()
+            .map(|event| (event.position.0.to_string(), event_to_wire(event)));
         let (events, next_page_token) = page(keyed, page_size, "").map_err(malformed)?;
         Ok(Response::new(wire::ListFleetEventsResponse {
             events,
@@ -182,6 +145,71 @@ impl SubcloudService for Subclouds {
 }
 
 impl Subclouds {
+    async fn add(
+        self,
+        actor: Actor,
+        request: wire::AddSubcloudRequest,
+    ) -> Result<wire::AddSubcloudResponse, Status> {
+        let wire::AddSubcloudRequest {
+            name,
+            bootstrap_values,
+            token_ttl_seconds,
+            validate_only,
+            request_id: _,
+        } = request;
+        let declared = declared(&name, &bootstrap_values)?.map(Box::new);
+        let (text, token) = self.tokens.draw(token_ttl_seconds)?;
+        let id = SubcloudId(random_uuid());
+        let receipt = self.hub.ask(|request| {
+            let call = AddSubcloud {
+                request,
+                actor,
+                id,
+                name,
+                token,
+                declared,
+                validate_only,
+            };
+            Input::AddSubcloud(call)
+        });
+        let receipt = receipt.await.map_err(refused)?;
+        Ok(wire::AddSubcloudResponse {
+            subcloud: Some(self.shown(&receipt.subcloud)),
+            token: if validate_only { String::new() } else { text },
+            controller: self.tokens.url(),
+            warnings: warnings(&receipt),
+        })
+    }
+
+    async fn issue_token(
+        self,
+        actor: Actor,
+        request: wire::IssueSubcloudTokenRequest,
+    ) -> Result<wire::IssueSubcloudTokenResponse, Status> {
+        let wire::IssueSubcloudTokenRequest {
+            subcloud,
+            token_ttl_seconds,
+            validate_only,
+            request_id: _,
+        } = request;
+        let (text, token) = self.tokens.draw(token_ttl_seconds)?;
+        let receipt = self.hub.ask(|request| {
+            Input::IssueToken(IssueToken {
+                request,
+                actor,
+                subcloud,
+                token,
+                validate_only,
+            })
+        });
+        let receipt = receipt.await.map_err(refused)?;
+        Ok(wire::IssueSubcloudTokenResponse {
+            subcloud: Some(self.shown(&receipt.subcloud)),
+            token: if validate_only { String::new() } else { text },
+            controller: self.tokens.url(),
+        })
+    }
+
     /// A record as the answer to a call shows it.
     fn shown(&self, subcloud: &SharedSubcloud) -> wire::Subcloud {
         let known = self.hub.subcloud(&subcloud.id.to_string());
