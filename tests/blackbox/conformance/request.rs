@@ -11,7 +11,7 @@ use super::recorded::{attachment_id, entries, id, text};
 /// How a request reaches the model.
 pub(super) enum Request {
     /// As a change.
-    Change(Change),
+    Change(Box<Change>),
     /// Not at all: ours cannot express it.
     RefusedAtEdge(&'static str),
     /// It only reads.
@@ -19,6 +19,12 @@ pub(super) enum Request {
 }
 
 use Request::RefusedAtEdge;
+
+impl Request {
+    fn change(change: Change) -> Self {
+        Self::Change(Box::new(change))
+    }
+}
 
 /// The words that clear an address.
 const CLEARING: [&str; 6] = [
@@ -37,15 +43,15 @@ pub(super) fn of(line: &Value) -> Request {
         ("GET", _) => Request::Read,
         ("POST", "addrpools") => add_pool(body, text(line, "seq"), &line["step"]),
         ("PATCH", "addrpools") => modify_pool(target, body),
-        ("DELETE", "addrpools") => Request::Change(Change::DeletePool {
+        ("DELETE", "addrpools") => Request::change(Change::DeletePool {
             pool: reference(target),
         }),
         ("POST", "networks") => add_network(body),
-        ("DELETE", "networks") => Request::Change(Change::DeleteNetwork {
+        ("DELETE", "networks") => Request::change(Change::DeleteNetwork {
             network: reference(target),
         }),
         ("POST", "network_addresspools") => assign(body),
-        ("DELETE", "network_addresspools") => Request::Change(Change::RemovePool {
+        ("DELETE", "network_addresspools") => Request::change(Change::RemovePool {
             attachment: AttachmentRef::Id(association(target)),
         }),
         ("PATCH", "iextoam") if target == "@network:oam" => modify_oam(body),
@@ -103,7 +109,7 @@ fn add_pool(body: &Value, seq: &str, step: &Value) -> Request {
     let (Some(prefix), Some(ranges)) = (prefix, ranges(&body["ranges"])) else {
         return RefusedAtEdge("a field of another type");
     };
-    Request::Change(Change::AddPool {
+    Request::change(Change::AddPool {
         id: PoolId(id(&format!("new pool of {seq} {step}"))),
         pool: PoolInput {
             name: text(body, "name").to_owned(),
@@ -181,7 +187,7 @@ fn modify_pool(target: &str, body: &Value) -> Request {
             _ => return RefusedAtEdge("unknown field"),
         }
     }
-    Request::Change(Change::ModifyPool {
+    Request::change(Change::ModifyPool {
         pool: reference(target),
         edit,
     })
@@ -190,7 +196,7 @@ fn modify_pool(target: &str, body: &Value) -> Request {
 fn add_network(body: &Value) -> Request {
     let kind = text(body, "type");
     let pool = text(body, "pool_uuid");
-    Request::Change(Change::AddNetwork {
+    Request::change(Change::AddNetwork {
         uuid: id(&format!("@network:{kind}")),
         attachment: AttachmentId(attachment_id(&format!("@network:{kind}"), pool)),
         name: text(body, "name").to_owned(),
@@ -206,7 +212,7 @@ fn assign(body: &Value) -> Request {
     if !is_reference(network) || !is_reference(pool) {
         return RefusedAtEdge("a reference that is no uuid");
     }
-    Request::Change(Change::AssignPool {
+    Request::change(Change::AssignPool {
         id: AttachmentId(id(&format!("new association of {network} and {pool}"))),
         network: reference(network),
         pool: reference(pool),
@@ -232,7 +238,7 @@ fn modify_oam(body: &Value) -> Request {
             _ => return RefusedAtEdge("unknown field"),
         }
     }
-    Request::Change(Change::ModifyOam { edit })
+    Request::change(Change::ModifyOam { edit })
 }
 
 fn modify_dns(body: &Value) -> Request {
@@ -247,7 +253,7 @@ fn modify_dns(body: &Value) -> Request {
         Some(list) => {
             let servers = list.split(',').filter(|server| !server.is_empty());
             let servers = servers.map(str::to_owned).collect();
-            Request::Change(Change::ModifyDns { servers })
+            Request::change(Change::ModifyDns { servers })
         }
         None => RefusedAtEdge("unknown field"),
     }

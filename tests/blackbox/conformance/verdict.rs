@@ -44,7 +44,7 @@ pub(super) fn of(sequence: &Sequence, line: &Value) -> Verdict {
     let ours = match request::of(line) {
         Request::Read => return Verdict::LeftOut("reads only".into()),
         Request::RefusedAtEdge(why) => Err(Refused::AtEdge(why)),
-        Request::Change(change) => decide(&site, change),
+        Request::Change(change) => decide(&site, *change),
     };
     match (expected, ours) {
         ("accept", Ok(plan)) => accepted(sequence, line, &site, &plan),
@@ -63,14 +63,13 @@ pub(super) fn of(sequence: &Sequence, line: &Value) -> Verdict {
     }
 }
 
-/// Boxed because a plan is much smaller than a refusal with its texts.
 fn decide(site: &Site, change: Change) -> Result<Plan, Refused> {
-    plan(site, change, Timestamp(0)).map_err(|rejection| Refused::ByRule(Box::new(rejection)))
+    plan(site, change, Timestamp(0)).map_err(Refused::ByRule)
 }
 
 enum Refused {
     AtEdge(&'static str),
-    ByRule(Box<Rejection>),
+    ByRule(Rejection),
 }
 
 impl std::fmt::Display for Refused {
@@ -249,11 +248,12 @@ fn our_work(plan: &Plan) -> BTreeSet<String> {
             | Effect::ApplyAtUnlock(on)
             | Effect::LockUnlockRequired(on) => network_work(plan, on, &mut work),
             Effect::ConvertKubernetes {
-                step, to, family, ..
+                step: KubernetesStep::RestartControlPlane,
+                to,
+                family,
+                ..
             } => {
-                if *step == KubernetesStep::RestartControlPlane {
-                    work.insert(format!("Kubernetes {family} converted to {to}"));
-                }
+                work.insert(format!("Kubernetes {family} converted to {to}"));
             }
             _ => {}
         }
