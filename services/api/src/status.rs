@@ -21,6 +21,9 @@ const REMEDY: &str = " Remedy: ";
 /// makes four bytes of three.
 const MAX_DETAIL_BYTES: usize = 8 * 1024;
 
+/// What the encoding of one entry adds to its texts.
+const ENTRY_BYTES: usize = 16;
+
 /// A refusal, as a client reads it from a status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -87,7 +90,9 @@ fn add_violations<R: ReasonSet>(details: &mut ErrorDetails, all: &[Violation<R>]
     for (index, violation) in all.iter().enumerate() {
         let text = format!("{}{REMEDY}{}", violation.message, violation.remedy);
         let subject = subject(violation);
-        let size = text.len() + subject.len() + violation.field.len();
+        let names = violation.reason.name().len() + subject.len() + violation.field.len();
+        // A fault may stand in two lists.
+        let size = 2 * (text.len() + ENTRY_BYTES) + names;
         if size > room && index > 0 {
             return all.len() - index;
         }
