@@ -1,3 +1,6 @@
-//! The whole from outside: real recordings, real processes.
+//! The whole from outside: real recordings, real processes, real networks, and the clients that
+//! operators use.
 
 mod conformance;
+mod process_life;
+mod support;

@@ -1,0 +1,384 @@
+//! A controller and its subclouds, on the loopback address or in the namespaces of a lab.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::bootstrap::{Bootstrap, Family};
+use super::grpcurl::{GrpcError, Target, grpcurl};
+use super::lab::Lab;
+use super::process::{Daemon, Output, Program, Running, run};
+use super::{PATIENCE, wait_for, wait_until};
+
+/// Heartbeats as fast as they may be, so that a lost link is noticed within two seconds.
+const SETTINGS: &str = "heartbeat_interval_milliseconds = 500\n";
+
+/// Where the processes of a site run.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// On this machine, with the development flags that leave the link address.
+    Loopback,
+    /// In the namespace of this name, with the real addresses and no development flag.
+    Lab(Rc<Lab>, String),
+}
+
+impl Place {
+    fn command(&self, program: Program) -> Command {
+        match self {
+            Self::Loopback => program.command(),
+            Self::Lab(lab, name) => lab.exec(name, program.path()),
+        }
+    }
+}
+
+/// What `subcloud add` answers.
+#[derive(Debug, Clone)]
+pub(crate) struct Added {
+    pub(crate) id: String,
+    pub(crate) token: String,
+    /// The URL to give to `enroll`.
+    pub(crate) controller: String,
+}
+
+/// A system controller.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    pub(crate) site: Bootstrap,
+    place: Place,
+    home: PathBuf,
+    daemon: Option<Daemon>,
+    /// Added to `serve`; the second time with the ports of the first.
+    arguments: Vec<String>,
+}
+
+impl Controller {
+    /// Installs a site into `dir`, which must be empty or absent.
+    #[track_caller]
+    pub(crate) fn install(dir: &Path, site: Bootstrap, place: Place) -> Self {
+        let home = install(Program::Controller, dir, &site);
+        let settings = home.join("settings.toml");
+        fs::write(&settings, SETTINGS).expect("a settings file");
+        let mut arguments = vec!["--config".to_owned(), settings.display().to_string()];
+        if matches!(place, Place::Loopback) {
+            let any = match site.stack.primary() {
+                Family::V4 => "127.0.0.1:0",
+                Family::V6 => "[::1]:0",
+            };
+            let flags = ["--operator-listen", "--link-listen", "--console-listen"];
+            arguments.extend(flags.iter().flat_map(|flag| [flag, any]).map(str::to_owned));
+            arguments.extend(["--source-check", "off"].map(str::to_owned));
+        }
+        Self {
+            site,
+            place,
+            home,
+            daemon: None,
+            arguments,
+        }
+    }
+
+    /// Installs and serves on the loopback address.
+    #[track_caller]
+    pub(crate) fn start(dir: &Path, site: Bootstrap) -> Self {
+        let mut controller = Self::install(dir, site, Place::Loopback);
+        controller.serve();
+        controller
+    }
+
+    /// Adds arguments to `serve`.
+    pub(crate) fn with(mut self, arguments: &[&str]) -> Self {
+        self.arguments
+            .extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// Serves, after a first time on the ports of the first time.
+    #[track_caller]
+    pub(crate) fn serve(&mut self) {
+        assert!(self.daemon.is_none(), "it serves already");
+        let daemon = Daemon::start(self.serve_command(), &self.home.join("log"));
+        self.keep_ports(&daemon);
+        self.daemon = Some(daemon);
+    }
+
+    /// `system-controller serve` as this controller runs it.
+    pub(crate) fn serve_command(&self) -> Command {
+        let mut command = self.place.command(Program::Controller);
+        command
+            .arg("serve")
+            .arg("--state-dir")
+            .arg(self.state_dir())
+            .args(&self.arguments);
+        command
+    }
+
+    fn keep_ports(&mut self, daemon: &Daemon) {
+        let ready = &daemon.ready;
+        let real = [
+            ("--operator-listen", ready.operators.first()),
+            ("--link-listen", Some(&ready.link)),
+            ("--console-listen", ready.consoles.first()),
+        ];
+        for (flag, address) in real {
+            let value = self.arguments.iter().position(|known| known == flag);
+            if let (Some(index), Some(address)) = (value, address) {
+                self.arguments[index + 1].clone_from(address);
+            }
+        }
+    }
+
+    /// The process.
+    #[track_caller]
+    pub(crate) fn daemon(&mut self) -> &mut Daemon {
+        self.daemon.as_mut().expect("it serves")
+    }
+
+    /// `kill -9`.
+    #[track_caller]
+    pub(crate) fn kill(&mut self) {
+        self.daemon.take().expect("it serves").kill();
+    }
+
+    /// SIGTERM, and waits for the end, which must be in order and in time.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) {
+        self.daemon.take().expect("it serves").stop();
+    }
+
+    /// `DIR` of the command line.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.home.join("state")
+    }
+
+    /// Its first operator over TCP; `None` for no certificate at all.
+    #[track_caller]
+    pub(crate) fn tls(&mut self, operator: Option<&str>) -> Target {
+        let address = self
+            .daemon()
+            .ready
+            .operators
+            .first()
+            .expect("a TCP listener")
+            .clone();
+        let dir = self.state_dir();
+        let files = |name| {
+            (
+                dir.join(format!("{name}.crt")),
+                dir.join(format!("{name}.key")),
+            )
+        };
+        Target::Tls {
+            address,
+            authority: dir.join("ca.crt"),
+            operator: operator.map(files),
+        }
+    }
+
+    /// Calls a method over the unix socket.
+    pub(crate) fn grpcurl(&self, method: &str, request: &Value) -> Result<Value, GrpcError> {
+        grpcurl(
+            &Target::Unix(self.state_dir().join("operator.sock")),
+            method,
+            request,
+        )
+    }
+
+    /// Runs `tandem` against the unix socket.
+    #[track_caller]
+    pub(crate) fn tandem(&self, arguments: &[&str]) -> Output {
+        tandem(&self.state_dir(), arguments)
+    }
+
+    /// `subcloud add`, which must succeed.
+    #[track_caller]
+    pub(crate) fn add(&self, name: &str) -> Added {
+        let answer = self.tandem(&["dcmanager", "subcloud", "add", name, "-f", "json"]);
+        let answer = answer.expect(0).json();
+        let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+        Added {
+            id: text("id"),
+            token: text("token"),
+            controller: text("controller"),
+        }
+    }
+
+    /// `subcloud show`; `None` when there is none.
+    #[track_caller]
+    pub(crate) fn show(&self, name: &str) -> Option<Value> {
+        let shown = self.tandem(&["dcmanager", "subcloud", "show", name, "-f", "json"]);
+        match shown.code {
+            Some(0) => Some(shown.json()),
+            _ => {
+                shown.expect(1).says("SUBCLOUD_NOT_FOUND");
+                None
+            }
+        }
+    }
+
+    /// The events of a subcloud of one kind, newest first.
+    #[track_caller]
+    pub(crate) fn events(&self, subcloud: &str, kind: &str) -> Vec<Value> {
+        let request = json!({"subcloud": subcloud, "kind": kind, "pageSize": 1000});
+        let answer = self.grpcurl("tandem.fleet.v1.SubcloudService/ListFleetEvents", &request);
+        let answer = answer.expect("the events");
+        answer["events"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Waits until a property of `subcloud show` has a value.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, subcloud: &str, property: &str, value: &str) {
+        let mut last = None;
+        wait_until(
+            &format!("{property} of {subcloud} is {value}"),
+            PATIENCE,
+            || {
+                last = self.show(subcloud);
+                last.as_ref().is_some_and(|shown| shown[property] == value)
+            },
+        );
+    }
+}
+
+/// A subcloud.
+#[derive(Debug)]
+pub(crate) struct Subcloud {
+    pub(crate) site: Bootstrap,
+    place: Place,
+    home: PathBuf,
+    daemon: Option<Daemon>,
+}
+
+impl Subcloud {
+    /// Installs a site into `dir`, which must be empty or absent.
+    #[track_caller]
+    pub(crate) fn install(dir: &Path, site: Bootstrap, place: Place) -> Self {
+        let home = install(Program::Agent, dir, &site);
+        Self {
+            site,
+            place,
+            home,
+            daemon: None,
+        }
+    }
+
+    /// Installs, adds to the controller, enrolls, serves and waits until it is online, all on the
+    /// loopback address.
+    #[track_caller]
+    pub(crate) fn join(dir: &Path, site: Bootstrap, controller: &Controller) -> Self {
+        let added = controller.add(&site.name);
+        let mut subcloud = Self::install(dir, site, Place::Loopback);
+        subcloud.enroll(&added, &[]).expect(0);
+        subcloud.serve();
+        controller.wait_for(&subcloud.site.name, "availability", "online");
+        subcloud
+    }
+
+    /// The name in the fleet.
+    pub(crate) fn name(&self) -> &str {
+        &self.site.name
+    }
+
+    /// Starts `enroll`.
+    pub(crate) fn start_enroll(&self, added: &Added, arguments: &[&str]) -> Running {
+        let mut command = self.place.command(Program::Agent);
+        command
+            .arg("enroll")
+            .arg("--state-dir")
+            .arg(self.state_dir());
+        command
+            .args(["--token-file", "-", "--controller", &added.controller])
+            .args(arguments);
+        if matches!(self.place, Place::Loopback) && !arguments.contains(&"--link-source") {
+            command.args(["--link-source", "any"]);
+        }
+        Running::start(command, &added.token)
+    }
+
+    /// Runs `enroll` to its end.
+    #[track_caller]
+    pub(crate) fn enroll(&self, added: &Added, arguments: &[&str]) -> Output {
+        self.start_enroll(added, arguments).output()
+    }
+
+    /// `subcloud-agent serve` as this subcloud runs it.
+    pub(crate) fn serve_command(&self) -> Command {
+        let mut command = self.place.command(Program::Agent);
+        command
+            .arg("serve")
+            .arg("--state-dir")
+            .arg(self.state_dir());
+        if matches!(self.place, Place::Loopback) {
+            command.args(["--link-source", "any"]);
+        }
+        command
+    }
+
+    /// Serves.
+    #[track_caller]
+    pub(crate) fn serve(&mut self) {
+        assert!(self.daemon.is_none(), "it serves already");
+        self.daemon = Some(Daemon::start(self.serve_command(), &self.home.join("log")));
+    }
+
+    /// The process.
+    #[track_caller]
+    pub(crate) fn daemon(&mut self) -> &mut Daemon {
+        self.daemon.as_mut().expect("it serves")
+    }
+
+    /// `kill -9`.
+    #[track_caller]
+    pub(crate) fn kill(&mut self) {
+        self.daemon.take().expect("it serves").kill();
+    }
+
+    /// `DIR` of the command line.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.home.join("state")
+    }
+
+    /// SIGTERM, and waits for the end, which must be in order and in time.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) {
+        self.daemon.take().expect("it serves").stop();
+    }
+
+    /// Runs `tandem` against its unix socket.
+    #[track_caller]
+    pub(crate) fn tandem(&self, arguments: &[&str]) -> Output {
+        tandem(&self.state_dir(), arguments)
+    }
+
+    /// Calls a method over its unix socket.
+    pub(crate) fn grpcurl(&self, method: &str, request: &Value) -> Result<Value, GrpcError> {
+        grpcurl(
+            &Target::Unix(self.state_dir().join("operator.sock")),
+            method,
+            request,
+        )
+    }
+}
+
+/// Writes a bootstrap file and runs `init`; the home of the site.
+#[track_caller]
+fn install(program: Program, dir: &Path, site: &Bootstrap) -> PathBuf {
+    fs::create_dir_all(dir).expect("a directory of the site");
+    let file = dir.join("bootstrap.yaml");
+    fs::write(&file, site.yaml()).expect("a bootstrap file");
+    let mut command = program.command();
+    command.arg("init").arg("--bootstrap").arg(&file);
+    command.arg("--state-dir").arg(dir.join("state"));
+    run(command).expect(0);
+    dir.to_owned()
+}
+
+#[track_caller]
+fn tandem(state_dir: &Path, arguments: &[&str]) -> Output {
+    let endpoint = format!("unix:{}", state_dir.join("operator.sock").display());
+    let mut command = Program::Tandem.command();
+    command.args(["--endpoint", &endpoint]).args(arguments);
+    run(command)
+}
