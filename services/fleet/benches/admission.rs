@@ -90,27 +90,27 @@ fn fleet_of(count: u32) -> Fleet {
 
 /// The plainest way: compare with every site.
 fn scan(fleet: &Fleet, candidate: &Footprint) -> bool {
-    let pools = |footprint: &Footprint| footprint.link.clone().into_iter();
-    let meet = |one: &IpNet, other: &IpNet| one.contains(other) || other.contains(one);
     fleet
         .subclouds()
         .filter_map(|subcloud| subcloud.footprint())
-        .any(|other| {
-            let theirs = other.link.iter().flat_map(LinkNetwork::pools);
-            pools(candidate).any(|link| {
-                link.pools().any(|pool| {
-                    theirs.clone().any(|their| {
-                        pool.ranges
-                            .iter()
-                            .any(|range| their.ranges.iter().any(|r| r.overlaps(range)))
-                            || candidate
-                                .oam_subnets
-                                .iter()
-                                .any(|oam| meet(oam, &their.subnet))
-                    }) || other.oam_subnets.iter().any(|oam| meet(oam, &pool.subnet))
-                })
-            })
-        })
+        .any(|other| collide(candidate, other) || oam_meets_link(other, candidate))
+}
+
+fn pools(footprint: &Footprint) -> impl Iterator<Item = &LinkPool> {
+    footprint.link.iter().flat_map(LinkNetwork::pools)
+}
+
+fn collide(one: &Footprint, other: &Footprint) -> bool {
+    let ranges = |footprint| pools(footprint).flat_map(|pool| &pool.ranges);
+    ranges(one).any(|range| ranges(other).any(|theirs| theirs.overlaps(range)))
+        || oam_meets_link(one, other)
+}
+
+fn oam_meets_link(one: &Footprint, other: &Footprint) -> bool {
+    let meet = |one: &IpNet, other: &IpNet| one.contains(other) || other.contains(one);
+    one.oam_subnets
+        .iter()
+        .any(|oam| pools(other).any(|pool| meet(oam, &pool.subnet)))
 }
 
 fn admission(criterion: &mut Criterion) {

@@ -1,0 +1,244 @@
+//! Random inputs, in any order, with nonsense among them: no machine panics, and what is durable
+//! stays consistent.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use common::{Calm, add, at, controller, enroll, key, site, token};
+use fleet::{
+    Agent, AgentInput, AgentMessage, AgentRecord, Code, ConnectionId, ControllerId,
+    ControllerMessage, ControllerNetworks, Endpoint, Enroller, EnrollerInput, Epoch, Goodbye,
+    GoodbyeReason, Hello, Input, IssueToken, LinkId, NetworksDigest, Output, Refusal, Report,
+    RequestId, Snapshot, SubcloudId, Ticket, Welcome, Write,
+};
+use proptest::prelude::*;
+use site::Site;
+use uuid::Uuid;
+
+fn sites() -> &'static [Site] {
+    static SITES: std::sync::OnceLock<Vec<Site>> = std::sync::OnceLock::new();
+    SITES.get_or_init(|| {
+        let layouts = ["4", "46", "6"].iter();
+        layouts
+            .flat_map(|layout| (1..4).map(|number| site(&format!("s{number}"), number, layout)))
+            .collect()
+    })
+}
+
+fn small() -> impl Strategy<Value = u8> {
+    1..4_u8
+}
+
+fn a_site() -> impl Strategy<Value = Site> {
+    prop::sample::select(sites())
+}
+
+fn agent_message() -> impl Strategy<Value = AgentMessage> {
+    (0..3, a_site()).prop_map(|(kind, site)| {
+        let snapshot = Snapshot::of(&site);
+        match kind {
+            0 => AgentMessage::Heartbeat,
+            1 => AgentMessage::Report(Report {
+                digest: snapshot.digest,
+                site: snapshot.site,
+            }),
+            _ => AgentMessage::Hello(Hello {
+                software_version: snapshot.software_version,
+                features: BTreeSet::new(),
+                owner: ControllerId(Uuid::nil()),
+                epoch: Epoch(1),
+                generation: snapshot.generation,
+                digest: snapshot.digest,
+                networks: None,
+            }),
+        }
+    })
+}
+
+/// `None` stands for "the oldest write is durable".
+fn controller_input() -> impl Strategy<Value = Option<Input>> {
+    let link = (0..4_u64).prop_map(LinkId);
+    prop_oneof![
+        3 => Just(None),
+        2 => (small(), any::<bool>()).prop_map(|(number, validate_only)| {
+            let mut call = add(number, &format!("s{number}"));
+            call.validate_only = validate_only;
+            Some(Input::AddSubcloud(call))
+        }),
+        1 => (small(), small()).prop_map(|(number, fresh)| Some(Input::IssueToken(IssueToken {
+            request: RequestId(1),
+            actor: fleet::Actor::Operator("uid=0".to_owned()),
+            subcloud: format!("s{number}"),
+            token: token(fresh + 100),
+            validate_only: false,
+        }))),
+        4 => (small(), small(), a_site()).prop_map(|(number, keyed, site)| {
+            let mut call = enroll(number, &site);
+            call.key = key(keyed);
+            Some(Input::Enroll(call))
+        }),
+        3 => (link.clone(), small(), small()).prop_map(|(link, number, keyed)| {
+            Some(Input::LinkOpened {
+                link,
+                subcloud: SubcloudId(Uuid::from_u128(u128::from(number))),
+                key: key(keyed),
+                source: [10, number, 0, 2].into(),
+            })
+        }),
+        6 => (link.clone(), agent_message())
+            .prop_map(|(link, message)| Some(Input::LinkMessage { link, message })),
+        1 => link.prop_map(|link| Some(Input::LinkClosed { link })),
+        1 => Just(Some(Input::Timer)),
+        1 => (0..9_u64).prop_map(|ticket| Some(Input::Committed { ticket: Ticket(ticket) })),
+    ]
+}
+
+fn controller_message() -> impl Strategy<Value = ControllerMessage> {
+    (0..6, a_site(), 0..4_u64, any::<bool>()).prop_map(|(kind, site, number, yes)| {
+        let snapshot = Snapshot::of(&site);
+        let (generation, digest) = (snapshot.generation, snapshot.digest);
+        match kind {
+            0 => ControllerMessage::Welcome(Welcome {
+                controller: ControllerId(Uuid::from_u128(u128::from(number / 2))),
+                epoch: Epoch(number),
+                heartbeat_interval: Duration::from_secs(number),
+                report_needed: yes,
+                controllers: vec![Endpoint("10.0.0.1:1".parse().unwrap()); usize::from(yes)],
+            }),
+            1 => ControllerMessage::ReportAccepted { generation, digest },
+            2 => ControllerMessage::ReportRefused {
+                generation,
+                digest,
+                faults: Vec::new(),
+            },
+            3 => ControllerMessage::Networks {
+                epoch: Epoch(number),
+                networks: ControllerNetworks::of(&site),
+            },
+            4 => ControllerMessage::Heartbeat,
+            _ => ControllerMessage::Goodbye(Goodbye {
+                reason: GoodbyeReason::ALL[usize::try_from(number).unwrap()],
+                controllers: Vec::new(),
+            }),
+        }
+    })
+}
+
+fn agent_input() -> impl Strategy<Value = AgentInput> {
+    let connection = (0..4_u64).prop_map(ConnectionId);
+    prop_oneof![
+        1 => a_site().prop_map(|site| AgentInput::SiteChanged(Snapshot::of(&site))),
+        1 => any::<[u8; 32]>().prop_map(|bytes| AgentInput::NetworksApplied(NetworksDigest(bytes))),
+        3 => connection.clone().prop_map(AgentInput::Connected),
+        1 => connection.clone().prop_map(AgentInput::Disconnected),
+        5 => (connection, controller_message())
+            .prop_map(|(connection, message)| AgentInput::Message(connection, message)),
+        3 => Just(AgentInput::Timer),
+        2 => (0..5_u64).prop_map(|ticket| AgentInput::Persisted(Ticket(ticket))),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn the_controller_survives_anything_and_writes_in_order(
+        steps in prop::collection::vec((controller_input(), 0..20_u64), 0..80),
+    ) {
+        let mut machine = controller("4");
+        let mut waiting = std::collections::VecDeque::new();
+        let mut now = 0;
+        let mut redeemed = BTreeMap::new();
+        let mut keys = BTreeMap::new();
+        for (input, wait) in steps {
+            now += wait;
+            let input = match input {
+                Some(input) => input,
+                None => match waiting.pop_front() {
+                    Some(ticket) => Input::Committed { ticket },
+                    None => continue,
+                },
+            };
+            if let Input::Enroll(call) = &input {
+                keys.insert(call.request, call.key);
+            }
+            for output in machine.on(at(now), &mut Calm, input) {
+                match output {
+                    Output::Commit { ticket, writes } => {
+                        prop_assert!(waiting.back().is_none_or(|last| *last < ticket));
+                        waiting.push_back(ticket);
+                        for write in writes {
+                            if let Write::Subcloud(record) = write
+                                && let Some(enrolled) = record.enrolled()
+                            {
+                                let first = redeemed.entry(enrolled.spent.id).or_insert(enrolled.key);
+                                prop_assert_eq!(*first, enrolled.key, "one key for each token");
+                            }
+                        }
+                    }
+                    Output::SetTimer { at: when } => prop_assert!(when >= at(0)),
+                    _ => {}
+                }
+            }
+            prop_assert!(machine.links() <= machine.fleet().len(), "one link for each subcloud");
+        }
+        let families: BTreeSet<_> = machine
+            .fleet()
+            .subclouds()
+            .filter(|record| record.enrolled().is_some())
+            .map(|record| record.link_family())
+            .collect();
+        prop_assert!(families.iter().all(|family| *family == Some(site::Family::Ipv4)));
+    }
+
+    #[test]
+    fn the_agent_survives_anything_and_its_term_only_grows(
+        steps in prop::collection::vec((agent_input(), 0..20_u64), 0..80),
+    ) {
+        let record = AgentRecord {
+            subcloud: SubcloudId(Uuid::nil()),
+            owner: ControllerId(Uuid::nil()),
+            epoch: Epoch(1),
+            controllers: vec![Endpoint("10.0.0.1:1".parse().unwrap())],
+            networks: None,
+        };
+        let (mut agent, _) = Agent::start(at(0), record, Snapshot::of(&sites()[0]));
+        let (mut now, mut held) = (0, (Epoch(1), ControllerId(Uuid::nil())));
+        for (input, wait) in steps {
+            now += wait;
+            agent.on(at(now), &mut Calm, input);
+            let (epoch, owner) = (agent.record().epoch, agent.record().owner);
+            prop_assert!(epoch > held.0 || (epoch, owner) == held, "one owner for each term");
+            held = (epoch, owner);
+        }
+    }
+
+    #[test]
+    fn the_enroller_survives_anything(
+        steps in prop::collection::vec((0..6, 0..20_u64, any::<bool>()), 0..40),
+    ) {
+        let (mut machine, _) = Enroller::start(at(0), None, Duration::from_secs(30));
+        let mut now = 0;
+        for (kind, wait, passes) in steps {
+            now += wait;
+            let code = if passes { Code::Unavailable } else { Code::PermissionDenied };
+            let input = match kind {
+                0 => EnrollerInput::KeyKept(key(1)),
+                1 => EnrollerInput::Unreachable,
+                2 => EnrollerInput::Refused(Refusal { code, faults: Vec::new() }),
+                3 => EnrollerInput::Kept,
+                4 => EnrollerInput::Accepted(AgentRecord {
+                    subcloud: SubcloudId(Uuid::nil()),
+                    owner: ControllerId(Uuid::nil()),
+                    epoch: Epoch(1),
+                    controllers: Vec::new(),
+                    networks: None,
+                }),
+                _ => EnrollerInput::Timer,
+            };
+            prop_assert!(machine.on(at(now), &mut Calm, input).len() <= 1);
+        }
+    }
+}
