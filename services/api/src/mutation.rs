@@ -42,6 +42,7 @@ mutations! {
     site_v1::RemoveAddressPoolRequest;
     site_v1::LockHostRequest;
     site_v1::UnlockHostRequest;
+    site_v1::ReportHostRequest;
     site_v1::UpdateDnsRequest;
     site_v1::UpdateOamRequest;
     fleet_v1::AddSubcloudRequest;

@@ -7,7 +7,7 @@ use api::convert::{
 };
 use api::site_v1 as wire;
 use api::site_v1::site_service_server::SiteService;
-use site::{Change, Plan, Subject};
+use site::{Change, ConfigurationId, Plan, Subject};
 use tonic::{Request, Response, Status};
 
 use super::effects;
@@ -76,6 +76,24 @@ impl SiteService for Sites {
             effects: effects(plan),
         };
         self.0.call("UnlockHost", request, change, respond).await
+    }
+
+    async fn report_host(
+        &self,
+        request: Request<wire::ReportHostRequest>,
+    ) -> Result<Response<wire::ReportHostResponse>, Status> {
+        let change = |request: wire::ReportHostRequest| {
+            let configuration = ConfigurationId(request.applied_configuration);
+            Ok(Change::ReportApplied {
+                hostname: request.hostname,
+                configuration,
+            })
+        };
+        let respond = |plan: &Plan| wire::ReportHostResponse {
+            host: host_of(plan),
+            effects: effects(plan),
+        };
+        self.0.call("ReportHost", request, change, respond).await
     }
 
     async fn list_alarms(
