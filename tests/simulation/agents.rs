@@ -55,7 +55,7 @@ pub(crate) enum Process {
     Down,
     Idle,
     Enrolling(Enroller),
-    Serving(Agent),
+    Serving(Box<Agent>),
 }
 
 /// A write of an agent.
@@ -168,7 +168,7 @@ impl World {
         };
         node.life += 1;
         let (machine, outputs) = Agent::start(now, record, Snapshot::of(&node.site));
-        node.process = Process::Serving(machine);
+        node.process = Process::Serving(Box::new(machine));
         self.note(20, || format!("agent {agent} serves"));
         self.agent_outputs(agent, outputs);
     }

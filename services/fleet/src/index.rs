@@ -66,20 +66,15 @@ impl AddressIndex {
         }
     }
 
-    /// Who holds addresses of a range, in the order of their addresses.
+    /// Who holds addresses of a range, the highest first. What begins at or before its end is
+    /// walked downwards; the first range that ends before it tells that all others do too.
     pub fn overlapping(&self, range: &Range) -> impl Iterator<Item = SubcloudId> {
         let (first, last) = (Point::of(range.first()), Point::of(range.last()));
-        let reaching = self
-            .ranges
-            .range(..(first, LOWEST))
-            .next_back()
-            .filter(move |(_, end)| **end >= first)
-            .map(|((_, owner), _)| *owner);
-        let beginning = self
-            .ranges
-            .range((first, LOWEST)..=(last, HIGHEST))
-            .map(|((_, owner), _)| *owner);
-        reaching.into_iter().chain(beginning)
+        self.ranges
+            .range(..=(last, HIGHEST))
+            .rev()
+            .take_while(move |(_, end)| **end >= first)
+            .map(|((_, owner), _)| *owner)
     }
 
     /// Whose link subnets meet a subnet, in either direction.
@@ -93,7 +88,6 @@ impl AddressIndex {
     }
 }
 
-const LOWEST: SubcloudId = SubcloudId(uuid::Uuid::nil());
 const HIGHEST: SubcloudId = SubcloudId(uuid::Uuid::max());
 
 impl Subnets {

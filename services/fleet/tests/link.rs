@@ -437,3 +437,27 @@ fn the_latest_state_wins_and_one_report_is_in_flight() {
     );
     assert!(agent.in_sync());
 }
+
+#[test]
+fn a_state_that_was_known_is_reported_again_after_a_refusal() {
+    let (mut agent, connection) = greeting();
+    let ControllerMessage::Welcome(mut known) = welcome(7, 5) else {
+        panic!("it is a welcome");
+    };
+    known.report_needed = false;
+    let input = AgentInput::Message(connection, ControllerMessage::Welcome(known));
+    assert_eq!(kinds(&agent.on(at(0), &mut Calm, input)), [""; 0]);
+    let wrong = Snapshot::of(&site("s", 2, "4"));
+    let outputs = agent.on(at(1), &mut Calm, AgentInput::SiteChanged(wrong.clone()));
+    assert_eq!(kinds(&outputs), ["report"]);
+    let refused = ControllerMessage::ReportRefused {
+        generation: wrong.generation,
+        digest: wrong.digest,
+        faults: Vec::new(),
+    };
+    let outputs = agent.on(at(2), &mut Calm, AgentInput::Message(connection, refused));
+    assert_eq!(kinds(&outputs), ["refused"]);
+    let mended = Snapshot::of(&site("s", 1, "4"));
+    let outputs = agent.on(at(3), &mut Calm, AgentInput::SiteChanged(mended));
+    assert_eq!(kinds(&outputs), ["report"]);
+}

@@ -25,7 +25,7 @@ pub(super) fn check(
         )
         .and_controller(controller_pools(fleet).any(|other| ranges_overlap(pool, other)));
         let clashing = ranges.found();
-        violations.extend(ranges.violation(&Clash {
+        violations.extend(ranges.violation(|| Clash {
             what: format!("the ranges of pool {} ({})", pool.name, shown(pool)),
             whose: "the link ranges",
             pool: pool.name.clone(),
@@ -37,7 +37,7 @@ pub(super) fn check(
                 .iter()
                 .any(|other| meet(pool.subnet, *other)),
         );
-        violations.extend(oam.violation(&Clash {
+        violations.extend(oam.violation(|| Clash {
             what: format!("the link subnet {} of pool {}", pool.subnet, pool.name),
             whose: "an oam subnet",
             pool: pool.name.clone(),
@@ -54,7 +54,7 @@ pub(super) fn check(
     for subnet in &footprint.oam_subnets {
         let link = Holders::new(fleet, own, index.link_subnets_meeting(*subnet))
             .and_controller(controller_pools(fleet).any(|other| meet(*subnet, other.subnet)));
-        violations.extend(link.violation(&Clash {
+        violations.extend(link.violation(|| Clash {
             what: format!("the oam subnet {subnet}"),
             whose: "a link subnet",
             pool: "oam".to_owned(),
@@ -72,16 +72,16 @@ struct Clash {
 }
 
 /// Who else holds something, by name. Bounded, for one wide range can cover a whole fleet.
-struct Holders {
-    controller: Option<String>,
-    subclouds: BTreeSet<String>,
+struct Holders<'a> {
+    fleet: &'a Fleet,
+    controller: Option<&'a str>,
+    subclouds: BTreeSet<&'a str>,
     more: bool,
-    name: String,
 }
 
-impl Holders {
+impl<'a> Holders<'a> {
     fn new(
-        fleet: &Fleet,
+        fleet: &'a Fleet,
         own: Option<SubcloudId>,
         owners: impl Iterator<Item = SubcloudId>,
     ) -> Self {
@@ -95,19 +95,19 @@ impl Holders {
                     break;
                 }
             } else {
-                subclouds.insert(fleet.name_of(owner).to_owned());
+                subclouds.insert(fleet.name_of(owner));
             }
         }
         Self {
+            fleet,
             controller: None,
             subclouds,
             more,
-            name: fleet.controller().name.clone(),
         }
     }
 
     fn and_controller(mut self, also: bool) -> Self {
-        self.controller = also.then(|| std::mem::take(&mut self.name));
+        self.controller = also.then_some(self.fleet.controller().name.as_str());
         self
     }
 
@@ -115,10 +115,12 @@ impl Holders {
         self.controller.is_some() || !self.subclouds.is_empty()
     }
 
-    fn violation(self, clash: &Clash) -> Option<Violation> {
+    /// The words are only made when they are needed: nearly every site is admitted.
+    fn violation(self, clash: impl FnOnce() -> Clash) -> Option<Violation> {
         if !self.found() {
             return None;
         }
+        let clash = clash();
         let (with, words) = (self.names(), self.words());
         let violation = Violation::new(
             Reason::AddressOverlap,
@@ -172,7 +174,7 @@ impl Holders {
             .controller
             .iter()
             .chain(&self.subclouds)
-            .map(String::as_str)
+            .copied()
             .collect();
         names.join(",")
     }
