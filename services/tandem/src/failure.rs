@@ -64,6 +64,17 @@ impl Failure {
         Self::local(Exit::Unavailable, "DEADLINE_EXCEEDED", explanation, remedy)
     }
 
+    /// An output that cannot be written.
+    pub(crate) fn output(fault: &std::io::Error) -> Self {
+        let explanation = format!("standard output cannot be written: {fault}");
+        Self::local(
+            Exit::Output,
+            "OUTPUT_FAILED",
+            explanation,
+            "make room, and run it again",
+        )
+    }
+
     /// An answer that lacks what the contract promises.
     pub(crate) fn bad_answer(explanation: impl Into<String>) -> Self {
         let remedy = "compare the versions of the command line (`tandem --version`) and the daemon";

@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Column, Selection};
 use crate::session::Session;
-use crate::system::System;
+use crate::system::{System, WatchCommand};
 
 /// The name that this program was called by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub fn run(
         Ok(line) => line,
         Err(error) => return explain(&error, environment, stdout, stderr),
     };
-    match line.execute(environment) {
+    match line.execute(environment, stdout, stderr) {
         Ok((text, remarks)) => {
             // The answer first: what it means for the reader stands below it on a terminal.
             let written = written(stdout, &text);
@@ -143,13 +143,22 @@ impl Line {
     }
 
     /// The texts for standard output and standard error.
-    fn execute(self, environment: &Environment) -> Result<(String, String), Failure> {
+    fn execute(
+        self,
+        environment: &Environment,
+        stdout: &mut dyn Write,
+        stderr: &mut dyn Write,
+    ) -> Result<(String, String), Failure> {
         let Self { globals, command } = self;
         let question = match command {
             Parsed::Question(question) => question,
             Parsed::Completions(shell) => return Ok((completions(shell), String::new())),
         };
         let columns = question.shape().columns(globals.dry_run)?;
+        if let Question::System(System::Watch(command)) = *question {
+            watch(command, &globals, environment, stdout, stderr)?;
+            return Ok((String::new(), String::new()));
+        }
         let selection = Selection::of(&globals.columns, columns)?;
         let answer = question.ask(&globals, environment)?;
         let remarks = answer.remarks(environment.colour_on_stderr());
@@ -175,15 +184,7 @@ impl Question {
             Self::System(command) => command.check().map(|()| Declaration::default())?,
             Self::Dcmanager(command) => command.declaration(environment.colour_on_stderr())?,
         };
-        // One connection and one thing at a time: more threads would only cost their start.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let runtime = runtime.map_err(|fault| {
-            let explanation = format!("the runtime does not start: {fault}");
-            Failure::unreachable(explanation, "raise the limit of open files (`ulimit -n`)")
-        })?;
-        runtime.block_on(async {
+        runtime()?.block_on(async {
             let session = Session::new(endpoint.connect(&credentials).await?, globals.dry_run);
             match self {
                 Self::System(command) => command.run(&session).await,
@@ -191,6 +192,33 @@ impl Question {
             }
         })
     }
+}
+
+/// Runs `system watch`, which has no single answer.
+fn watch(
+    command: WatchCommand,
+    globals: &Globals,
+    environment: &Environment,
+    stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
+) -> Result<(), Failure> {
+    let endpoint = globals.endpoint(environment)?;
+    let credentials = globals.credentials(environment);
+    runtime()?.block_on(async {
+        let session = Session::new(endpoint.connect(&credentials).await?, false);
+        command.run(&session, globals.format, stdout, stderr).await
+    })
+}
+
+/// One connection and one thing at a time: more threads would only cost their start.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(|fault| {
+        let explanation = format!("the runtime does not start: {fault}");
+        Failure::unreachable(explanation, "raise the limit of open files (`ulimit -n`)")
+    })
 }
 
 /// What is known of a command before it runs.

@@ -28,6 +28,7 @@ pub(crate) type Wire = InterceptedService<Channel, Deadline>;
 /// A connected daemon, and whether changes are only previewed.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
+    channel: Channel,
     wire: Wire,
     dry_run: bool,
 }
@@ -35,8 +36,12 @@ pub(crate) struct Session {
 impl Session {
     /// A session over an open channel.
     pub(crate) fn new(channel: Channel, dry_run: bool) -> Self {
-        let wire = InterceptedService::new(channel, Deadline);
-        Self { wire, dry_run }
+        let wire = InterceptedService::new(channel.clone(), Deadline);
+        Self {
+            channel,
+            wire,
+            dry_run,
+        }
     }
 
     /// Whether changes are only previewed (`validate_only`).
@@ -53,6 +58,12 @@ impl Session {
     /// The rest of the site.
     pub(crate) fn site(&self) -> SiteServiceClient<Wire> {
         let client = SiteServiceClient::new(self.wire.clone());
+        client.max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// The site, for streams that last as long as the operator wants.
+    pub(crate) fn watching(&self) -> SiteServiceClient<Channel> {
+        let client = SiteServiceClient::new(self.channel.clone());
         client.max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 

@@ -10,6 +10,7 @@ mod network_addrpool;
 mod oam;
 mod pairs;
 mod show;
+mod watch;
 
 use clap::Subcommand;
 
@@ -17,6 +18,7 @@ use crate::answer::Answer;
 use crate::failure::Failure;
 use crate::program::Shape;
 use crate::session::Session;
+pub(crate) use watch::WatchCommand;
 
 /// The commands of one site.
 #[derive(Debug, Subcommand)]
@@ -39,6 +41,8 @@ pub(crate) enum System {
     Alarm(alarm::AlarmCommand),
     #[command(flatten)]
     Kubernetes(kubernetes::KubernetesCommand),
+    /// Show what happens to the site, a line each, until interrupted
+    Watch(WatchCommand),
 }
 
 impl System {
@@ -54,6 +58,7 @@ impl System {
             Self::Host(command) => command.shape(),
             Self::Alarm(command) => command.shape(),
             Self::Kubernetes(command) => command.shape(),
+            Self::Watch(_) => Shape::reads(&[]),
         }
     }
 
@@ -71,7 +76,8 @@ impl System {
             | Self::NetworkAddressPool(_)
             | Self::Host(_)
             | Self::Alarm(_)
-            | Self::Kubernetes(_) => Ok(()),
+            | Self::Kubernetes(_)
+            | Self::Watch(_) => Ok(()),
         }
     }
 
@@ -87,6 +93,7 @@ impl System {
             Self::Host(command) => command.run(session).await,
             Self::Alarm(command) => command.run(session).await,
             Self::Kubernetes(command) => command.run(session).await,
+            Self::Watch(_) => unreachable!("a stream has no single answer"),
         }
     }
 }

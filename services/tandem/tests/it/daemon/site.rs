@@ -229,6 +229,32 @@ impl NetworkService for Site {
 
 #[async_trait]
 impl SiteService for Site {
+    type WatchSiteStream =
+        tokio_stream::Iter<std::vec::IntoIter<Result<WatchSiteResponse, Status>>>;
+
+    /// Tells one change after the revision that was asked for, then refuses for good, so that a
+    /// watcher ends.
+    async fn watch_site(
+        &self,
+        request: Request<WatchSiteRequest>,
+    ) -> Answer<Self::WatchSiteStream> {
+        let WatchSiteRequest { from_revision } = request.into_inner();
+        let change = SiteChange {
+            effects: answers::effects(),
+            site: None,
+        };
+        let event = WatchSiteResponse {
+            revision: from_revision + 1,
+            event: Some(watch_site_response::Event::Change(change)),
+        };
+        let end = answers::not_found(Reason::HostNotFound, "host", "controller-9");
+        ok(tokio_stream::iter(vec![Ok(event), Err(end)]))
+    }
+
+    async fn report_host(&self, _: Request<ReportHostRequest>) -> Answer<ReportHostResponse> {
+        Err(Status::unimplemented("no command calls it"))
+    }
+
     async fn get_site(&self, request: Request<GetSiteRequest>) -> Answer<GetSiteResponse> {
         let GetSiteRequest {} = self.0.note(request);
         let site = api::site_v1::Site {
