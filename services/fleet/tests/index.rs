@@ -114,11 +114,14 @@ proptest! {
         for pool in pools(&asked) {
             for range in &pool.ranges {
                 let found: BTreeSet<_> = index.overlapping(range).collect();
-                let clashes = |other: &Footprint| ranges(other).any(|theirs| theirs.overlaps(range));
+                let clashes =
+                    |other: &Footprint| ranges(other).any(|theirs| theirs.overlaps(range));
                 prop_assert_eq!(found, owners(&held, clashes));
             }
             let found: BTreeSet<_> = index.link_subnets_meeting(pool.subnet).collect();
-            let by_link = |other: &Footprint| pools(other).any(|their| meet(&their.subnet, &pool.subnet));
+            let subnet = &pool.subnet;
+            let by_link =
+                |other: &Footprint| pools(other).any(|their| meet(&their.subnet, subnet));
             prop_assert_eq!(found, owners(&held, by_link));
             let found: BTreeSet<_> = index.oam_subnets_meeting(pool.subnet).collect();
             let by_oam =

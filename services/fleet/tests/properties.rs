@@ -173,7 +173,8 @@ proptest! {
                             if let Write::Subcloud(record) = write
                                 && let Some(enrolled) = record.enrolled()
                             {
-                                let first = redeemed.entry(enrolled.spent.id).or_insert(enrolled.key);
+                                let token = enrolled.spent.id;
+                                let first = redeemed.entry(token).or_insert(enrolled.key);
                                 prop_assert_eq!(*first, enrolled.key, "one key for each token");
                             }
                         }
