@@ -19,7 +19,7 @@ pub use access::Caller;
 pub use exit::{Exit, Failure, VERSION, fatal, usage};
 pub use install::{install, read_bootstrap};
 pub use keeper::{Call, SiteKeeper};
-pub use life::{Life, now, random_uuid, ready, start_logs};
+pub use life::{Life, SystemEntropy, now, random_uuid, ready, start_logs};
 pub use operators::{
     MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, Tls, bind_tcp,
 };

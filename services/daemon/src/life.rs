@@ -113,6 +113,16 @@ pub fn now() -> Timestamp {
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// The operating system's randomness, for the jitter of the fleet's machines.
+#[derive(Debug)]
+pub struct SystemEntropy;
+
+impl fleet::Entropy for SystemEntropy {
+    fn next_u64(&mut self) -> u64 {
+        rand::random()
+    }
+}
+
 /// A random uuid (version 4).
 pub fn random_uuid() -> Uuid {
     uuid::Builder::from_random_bytes(rand::random()).into_uuid()

@@ -10,7 +10,7 @@ use api::convert::{controller_from_text, endpoint_from_url, endpoints, parts_to_
 use api::fleet_v1::enrollment_service_client::EnrollmentServiceClient;
 use api::fleet_v1::{EnrollRequest, EnrollResponse};
 use clap::Args;
-use daemon::{Exit, Failure, now};
+use daemon::{Exit, Failure, SystemEntropy, now};
 use fleet::admission::check_family;
 use fleet::{
     AgentRecord, Enroller, EnrollerInput, EnrollerOutput, Epoch, Fingerprint, Footprint, Refusal,
@@ -22,7 +22,6 @@ use site::Site;
 use store::Store;
 use uuid::Uuid;
 
-use crate::entropy::SystemEntropy;
 use crate::records::{KeptKey, certificate_write, key_write, record_write};
 use crate::settings::{LinkSource, source};
 use crate::transport::TransportError;

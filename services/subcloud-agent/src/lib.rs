@@ -7,7 +7,6 @@
 
 mod command;
 mod enroll;
-mod entropy;
 mod init;
 mod link;
 mod records;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use api::convert::{agent_message_to_wire, controller_message_from_wire};
 use api::fleet_v1::link_service_client::LinkServiceClient;
-use daemon::{Exit, Failure, Life, SiteKeeper, fatal, now, random_uuid};
+use daemon::{Exit, Failure, Life, SiteKeeper, SystemEntropy, fatal, now, random_uuid};
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentOutput, ConnectionId, ControllerMessage,
     ControllerNetworks, Endpoint, LinkStatus, Snapshot,
@@ -22,7 +22,6 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::entropy::SystemEntropy;
 use crate::records::{Enrolled, record_write};
 use crate::{refusal, transport};
 

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use daemon::{Failure, Life, fatal, now};
+use daemon::{Failure, Life, SystemEntropy, fatal, now};
 use fleet::{
     AgentMessage, Controller, ControllerConfig, ControllerMessage, Fingerprint, Input, LinkId,
     Output, Presence, Reason, Receipt, Rejection, RequestId, SharedSubcloud, SubcloudId, Ticket,
@@ -20,7 +20,6 @@ use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::entropy::SystemEntropy;
 use crate::records::{read_fleet, store_write};
 
 /// Messages that may wait for one link. The controller says little: a welcome, its networks, and

@@ -9,7 +9,6 @@
 
 mod command;
 mod console;
-mod entropy;
 mod grpc;
 mod hub;
 mod init;
