@@ -139,16 +139,15 @@ pub fn to_refusal(status: &tonic::Status) -> Refusal {
     }
     if let Some(request) = details.bad_request() {
         for violation in &request.field_violations {
-            let fault = fault(
-                Reason::InvalidArgument.name(),
-                &violation.field,
-                &violation.description,
-            );
-            if !faults
-                .iter()
-                .any(|known| known.explanation == fault.explanation)
+            let reason = Reason::InvalidArgument.name();
+            let found = fault(reason, &violation.field, &violation.description);
+            match faults
+                .iter_mut()
+                .find(|known| known.explanation == found.explanation)
             {
-                faults.push(fault);
+                Some(known) if known.subject.is_empty() => known.subject = found.subject,
+                Some(_) => {}
+                None => faults.push(found),
             }
         }
     }

@@ -107,11 +107,11 @@ pub(crate) fn subnet_faults(path: &str, subnet: IpNet) -> Vec<Violation> {
     let mut faults = Vec::new();
     let family = Family::of_subnet(subnet);
     if subnet.addr().is_unspecified() || subnet.network().is_unspecified() {
-        let message = format!("the network {} is unspecified", subnet.addr());
+        let message = format!("the network {subnet} is unspecified: it begins at zero");
         faults.push(invalid(
             format!("{path}network"),
             message,
-            "give a network of your own",
+            "give a network of your own with its prefix length",
         ));
     } else if subnet.addr() != subnet.network() {
         let message = format!("{subnet} has bits of a host set");

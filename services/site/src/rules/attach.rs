@@ -86,11 +86,14 @@ fn assignment_faults(site: &Site, network: &Network, pool: &Pool) -> Vec<Violati
             Violation::new(
                 Reason::DualStackUnsupportedByVersion,
                 format!(
-                    "software {version} of site {} has no dual-stack",
-                    site.identity.name
+                    "network {} cannot become dual-stack: software {version} of site {} has no \
+                     dual-stack",
+                    network.name, site.identity.name
                 ),
                 format!("upgrade to {} or later", SoftwareVersion::DUAL_STACK),
             )
+            .object("network", network.name.clone())
+            .object("pool", pool.name.clone())
             .fact("invariant", "I9")
             .fact("softwareVersion", version),
         );
