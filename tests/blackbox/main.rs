@@ -2,5 +2,7 @@
 //! operators use.
 
 mod conformance;
+mod malformed;
 mod process_life;
+mod reasons;
 mod support;
