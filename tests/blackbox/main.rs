@@ -2,7 +2,9 @@
 //! operators use.
 
 mod conformance;
+mod kill;
 mod malformed;
+mod matrix;
 mod process_life;
 mod reasons;
 mod support;

@@ -100,7 +100,9 @@ fn bad_pools() -> Vec<(AddressPool, &'static str)> {
         add("network", &|pool| pool.network = network.to_owned());
     }
     for network in ["0.0.0.0", "10.9.0.1"] {
-        add("network", &|pool| (pool.network, pool.prefix) = (network.to_owned(), 24));
+        add("network", &|pool| {
+            (pool.network, pool.prefix) = (network.to_owned(), 24)
+        });
     }
     add("network", &|pool| pool.prefix = 0);
     for name in ["", "   ", "a\nb"] {
