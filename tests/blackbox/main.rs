@@ -1,10 +1,14 @@
 //! The whole from outside: real recordings, real processes, real networks, and the clients that
 //! operators use.
 
+mod bad_input;
+mod command_lines;
 mod conformance;
 mod kill;
 mod malformed;
 mod matrix;
 mod process_life;
+mod purity;
 mod reasons;
+mod scripts;
 mod support;

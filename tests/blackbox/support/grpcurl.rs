@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use super::process::{Output, run};
+use super::process::{Output, Running, run};
 
 /// Where calls go, and as whom.
 #[derive(Debug, Clone)]
@@ -117,9 +117,11 @@ impl GrpcError {
 pub(crate) fn grpcurl(target: &Target, method: &str, request: &Value) -> Result<Value, GrpcError> {
     let mut command = Command::new(program());
     command.args(["-max-time", "20", "-format-error", "-emit-defaults"]);
-    command.args(["-d", &request.to_string()]);
+    // From standard input: a command line has room for 128 KiB only.
+    command.args(["-d", "@"]);
     aim(&mut command, target);
-    let output = run(command_with(command, method));
+    let command = command_with(command, method);
+    let output = Running::start(command, &request.to_string()).output();
     if output.code != Some(0) {
         return Err(GrpcError::parse(&output));
     }

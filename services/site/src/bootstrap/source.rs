@@ -74,7 +74,7 @@ fn refuse_size(bytes: &[u8]) -> Result<(), Box<Fault>> {
         return Err(unreadable(
             FaultReason::FileTooLarge,
             format!(
-                "the file has {} bytes; a bootstrap file has at most {MAX_BYTES}",
+                "the file has {} bytes or more; a bootstrap file has at most {MAX_BYTES}",
                 bytes.len()
             ),
             "give the file that holds the bootstrap variables",

@@ -1,0 +1,110 @@
+//! The scripts that operators run: the checks with grpcurl, and the quickstart.
+
+use std::process::Command;
+
+use crate::support::bootstrap::{Bootstrap, Stack};
+use crate::support::cloud::{Controller, Place, Subcloud};
+use crate::support::process::{Output, run};
+use crate::support::{repository, scratch};
+
+/// Runs one of `deploy/checks`.
+fn check(controller: &Controller, name: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(repository("deploy/checks").join(name));
+    let socket = controller.state_dir().join("operator.sock");
+    command
+        .args(arguments)
+        .arg(format!("unix:{}", socket.display()));
+    run(command)
+}
+
+#[test]
+fn the_checks_answer_their_questions() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6First);
+    let controller = Controller::start(&dir.path().join("controller"), site);
+    let west = Bootstrap::subcloud("west", 1, Stack::V6);
+    let mut west = Subcloud::join(&dir.path().join("west"), west, &controller);
+
+    check(&controller, "health", &[]).expect(0);
+    let listed = check(&controller, "subclouds", &[]).expect(0).stdout;
+    let words: Vec<&str> = listed.split_whitespace().take(5).collect();
+    assert_eq!(
+        words,
+        ["west", "enrolled", "online", "ipv6", "single"],
+        "{listed}"
+    );
+    check(&controller, "refused-enrollments", &[]).expect(0);
+    let own = check(&controller, "site-networks", &[]).expect(0).stdout;
+    assert!(own.contains("cluster-host"), "{own}");
+    let its = check(&controller, "site-networks", &["-s", "west"])
+        .expect(0)
+        .stdout;
+    assert!(its.contains("admin"), "{its}");
+
+    let added = controller.add("east");
+    let east = Bootstrap::subcloud("east", 2, Stack::V4);
+    let east = Subcloud::install(&dir.path().join("east"), east, Place::Loopback);
+    east.enroll(&added, &[]).expect(2);
+    let refused = check(&controller, "refused-enrollments", &[]);
+    assert_ne!(refused.code, Some(0));
+    assert!(
+        refused.stdout.contains("PRIMARY_FAMILY_MISMATCH"),
+        "{refused:?}"
+    );
+    assert!(refused.stdout.contains("remedy"), "{refused:?}");
+    west.stop();
+}
+
+#[test]
+fn the_quickstart_shows_who_is_accepted_and_leaves_nothing() {
+    let dir = scratch();
+    let quickstart = |verb: &str| {
+        let mut command = Command::new(repository("deploy/quickstart"));
+        command
+            .arg(verb)
+            .env("TANDEM_LAB_DIR", dir.path().join("lab"));
+        run(command)
+    };
+    let shown = quickstart("up").expect(0).stdout;
+    let line = |name: &str| {
+        let mut lines = shown
+            .lines()
+            .filter(|line| line.split_whitespace().next() == Some(name));
+        lines.next().unwrap_or_default().to_owned()
+    };
+    for name in ["subcloud-v6", "subcloud-v6-dual"] {
+        let line = line(name);
+        assert!(
+            line.contains("accepted") && line.contains("online"),
+            "{shown}"
+        );
+    }
+    for name in ["subcloud-v4", "subcloud-v4-dual"] {
+        let line = line(name);
+        assert!(
+            line.contains("refused") && line.contains("PRIMARY_FAMILY_MISMATCH"),
+            "{shown}"
+        );
+        assert!(
+            line.contains("when declared") && line.contains("by its agent"),
+            "{shown}"
+        );
+    }
+    assert!(shown.contains("remedy: "), "{shown}");
+    for next in [
+        "tandem dcmanager subcloud list",
+        "grpcurl ",
+        "quickstart down",
+    ] {
+        assert!(shown.contains(next), "{next} is not in {shown}");
+    }
+    quickstart("down").expect(0);
+    assert!(!dir.path().join("lab").exists());
+    let mut members = Command::new("bash");
+    let lab = dir.path().display().to_string();
+    members.args([
+        "-c",
+        &format!("! grep -lzs '^TANDEM_LAB_MEMBER={lab}' /proc/[0-9]*/environ"),
+    ]);
+    run(members).expect(0);
+}
