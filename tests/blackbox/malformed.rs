@@ -191,9 +191,11 @@ async fn two_hundred_malformed_requests_change_nothing() {
     assert!(controller.daemon().is_running());
 }
 
-/// Whether a path is the field, or leads into it or out of it.
+/// Whether a path is the field of the request or of the pool in it, or leads into it.
 fn names(path: &str, field: &str) -> bool {
-    path == field || path.starts_with(field) || field.starts_with(path) && !path.is_empty()
+    [path, path.strip_prefix("address_pool.").unwrap_or(path)]
+        .into_iter()
+        .any(|path| path.starts_with(field))
 }
 
 async fn refused_pools(channel: &Channel) -> Vec<Refused> {

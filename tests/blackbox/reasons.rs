@@ -64,7 +64,11 @@ impl Asked<'_> {
         );
         assert_eq!(error.domain, "tandem", "{error:?}");
         assert!(error.message.contains(text), "{text:?} is not in {error:?}");
-        let by_field = error.fields.iter().any(|(field, _)| field == named);
+        let in_pool = format!("address_pool.{named}");
+        let by_field = error
+            .fields
+            .iter()
+            .any(|(field, _)| *field == named || *field == in_pool);
         let by_rule = error.violations.iter().any(|found| {
             found.kind == reason && (named.is_empty() || found.subject.contains(named))
         });
@@ -152,7 +156,7 @@ fn requests(site: &Asked<'_>) {
     check(
         "CreateNetwork",
         json!({"type": "storage", "addressPool": "nope"}),
-        (NOT_FOUND, "POOL_NOT_FOUND", "pool", "nope"),
+        (NOT_FOUND, "POOL_NOT_FOUND", "address_pool", "nope"),
     );
     check(
         "GetNetwork",
@@ -162,12 +166,7 @@ fn requests(site: &Asked<'_>) {
     check(
         "RemoveAddressPool",
         json!({"uuid": "00000000-0000-4000-8000-000000000000"}),
-        (
-            NOT_FOUND,
-            "NETWORK_ADDRPOOL_NOT_FOUND",
-            "attachment",
-            "0000",
-        ),
+        (NOT_FOUND, "NETWORK_ADDRPOOL_NOT_FOUND", "uuid", "0000"),
     );
     site.check(
         SITE,
