@@ -4,7 +4,9 @@
 mod bad_input;
 mod command_lines;
 mod conformance;
+mod guide;
 mod kill;
+mod link;
 mod malformed;
 mod matrix;
 mod process_life;
