@@ -195,7 +195,18 @@ impl Controller {
     /// `subcloud add`, which must succeed.
     #[track_caller]
     pub(crate) fn add(&self, name: &str) -> Added {
-        let answer = self.tandem(&["dcmanager", "subcloud", "add", name, "-f", "json"]);
+        self.issued("add", name)
+    }
+
+    /// `subcloud token`, which must succeed.
+    #[track_caller]
+    pub(crate) fn token(&self, name: &str) -> Added {
+        self.issued("token", name)
+    }
+
+    #[track_caller]
+    fn issued(&self, verb: &str, name: &str) -> Added {
+        let answer = self.tandem(&["dcmanager", "subcloud", verb, name, "-f", "json"]);
         let answer = answer.expect(0).json();
         let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
         Added {
