@@ -211,6 +211,8 @@ fn clients_that_are_wrong_do_no_harm() {
     crate::support::grpcurl::grpcurl(&without, list, &json!({})).expect_err("no certificate");
     let operator = controller.tls(Some("operator-admin"));
     crate::support::grpcurl::grpcurl(&operator, list, &json!({})).expect("the first operator");
+    let services = crate::support::grpcurl::services(&operator).expect("reflection");
+    assert!(services.contains(&"tandem.fleet.v1.SubcloudService".to_owned()));
 
     // Other protocols, garbage, and connections that never say anything.
     let mut silent = Vec::new();
@@ -228,6 +230,7 @@ fn clients_that_are_wrong_do_no_harm() {
     controller.wait_for("west", "availability", "online");
     assert_eq!(controller.daemon().id(), process);
     assert!(controller.daemon().is_running());
+    assert!(west.daemon().is_running());
     drop(silent);
     west.stop();
     controller.stop();

@@ -213,6 +213,7 @@ async fn refused_pools(channel: &Channel) -> Vec<Refused> {
     refused
 }
 
+#[expect(deprecated, reason = "the deprecated call is refused as well")]
 async fn refused_others(channel: &Channel) -> Vec<Refused> {
     let mut networks = NetworkServiceClient::new(channel.clone());
     let mut site = SiteServiceClient::new(channel.clone());

@@ -1,10 +1,7 @@
 //! How the processes start and end.
 
-use std::time::Duration;
-
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::cloud::{Controller, Subcloud};
-use crate::support::process::{Program, run};
 use crate::support::scratch;
 
 #[test]

@@ -11,7 +11,7 @@ use super::bootstrap::{Bootstrap, Family};
 use super::grpcurl::{GrpcError, Target, grpcurl};
 use super::lab::Lab;
 use super::process::{Daemon, Output, Program, Running, run};
-use super::{PATIENCE, wait_for, wait_until};
+use super::{PATIENCE, wait_until};
 
 /// Heartbeats as fast as they may be, so that a lost link is noticed within two seconds.
 const SETTINGS: &str = "heartbeat_interval_milliseconds = 500\n";
@@ -86,13 +86,6 @@ impl Controller {
         let mut controller = Self::install(dir, site, Place::Loopback);
         controller.serve();
         controller
-    }
-
-    /// Adds arguments to `serve`.
-    pub(crate) fn with(mut self, arguments: &[&str]) -> Self {
-        self.arguments
-            .extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        self
     }
 
     /// Serves, after a first time on the ports of the first time.
@@ -178,7 +171,7 @@ impl Controller {
     }
 
     /// Calls a method over the unix socket.
-    pub(crate) fn grpcurl(&self, method: &str, request: &Value) -> Result<Value, GrpcError> {
+    pub(crate) fn grpcurl(&self, method: &str, request: &Value) -> Result<Value, Box<GrpcError>> {
         grpcurl(
             &Target::Unix(self.state_dir().join("operator.sock")),
             method,
@@ -361,15 +354,6 @@ impl Subcloud {
     #[track_caller]
     pub(crate) fn tandem(&self, arguments: &[&str]) -> Output {
         tandem(&self.state_dir(), arguments)
-    }
-
-    /// Calls a method over its unix socket.
-    pub(crate) fn grpcurl(&self, method: &str, request: &Value) -> Result<Value, GrpcError> {
-        grpcurl(
-            &Target::Unix(self.state_dir().join("operator.sock")),
-            method,
-            request,
-        )
     }
 }
 

@@ -53,14 +53,6 @@ pub(crate) struct Violation {
 }
 
 impl GrpcError {
-    /// The reasons of all violations, in their order.
-    pub(crate) fn reasons(&self) -> Vec<&str> {
-        self.violations
-            .iter()
-            .map(|violation| violation.kind.as_str())
-            .collect()
-    }
-
     fn parse(output: &Output) -> Self {
         let Ok(status) = serde_json::from_str::<Value>(&output.stderr) else {
             return Self {
@@ -114,7 +106,11 @@ impl GrpcError {
 
 /// Calls a method such as `tandem.fleet.v1.SubcloudService/ListSubclouds`. Fields without a value
 /// are in the answer too.
-pub(crate) fn grpcurl(target: &Target, method: &str, request: &Value) -> Result<Value, GrpcError> {
+pub(crate) fn grpcurl(
+    target: &Target,
+    method: &str,
+    request: &Value,
+) -> Result<Value, Box<GrpcError>> {
     let mut command = Command::new(program());
     command.args(["-max-time", "20", "-format-error", "-emit-defaults"]);
     // From standard input: a command line has room for 128 KiB only.
@@ -123,19 +119,19 @@ pub(crate) fn grpcurl(target: &Target, method: &str, request: &Value) -> Result<
     let command = command_with(command, method);
     let output = Running::start(command, &request.to_string()).output();
     if output.code != Some(0) {
-        return Err(GrpcError::parse(&output));
+        return Err(Box::new(GrpcError::parse(&output)));
     }
     Ok(output.json())
 }
 
 /// The services that reflection lists.
-pub(crate) fn services(target: &Target) -> Result<Vec<String>, GrpcError> {
+pub(crate) fn services(target: &Target) -> Result<Vec<String>, Box<GrpcError>> {
     let mut command = Command::new(program());
     command.args(["-max-time", "20", "-format-error"]);
     aim(&mut command, target);
     let output = run(command_with(command, "list"));
     if output.code != Some(0) {
-        return Err(GrpcError::parse(&output));
+        return Err(Box::new(GrpcError::parse(&output)));
     }
     Ok(output.stdout.lines().map(str::to_owned).collect())
 }

@@ -32,18 +32,6 @@ impl Lab {
             .expect(0);
     }
 
-    /// Drops every packet from and for a site.
-    #[track_caller]
-    pub(crate) fn cut(&self, name: &str) {
-        self.command(&["cut"], &[name]).expect(0);
-    }
-
-    /// Ends a cut.
-    #[track_caller]
-    pub(crate) fn restore(&self, name: &str) {
-        self.command(&["restore"], &[name]).expect(0);
-    }
-
     /// A command that becomes `program` inside a site.
     pub(crate) fn exec(&self, name: &str, program: &str) -> Command {
         let mut command = Command::new(script());

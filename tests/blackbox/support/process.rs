@@ -137,7 +137,7 @@ impl Running {
 
     fn end(&mut self) -> Output {
         let status = self.child.wait().expect("the status of a child");
-        let mut text = |reader: Option<JoinHandle<String>>| {
+        let text = |reader: Option<JoinHandle<String>>| {
             let read = reader.map(JoinHandle::join).transpose();
             read.ok().flatten().unwrap_or_default()
         };
