@@ -142,7 +142,7 @@ fn requests(site: &Asked<'_>) {
     check(
         "CreateAddressPool",
         json!({"addressPool": {"name": "", "network": "fd77::1", "prefix": 64}}),
-        (INVALID, "INVALID_ARGUMENT", "name", ""),
+        (INVALID, "INVALID_ARGUMENT", "address_pool.name", ""),
     );
     check(
         "CreateNetwork",
@@ -152,7 +152,7 @@ fn requests(site: &Asked<'_>) {
     check(
         "CreateNetwork",
         json!({"type": "storage", "addressPool": "nope"}),
-        (NOT_FOUND, "POOL_NOT_FOUND", "pool", "nope"),
+        (NOT_FOUND, "POOL_NOT_FOUND", "address_pool", "nope"),
     );
     check(
         "GetNetwork",
@@ -162,12 +162,7 @@ fn requests(site: &Asked<'_>) {
     check(
         "RemoveAddressPool",
         json!({"uuid": "00000000-0000-4000-8000-000000000000"}),
-        (
-            NOT_FOUND,
-            "NETWORK_ADDRPOOL_NOT_FOUND",
-            "attachment",
-            "0000",
-        ),
+        (NOT_FOUND, "NETWORK_ADDRPOOL_NOT_FOUND", "uuid", "0000"),
     );
     site.check(
         SITE,
@@ -237,7 +232,7 @@ fn pools(site: &Asked<'_>) {
     let want = (
         PRECONDITION,
         "ADDRESS_IN_USE",
-        "floating_address",
+        "address_pool.floating_address",
         "fd10:0:3::3",
     );
     check("CreateAddressPool", held, want);
@@ -254,11 +249,17 @@ fn pools(site: &Asked<'_>) {
         want,
     );
     let other = json!({"network": "10.9.0.0", "prefix": 24});
-    let want = (PRECONDITION, "FAMILY_IMMUTABLE", "network", "IPv6");
+    let want = (
+        PRECONDITION,
+        "FAMILY_IMMUTABLE",
+        "address_pool.network",
+        "IPv6",
+    );
     check("UpdateAddressPool", edit("oam-ipv6", other), want);
     let mut clear = edit("oam-ipv6", json!({}));
     clear["updateMask"] = json!({"paths": ["floating_address"]});
-    let want = (PRECONDITION, "ADDRESS_REQUIRED", "floating_address", "oam");
+    let field = "address_pool.floating_address";
+    let want = (PRECONDITION, "ADDRESS_REQUIRED", field, "oam");
     check("UpdateAddressPool", clear, want);
     let want = (PRECONDITION, "POOL_IS_PRIMARY", "oam-ipv6", "oam");
     check(
@@ -359,7 +360,7 @@ fn installing(site: &Asked<'_>) {
     let want = (
         PRECONDITION,
         "RANGE_EXCLUDES_ALLOCATED",
-        "ranges",
+        "address_pool.ranges",
         "ff08::1:1:1",
     );
     check("UpdateAddressPool", narrow, want);

@@ -12,10 +12,48 @@ pub trait Mutation: prost::Message + Default + 'static {
     fn etag(&self) -> &str {
         ""
     }
+    /// The path in this message of a field that the core names: the core knows a change, not
+    /// the message that asks for it. An empty field stays empty: it is about no field.
+    fn path(field: &str) -> String {
+        field.to_owned()
+    }
+}
+
+/// Where a message has a field: in the request itself, or in the object that it carries.
+fn within(object: &str, field: &str) -> String {
+    match field {
+        "" | "etag" | "request_id" => field.to_owned(),
+        _ => format!("{object}.{field}"),
+    }
+}
+
+/// The path of a reference to a pool, an association or a network.
+pub fn reference_path(field: &str) -> String {
+    match field {
+        "pool" => "address_pool",
+        "attachment" => "uuid",
+        _ => field,
+    }
+    .to_owned()
+}
+
+fn reported_path(field: &str) -> String {
+    match field {
+        "configuration" => "applied_configuration",
+        _ => field,
+    }
+    .to_owned()
+}
+
+fn modified_pool_path(field: &str) -> String {
+    match field {
+        "pool" => "target".to_owned(),
+        _ => within("address_pool", field),
+    }
 }
 
 macro_rules! mutations {
-    ($($message:ty $(, $etag:ident)?;)*) => {$(
+    ($($message:ty $(, $property:ident $value:expr)*;)*) => {$(
         impl Mutation for $message {
             fn validate_only(&self) -> bool {
                 self.validate_only
@@ -24,27 +62,60 @@ macro_rules! mutations {
             fn request_id(&self) -> &str {
                 &self.request_id
             }
-            $(
-            fn etag(&self) -> &str {
-                &self.$etag
-            })?
+            $(mutations!(@$property $value);)*
         }
     )*};
+    (@etag $read:expr) => {
+        fn etag(&self) -> &str {
+            let read: fn(&Self) -> &String = $read;
+            read(self)
+        }
+    };
+    (@path $path:expr) => {
+        fn path(field: &str) -> String {
+            let path: fn(&str) -> String = $path;
+            path(field)
+        }
+    };
 }
 
 mutations! {
-    site_v1::CreateNetworkRequest;
+    site_v1::CreateNetworkRequest, path reference_path;
     site_v1::DeleteNetworkRequest;
-    site_v1::CreateAddressPoolRequest;
-    site_v1::UpdateAddressPoolRequest, etag;
-    site_v1::DeleteAddressPoolRequest, etag;
-    site_v1::AssignAddressPoolRequest;
-    site_v1::RemoveAddressPoolRequest;
+    site_v1::CreateAddressPoolRequest, path |field| within("address_pool", field);
+    site_v1::UpdateAddressPoolRequest, etag |request| &request.etag, path modified_pool_path;
+    site_v1::DeleteAddressPoolRequest, etag |request| &request.etag, path reference_path;
+    site_v1::AssignAddressPoolRequest, path reference_path;
+    site_v1::RemoveAddressPoolRequest, path reference_path;
     site_v1::LockHostRequest;
     site_v1::UnlockHostRequest;
-    site_v1::ReportHostRequest;
+    site_v1::ReportHostRequest, path reported_path;
     site_v1::UpdateDnsRequest;
-    site_v1::UpdateOamRequest;
+    site_v1::UpdateOamRequest, path |field| within("oam", field);
     fleet_v1::AddSubcloudRequest;
     fleet_v1::IssueSubcloudTokenRequest;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_of_the_core_are_paths_of_the_request() {
+        fn check<M: Mutation>(field: &str, path: &str) {
+            assert_eq!(M::path(field), path);
+        }
+        check::<site_v1::CreateAddressPoolRequest>(
+            "ranges[1].first",
+            "address_pool.ranges[1].first",
+        );
+        check::<site_v1::UpdateAddressPoolRequest>("pool", "target");
+        check::<site_v1::UpdateAddressPoolRequest>("name", "address_pool.name");
+        check::<site_v1::UpdateAddressPoolRequest>("request_id", "request_id");
+        check::<site_v1::RemoveAddressPoolRequest>("attachment", "uuid");
+        check::<site_v1::AssignAddressPoolRequest>("pool", "address_pool");
+        check::<site_v1::UpdateOamRequest>("oam_subnet", "oam.oam_subnet");
+        check::<site_v1::UpdateOamRequest>("", "");
+        check::<site_v1::UpdateDnsRequest>("servers[0]", "servers[0]");
+    }
 }

@@ -48,8 +48,17 @@ pub struct Fault {
     pub remedy: String,
 }
 
-/// A refusal as a status.
+/// A refusal as a status. The fields of the refusal are paths of the request.
 pub fn from_rejection<R: ReasonSet>(rejection: &Rejection<R>) -> tonic::Status {
+    from_rejection_at(rejection, str::to_owned)
+}
+
+/// A refusal as a status, when the request calls fields otherwise than the core: `path` gives
+/// the path in the request of a field that the core names.
+pub fn from_rejection_at<R: ReasonSet>(
+    rejection: &Rejection<R>,
+    path: impl Fn(&str) -> String,
+) -> tonic::Status {
     let first = rejection.first();
     let metadata: HashMap<String, String> = first
         .metadata
@@ -60,7 +69,7 @@ pub fn from_rejection<R: ReasonSet>(rejection: &Rejection<R>) -> tonic::Status {
     if let Some(Object { kind, name }) = first.objects.first() {
         details.set_resource_info(*kind, name.clone(), "", "");
     }
-    let left_out = add_violations(&mut details, rejection.violations());
+    let left_out = add_violations(&mut details, rejection.violations(), path);
     let more = rejection.violations().len() - 1;
     let mut message = first.message.clone();
     if more > 0 {
@@ -85,12 +94,17 @@ pub fn from_malformed(faults: &[Malformed]) -> tonic::Status {
 }
 
 /// Adds faults until the details are full; the number of those left out.
-fn add_violations<R: ReasonSet>(details: &mut ErrorDetails, all: &[Violation<R>]) -> usize {
+fn add_violations<R: ReasonSet>(
+    details: &mut ErrorDetails,
+    all: &[Violation<R>],
+    path: impl Fn(&str) -> String,
+) -> usize {
     let mut room = MAX_DETAIL_BYTES;
     for (index, violation) in all.iter().enumerate() {
         let text = format!("{}{REMEDY}{}", violation.message, violation.remedy);
         let subject = subject(violation);
-        let names = violation.reason.name().len() + subject.len() + violation.field.len();
+        let field = path(&violation.field);
+        let names = violation.reason.name().len() + subject.len() + field.len();
         // A fault may stand in two lists.
         let size = 2 * (text.len() + ENTRY_BYTES) + names;
         if size > room && index > 0 {
@@ -98,10 +112,10 @@ fn add_violations<R: ReasonSet>(details: &mut ErrorDetails, all: &[Violation<R>]
         }
         room = room.saturating_sub(size);
         if violation.reason.name() == Reason::InvalidArgument.name() {
-            details.add_bad_request_violation(violation.field.clone(), text);
+            details.add_bad_request_violation(field, text);
         } else {
-            if !violation.field.is_empty() {
-                details.add_bad_request_violation(violation.field.clone(), text.clone());
+            if !field.is_empty() {
+                details.add_bad_request_violation(field, text.clone());
             }
             details.add_precondition_failure_violation(violation.reason.name(), subject, text);
         }

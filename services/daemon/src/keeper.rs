@@ -88,7 +88,7 @@ impl SiteKeeper {
             Ok(_) => tracing::info!(%caller, method, "site change accepted"),
             Err(refusal) => tracing::info!(%caller, method, %refusal, "site change refused"),
         }
-        match outcome.map_err(|refusal| api::status::from_rejection(&refusal))? {
+        match outcome.map_err(|refusal| api::status::from_rejection_at(&refusal, R::path))? {
             Decided::Answered { bytes, after } => {
                 self.until_durable(after).await;
                 M::decode(bytes.as_slice())

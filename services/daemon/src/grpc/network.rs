@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::convert::{self, attachment_to_wire, network_to_wire, pool_to_wire};
+use api::mutation::reference_path;
 use api::page::page;
 use api::site_v1 as wire;
 use api::site_v1::network_service_server::NetworkService;
@@ -238,7 +239,9 @@ fn named_attachment(
     site: &Site,
     named: &AttachmentRef,
 ) -> Result<wire::NetworkAddressPool, Status> {
-    let (network, rank, end) = site.require_attachment(named).map_err(refused)?;
+    let found = site.require_attachment(named);
+    let (network, rank, end) =
+        found.map_err(|refusal| api::status::from_rejection_at(&refusal, reference_path))?;
     Ok(attachment_to_wire(site, network, rank, end))
 }
 

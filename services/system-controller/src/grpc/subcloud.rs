@@ -250,11 +250,19 @@ fn declared(name: &str, file: &[u8]) -> Result<Option<Candidate>, Status> {
     }
     let link = bootstrap::parse_link("bootstrap_values", file).map_err(|faults| {
         match faults.rejection() {
-            Some(rejection) => refused(rejection),
+            Some(rejection) => api::status::from_rejection_at(&rejection, variable_path),
             None => Status::invalid_argument(faults.to_string()),
         }
     })?;
     Ok(Some(Candidate::declared(Footprint::declared(name, &link))))
+}
+
+/// The path of a variable of the file; a fault of the file as a whole is one of the field.
+fn variable_path(variable: &str) -> String {
+    match variable {
+        "" => "bootstrap_values".to_owned(),
+        _ => format!("bootstrap_values.{variable}"),
+    }
 }
 
 fn warnings(receipt: &Receipt) -> Vec<wire::Violation> {
