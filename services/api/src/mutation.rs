@@ -37,6 +37,14 @@ pub fn reference_path(field: &str) -> String {
     .to_owned()
 }
 
+fn reported_path(field: &str) -> String {
+    match field {
+        "configuration" => "applied_configuration",
+        _ => field,
+    }
+    .to_owned()
+}
+
 fn modified_pool_path(field: &str) -> String {
     match field {
         "pool" => "target".to_owned(),
@@ -81,7 +89,7 @@ mutations! {
     site_v1::RemoveAddressPoolRequest, path reference_path;
     site_v1::LockHostRequest;
     site_v1::UnlockHostRequest;
-    site_v1::ReportHostRequest;
+    site_v1::ReportHostRequest, path reported_path;
     site_v1::UpdateDnsRequest;
     site_v1::UpdateOamRequest, path |field| within("oam", field);
     fleet_v1::AddSubcloudRequest;
