@@ -2,6 +2,7 @@
 //! operators use.
 
 mod conformance;
+mod guide;
 mod kill;
 mod malformed;
 mod matrix;
