@@ -78,17 +78,6 @@ impl Output {
         self
     }
 
-    /// Panics when stderr has this text.
-    #[track_caller]
-    pub(crate) fn says_not(self, text: &str) -> Self {
-        assert!(
-            !self.stderr.contains(text),
-            "`{text}` in stderr:\n{}",
-            self.stderr
-        );
-        self
-    }
-
     /// The answer of `--format json`.
     #[track_caller]
     pub(crate) fn json(&self) -> serde_json::Value {
