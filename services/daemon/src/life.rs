@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use crate::{Exit, Failure};
 
-/// How long a stop may take before the process ends all the same, in seconds.
-const STOP_SECONDS: u64 = 5;
+/// How long the tasks may take to stop before the process ends all the same, in seconds. A client
+/// that does not hear the goodbye takes all of it, and the whole stop has 5 s.
+const STOP_SECONDS: u64 = 4;
 
 /// Owns every task of the process and ends them in order.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +70,7 @@ impl Life {
         self.tasks.spawn(task);
     }
 
-    /// Waits for the stop and then for every task, at most 5 s.
+    /// Waits for the stop and then for every task, at most 4 s.
     pub async fn until_stopped(&self) {
         self.stop.cancelled().await;
         self.tasks.close();
