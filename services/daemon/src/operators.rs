@@ -67,8 +67,22 @@ pub struct Tls {
 #[derive(Debug)]
 pub struct OperatorListeners {
     unix: UnixListener,
-    unix_path: PathBuf,
+    unix_file: SocketFile,
     tcp: Vec<TcpListener>,
+}
+
+/// The file of a unix socket. It goes with its listener, also when another address cannot be
+/// bound and the process ends before it serves.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let Self(path) = self;
+        if let Err(error) = std::fs::remove_file(&*path) {
+            tracing::warn!(%error, path = %path.display(), "the socket file stays");
+        }
+    }
 }
 
 impl OperatorListeners {
@@ -78,21 +92,22 @@ impl OperatorListeners {
     /// # Errors
     /// Exit 69 naming the address and the flag.
     pub async fn bind(socket: &Path, addresses: &[SocketAddr]) -> Result<Self, Failure> {
-        let unix = bind_unix(socket)?;
+        let (unix, unix_file) = bind_unix(socket)?;
         let mut tcp = Vec::with_capacity(addresses.len());
         for address in addresses {
             tcp.push(bind_tcp(*address, "--operator-listen").await?);
         }
         Ok(Self {
             unix,
-            unix_path: socket.to_owned(),
+            unix_file,
             tcp,
         })
     }
 
     /// The endpoints as the `ready` line shows them.
     pub fn endpoints(&self) -> Vec<String> {
-        let unix = std::path::absolute(&self.unix_path).unwrap_or_else(|_| self.unix_path.clone());
+        let SocketFile(path) = &self.unix_file;
+        let unix = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let mut endpoints = vec![format!("unix:{}", unix.display())];
         let bound = self
             .tcp
@@ -124,7 +139,7 @@ impl OperatorListeners {
             routes.add_service(health);
             more(routes);
         })?;
-        let (stop, path) = (life.stopping(), self.unix_path);
+        let (stop, file) = (life.stopping(), self.unix_file);
         let unix = server(&routes).serve_with_incoming_shutdown(
             UnixListenerStream::new(self.unix),
             stop.cancelled_owned(),
@@ -133,9 +148,7 @@ impl OperatorListeners {
             if let Err(error) = unix.await {
                 tracing::error!(%error, "the operators' socket ended");
             }
-            if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!(%error, path = %path.display(), "the socket file stays");
-            }
+            drop(file);
         });
         for listener in self.tcp {
             let Some(tls) = tls else {
@@ -176,7 +189,7 @@ pub async fn bind_tcp(address: SocketAddr, flag: &str) -> Result<TcpListener, Fa
     })
 }
 
-fn bind_unix(path: &Path) -> Result<UnixListener, Failure> {
+fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
     let failed = |error: std::io::Error| {
         let message = format!(
             "cannot listen on {}: {error}; name another path with --operator-socket",
@@ -188,9 +201,10 @@ fn bind_unix(path: &Path) -> Result<UnixListener, Failure> {
         std::fs::remove_file(path).map_err(failed)?;
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
+    let file = SocketFile(path.to_owned());
     let owner_only = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(path, owner_only).map_err(failed)?;
-    Ok(listener)
+    Ok((listener, file))
 }
 
 /// Everything that operators may call.
