@@ -43,8 +43,8 @@ pub struct Presence {
     pub(super) written: Option<Ticket>,
     /// Since when it has been quiet: its last message, or the end of its link.
     quiet_since: Timestamp,
-    /// Whether a wake-up is set for it: one is enough, however many messages come.
-    watched: bool,
+    /// The wake-up that is set for it: one is enough, however many messages come.
+    watched: Option<Timestamp>,
 }
 
 /// Something to look at when its time comes.
@@ -76,6 +76,10 @@ impl Wakeups {
         }
         self.armed = Some(at);
         Some(Output::SetTimer { at })
+    }
+
+    fn cancel(&mut self, at: Timestamp, wake: Wake) {
+        self.due.remove(&(at, wake));
     }
 
     fn fired(&mut self) {
@@ -136,14 +140,19 @@ impl Controller {
         self.config.heartbeat_interval * MISSED_HEARTBEATS
     }
 
+    /// Sees to it that somebody looks when the grace is over. A wake-up that comes before that
+    /// moves itself; one that is set for later, while a first link was awaited, is brought forward.
     fn watch(&mut self, now: Timestamp, id: SubcloudId) {
         let grace = self.grace();
         let presence = self.presence.entry(id).or_default();
-        if !presence.watched {
-            presence.watched = true;
-            let due = after(presence.quiet_since.max(now), grace);
-            self.wakeups.at(due, Wake::Subcloud(id));
+        let due = after(presence.quiet_since.max(now), grace);
+        match presence.watched {
+            Some(set) if set <= due => return,
+            Some(set) => self.wakeups.cancel(set, Wake::Subcloud(id)),
+            None => {}
         }
+        presence.watched = Some(due);
+        self.wakeups.at(due, Wake::Subcloud(id));
     }
 
     fn heartbeat_due(&mut self, now: Timestamp, id: SubcloudId, out: &mut Vec<Output>) {
@@ -153,10 +162,11 @@ impl Controller {
         };
         let due = after(presence.quiet_since, grace);
         if due > now {
+            presence.watched = Some(due);
             self.wakeups.at(due, Wake::Subcloud(id));
             return;
         }
-        presence.watched = false;
+        presence.watched = None;
         if let Some(link) = presence.link {
             // A stream that says nothing is dead, whatever its transport believes.
             self.close(
