@@ -10,6 +10,7 @@ use daemon::Life;
 use fleet::{ControllerMessage, Fingerprint, LinkId, Reason, Rejection, SubcloudId, Violation};
 use futures_util::Stream;
 use identity::{ConnectInfo, Identity};
+use tokio::sync::oneshot;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -42,46 +43,63 @@ impl LinkService for Links {
             messages,
             close,
         } = self.hub.open_link(subcloud, key, source);
-        self.life
-            .spawn(read(Arc::clone(&self.hub), id, request.into_inner(), close));
+        let (last_word, ended) = oneshot::channel();
+        let incoming = request.into_inner();
+        let reader = read(Arc::clone(&self.hub), id, incoming, close, last_word);
+        self.life.spawn(reader);
         let outgoing = ReceiverStream::new(messages);
         let outgoing =
             outgoing.map(|message: ControllerMessage| Ok(controller_message_to_wire(&message)));
-        Ok(Response::new(Box::pin(outgoing)))
+        // After everything that the machine said: why this side cannot read on, if it cannot.
+        let end = futures_util::stream::once(ended).filter_map(|end| end.ok().map(Err));
+        Ok(Response::new(Box::pin(outgoing.chain(end))))
     }
 }
 
-/// Hands an agent's messages to the machine until either side ends the link.
+/// Hands an agent's messages to the machine until either side ends the link. The last word is
+/// for the agent: a message of it that cannot be read.
 async fn read(
     hub: Arc<Hub>,
     link: LinkId,
     mut incoming: Streaming<wire::ExchangeRequest>,
     close: CancellationToken,
+    last_word: oneshot::Sender<Status>,
 ) {
     let mut messages = AgentMessages::default();
-    loop {
+    let fault = loop {
         let piece = tokio::select! {
-            () = close.cancelled() => break,
+            () = close.cancelled() => break None,
             piece = incoming.message() => piece,
         };
-        let piece = match piece {
-            Ok(Some(piece)) => piece,
-            Ok(None) => break,
-            Err(status) => {
-                tracing::debug!(?link, %status, "a link broke");
-                break;
-            }
+        let message = match piece {
+            Ok(Some(piece)) => messages.take(piece).map_err(|fault| fault.to_string()),
+            Ok(None) => break None,
+            // A message that is too large, or the connection: then nobody hears the last word.
+            Err(status) => Err(status.message().to_owned()),
         };
-        match messages.take(piece) {
+        match message {
             Ok(Some(message)) => hub.link_message(link, message),
             Ok(None) => {}
-            Err(fault) => {
-                tracing::warn!(?link, %fault, "a link's message cannot be read; ending the link");
-                break;
-            }
+            Err(fault) => break Some(fault),
+        }
+    };
+    // Said before the link ends: the stream of answers ends with it.
+    if let Some(fault) = fault {
+        tracing::warn!(?link, fault, "a link cannot be read on and ends");
+        if last_word.send(unreadable(&fault)).is_err() {
+            tracing::debug!(?link, "the agent is gone");
         }
     }
     hub.close_link(link);
+}
+
+/// What an agent is told whose message cannot be read.
+fn unreadable(fault: &str) -> Status {
+    refused(Rejection::one(Violation::new(
+        Reason::LinkProtocolViolation,
+        format!("a message of the link cannot be read: {fault}"),
+        "run an agent of the controller's version",
+    )))
 }
 
 /// Who opened the stream: what the certificate says, never what a message says.
