@@ -31,7 +31,7 @@ enum Remark {
 /// The columns of a preview.
 pub(crate) const EFFECT_COLUMNS: [Column; 6] = [
     Column::new("kind"),
-    Column::new("description"),
+    Column::new("description").prose(),
     Column::new("network"),
     Column::new("family"),
     Column::new("hosts"),
@@ -83,7 +83,7 @@ impl Answer {
             ""
         };
         let note = format!("dry run: {what}nothing was changed");
-        Self::new(Body::list(&EFFECT_COLUMNS, effects.into_iter().map(row))).note(note)
+        Self::new(self::effects(effects)).note(note)
     }
 
     fn add_effects(&mut self, effects: Vec<Effect>) {
@@ -131,6 +131,11 @@ impl Answer {
         };
         self.remarks.iter().map(show).collect()
     }
+}
+
+/// Effects as a dry run shows them.
+pub(crate) fn effects(effects: Vec<Effect>) -> Body {
+    Body::list(&EFFECT_COLUMNS, effects.into_iter().map(row))
 }
 
 fn row(effect: Effect) -> [Cell; 6] {

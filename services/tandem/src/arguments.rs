@@ -10,7 +10,7 @@ use crate::endpoint::{self, Credentials, Endpoint};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::output::Format;
-use crate::system::System;
+use crate::system::SystemArea;
 
 /// `tandem`.
 #[derive(Debug, Parser)]
@@ -37,7 +37,7 @@ pub(crate) enum Area {
     )]
     System {
         #[command(subcommand)]
-        command: System,
+        command: SystemArea,
     },
     /// The fleet: subclouds and events of a system controller
     #[command(
@@ -70,7 +70,7 @@ pub(crate) struct SystemAlone {
     #[command(flatten)]
     pub(crate) globals: Globals,
     #[command(subcommand)]
-    pub(crate) command: System,
+    pub(crate) command: SystemArea,
 }
 
 /// `dcmanager`, the area under its own name.

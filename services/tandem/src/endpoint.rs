@@ -25,6 +25,10 @@ const DEFAULT_PORT: u16 = 8440;
 /// answers within this, and an operator waits no longer for one that does not.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How often a silent daemon is asked for a sign of life while an answer or an event is awaited,
+/// and how long it may take: a peer that vanished is noticed within the sum.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
 /// Room for a refusal with many faults: its details travel in a header.
 const MAX_HEADER_BYTES: u32 = 64 * 1024;
 
@@ -289,6 +293,8 @@ where
     // The name is only the `:authority` of requests: whom this is was settled before.
     tonic::transport::Endpoint::from_static("http://tandem")
         .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
         .connect_with_connector(connector)
         .await
         .map_err(|fault| {

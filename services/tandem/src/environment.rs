@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 /// The variables and terminals of a run, as values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,6 +11,7 @@ pub struct Environment {
     variables: BTreeMap<OsString, OsString>,
     stdout_is_terminal: bool,
     stderr_is_terminal: bool,
+    stdout_is_of_process: bool,
 }
 
 impl Environment {
@@ -19,6 +21,7 @@ impl Environment {
             variables: std::env::vars_os().collect(),
             stdout_is_terminal: io::stdout().is_terminal(),
             stderr_is_terminal: io::stderr().is_terminal(),
+            stdout_is_of_process: true,
         }
     }
 
@@ -45,6 +48,14 @@ impl Environment {
             stderr_is_terminal: true,
             ..self
         }
+    }
+
+    /// Another handle of the standard output of this process, to see whether it is still read;
+    /// none when the output is not that of the process, or when there is none.
+    pub(crate) fn stdout(&self) -> Option<OwnedFd> {
+        let stdout = io::stdout();
+        let handle = || stdout.as_fd().try_clone_to_owned().ok();
+        self.stdout_is_of_process.then(handle).flatten()
     }
 
     /// The value of a variable that is set and not empty.

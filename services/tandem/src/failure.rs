@@ -3,7 +3,9 @@
 use std::error::Error as _;
 use std::fmt::Write as _;
 
+use api::access::AccessReason;
 use api::status::{Fault, Refusal};
+use site::ReasonSet as _;
 use tonic::{Code, Status};
 
 use crate::exit::Exit;
@@ -64,15 +66,21 @@ impl Failure {
         Self::local(Exit::Unavailable, "DEADLINE_EXCEEDED", explanation, remedy)
     }
 
-    /// An output that cannot be written.
-    pub(crate) fn output(fault: &std::io::Error) -> Self {
-        let explanation = format!("standard output cannot be written: {fault}");
-        Self::local(
-            Exit::Output,
-            "OUTPUT_FAILED",
-            explanation,
-            "make room, and run it again",
-        )
+    /// A stream of events that the daemon ended.
+    pub(crate) fn stream_ended() -> Self {
+        Self::unreachable("the daemon ended the stream of events", STREAM_REMEDY)
+    }
+
+    /// A stream of events that broke, or that the daemon refused to go on with.
+    pub(crate) fn of_stream(status: Status) -> Self {
+        if let Some(cause) = broken_connection(&status) {
+            let explanation = format!("the stream of events broke: {}", cause.text);
+            return Self::unreachable(explanation, STREAM_REMEDY);
+        }
+        match status.code() {
+            Code::Cancelled | Code::DeadlineExceeded => Self::stream_ended(),
+            _ => status.into(),
+        }
     }
 
     /// An answer that lacks what the contract promises.
@@ -107,6 +115,37 @@ impl Failure {
         self.code == Some(Code::NotFound)
     }
 
+    /// Whether the same request may succeed soon without anybody doing anything about it.
+    pub(crate) fn may_pass(&self) -> bool {
+        let too_slow = AccessReason::WatcherTooSlow.name();
+        self.exit == Exit::Unavailable || self.faults.iter().any(|fault| fault.reason == too_slow)
+    }
+
+    /// The end of a watch after `tries` that failed in a row.
+    pub(crate) fn given_up(mut self, tries: u32, revision: u64) -> Self {
+        self.exit = Exit::Unavailable;
+        if let Some(fault) = self.faults.last_mut() {
+            match tries {
+                0 => {}
+                1 => fault.explanation.push_str(" (gave up after one try)"),
+                _ => fault.explanation += &format!(" (gave up after {tries} tries)"),
+            }
+            let resume = format!("watch again with --from-revision {revision}");
+            fault.remedy = match fault.remedy.as_str() {
+                "" => resume,
+                remedy => format!("{remedy}; then {resume}"),
+            };
+        }
+        self
+    }
+
+    /// The reason and the explanation in one line.
+    pub(crate) fn brief(&self) -> String {
+        let said = |fault: &Fault| format!("{}: {}", fault.reason, fault.explanation);
+        let faults: Vec<String> = self.faults.iter().map(said).collect();
+        faults.join("; ")
+    }
+
     /// What standard error shows, with a line end.
     pub(crate) fn render(&self, colour: bool) -> String {
         let error = paint("error:", RED, colour);
@@ -114,10 +153,14 @@ impl Failure {
         let mut text = self.excerpt.clone();
         let several = self.faults.len() > 1;
         if several {
-            line(
-                &mut text,
-                format_args!("{error} {}", printable(&self.summary)),
-            );
+            let first = self.faults.first().map(|fault| fault.explanation.as_str());
+            let summary = match first {
+                // It says the first fault, which follows.
+                Some(first) if self.summary.starts_with(first) => "",
+                _ => &format!(": {}", printable(&self.summary)),
+            };
+            let faults = self.faults.len();
+            line(&mut text, format_args!("{error} {faults} faults{summary}"));
         }
         for (index, fault) in self.faults.iter().enumerate() {
             let mark = if several {
@@ -201,6 +244,9 @@ impl From<Status> for Failure {
         }
     }
 }
+
+/// What helps when events stop coming.
+const STREAM_REMEDY: &str = "see whether the daemon runs, and read its log";
 
 /// Bold red.
 const RED: &str = "1;31";

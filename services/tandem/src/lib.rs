@@ -11,7 +11,8 @@
 //!
 //! This crate must not decide what a site or a fleet allows: it turns text into requests and
 //! answers into text. Nor does it read the environment or the process state anywhere but in
-//! [`Environment::of_process`], so that tests run the whole program within themselves.
+//! [`Environment::of_process`], so that tests run the whole program within themselves; only
+//! `system watch` listens for signals, because nothing else ends it.
 
 mod answer;
 mod arguments;
@@ -24,6 +25,7 @@ mod nearest;
 mod output;
 mod program;
 mod session;
+mod streams;
 mod system;
 mod witness;
 mod wording;

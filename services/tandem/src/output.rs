@@ -1,7 +1,8 @@
 //! Tables, JSON, YAML, CSV and plain values, all from the same rows.
 //!
 //! The keys of the machine formats are the names of the columns and never change. Tables look
-//! the same on a terminal and in a pipe, because operators' scripts split them with `awk`.
+//! the same on a terminal and in a pipe, because operators' scripts split them with `awk`: a row
+//! of names and numbers is one line. Only prose, and the values of a single object, go on below.
 
 use comfy_table::{ContentLineStyle, LineStyle, Table, TableStyle};
 use serde_json::{Map, Value};
@@ -30,17 +31,30 @@ pub(crate) enum Format {
 pub(crate) struct Column {
     key: &'static str,
     heading: &'static str,
+    prose: bool,
 }
 
 impl Column {
     /// A column whose heading is its key.
     pub(crate) const fn new(key: &'static str) -> Self {
-        Self { key, heading: key }
+        Self::titled(key, key)
     }
 
     /// A column with blanks in its heading; the key has underscores.
     pub(crate) const fn titled(key: &'static str, heading: &'static str) -> Self {
-        Self { key, heading }
+        Self {
+            key,
+            heading,
+            prose: false,
+        }
+    }
+
+    /// The same column for sentences: in the table of a list they go on below.
+    pub(crate) const fn prose(self) -> Self {
+        Self {
+            prose: true,
+            ..self
+        }
     }
 
     fn is_called(self, name: &str) -> bool {
@@ -224,13 +238,18 @@ impl Body {
             Self::List { columns, rows } => {
                 table.set_header(columns.iter().map(|column| column.heading));
                 for row in rows {
-                    table.add_row(row.iter().map(|cell| printable(&cell.text)));
+                    let cells = columns.iter().zip(row);
+                    table.add_row(cells.map(|(column, cell)| match column.prose {
+                        true => wrapped(&printable(&cell.text), PROSE_WIDTH),
+                        false => printable(&cell.text),
+                    }));
                 }
             }
             Self::Record { columns, cells } => {
                 table.set_header(["Property", "Value"]);
                 for (column, cell) in columns.iter().zip(cells) {
-                    table.add_row([column.heading.to_owned(), printable(&cell.text)]);
+                    let value = wrapped(&printable(&cell.text), VALUE_WIDTH);
+                    table.add_row([column.heading.to_owned(), value]);
                 }
             }
         }
@@ -249,7 +268,8 @@ impl Body {
         }
     }
 
-    fn machine(&self) -> Value {
+    /// The value that JSON and YAML write.
+    pub(crate) fn machine(&self) -> Value {
         match self {
             Self::Nothing => Value::Null,
             Self::List { columns, rows } => {
@@ -318,6 +338,30 @@ impl Selection {
     }
 }
 
+/// The widest line of prose in a list, in characters: two such columns fit a wide terminal.
+const PROSE_WIDTH: usize = 60;
+
+/// The widest line of a value of a single object, in characters.
+const VALUE_WIDTH: usize = 80;
+
+/// The text in lines of at most `width` characters, broken after blanks and commas. What has
+/// neither, such as a token, stays whole, so that it can be copied.
+fn wrapped(text: &str, width: usize) -> String {
+    let mut lines = String::new();
+    let mut used = 0;
+    for piece in text.split_inclusive([' ', ',']) {
+        let length = piece.chars().count();
+        if used > 0 && used + piece.trim_end().chars().count() > width {
+            lines.truncate(lines.trim_end().len());
+            lines.push('\n');
+            used = 0;
+        }
+        lines.push_str(piece);
+        used += length;
+    }
+    lines
+}
+
 /// The table that the field's tools draw: rules above and below the heading and at the end.
 const STYLE: TableStyle = TableStyle::new()
     .top_border(RULE)
@@ -378,6 +422,20 @@ mod tests {
     }
 
     #[test]
+    fn long_values_go_on_below_and_words_stay_whole() {
+        for (text, expected) in [
+            ("", ""),
+            ("aaaa bb", "aaaa bb"),
+            ("aaaa bbb", "aaaa\nbbb"),
+            ("aaa,bbb,ccc", "aaa,\nbbb,ccc"),
+            ("a bbbbbbbbbbb c", "a\nbbbbbbbbbbb\nc"),
+            ("éééé éé", "éééé éé"),
+        ] {
+            assert_eq!(wrapped(text, 7), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn columns_are_found_by_key_and_heading_and_keep_the_order_of_the_request() {
         let columns = [Column::new("id"), Column::titled("last_seen", "last seen")];
         let of = |names: &[&str]| {
@@ -411,6 +469,18 @@ mod tests {
             proptest::prop_assert_eq!(controls, 0);
             let values = body.render(Format::Value).expect("values");
             proptest::prop_assert_eq!(values.lines().count(), 1, "{}", values);
+        }
+
+        #[test]
+        fn wrapping_loses_nothing_but_blanks(text in "[a-c,é ]{0,40}", width in 1_usize..12) {
+            let lines = wrapped(&text, width);
+            let solid = |text: &str| text.replace([' ', '\n'], "");
+            proptest::prop_assert_eq!(solid(&lines), solid(&text));
+            for line in lines.lines().map(str::trim_end) {
+                let breakable = line.trim_end_matches(',').contains([' ', ',']);
+                let fits = line.chars().count() <= width;
+                proptest::prop_assert!(fits || !breakable, "{:?}", lines);
+            }
         }
 
         #[test]

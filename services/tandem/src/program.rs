@@ -1,11 +1,12 @@
 //! One run: arguments in, text and exit status out.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory as _, FromArgMatches as _};
+use tokio::runtime::Runtime;
 
 use crate::answer::{Answer, EFFECT_COLUMNS};
 use crate::arguments::{Area, DcmanagerAlone, Globals, Shell, SystemAlone, Tandem};
@@ -14,8 +15,9 @@ use crate::environment::Environment;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Column, Selection};
-use crate::session::Session;
-use crate::system::{System, WatchCommand};
+use crate::session::Target;
+use crate::streams::Streams;
+use crate::system::{System, SystemArea, Watch};
 
 /// The name that this program was called by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,26 +39,16 @@ pub fn run(
 ) -> Exit {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let name = Name::of(arguments.first().map(OsString::as_os_str));
+    let mut streams = Streams::new(stdout, stderr, environment.colour_on_stderr());
     let line = match Line::parse(name, &arguments) {
         Ok(line) => line,
-        Err(error) => return explain(&error, environment, stdout, stderr),
+        Err(error) => return explain(&error, environment, &mut streams),
     };
-    match line.execute(environment, stdout, stderr) {
-        Ok((text, remarks)) => {
-            // The answer first: what it means for the reader stands below it on a terminal.
-            let written = written(stdout, &text);
-            if written != Exit::Success {
-                return written;
-            }
-            // A remark that nobody can read changes nothing about the answer.
-            written_or_lost(stderr, &remarks);
-            Exit::Success
-        }
-        Err(failure) => {
-            written_or_lost(stderr, &failure.render(environment.colour_on_stderr()));
+    line.execute(environment, &mut streams)
+        .unwrap_or_else(|failure| {
+            streams.remark(&failure.render(environment.colour_on_stderr()));
             failure.exit
-        }
-    }
+        })
 }
 
 /// The whole command line of `tandem`, for completions and tests of the help texts.
@@ -100,6 +92,8 @@ struct Line {
 enum Parsed {
     /// Something that a daemon answers.
     Question(Box<Question>),
+    /// Events, until somebody ends it.
+    Watch(Watch),
     /// A completion script.
     Completions(Shell),
 }
@@ -107,6 +101,13 @@ enum Parsed {
 impl Parsed {
     fn of(question: Question) -> Self {
         Self::Question(Box::new(question))
+    }
+
+    fn of_system(command: SystemArea) -> Self {
+        match command {
+            SystemArea::Question(command) => Self::of(Question::System(command)),
+            SystemArea::Watch(watch) => Self::Watch(watch),
+        }
     }
 }
 
@@ -124,7 +125,7 @@ impl Line {
             Name::Tandem => {
                 let line = Tandem::from_arg_matches(&matches).map_err(complete)?;
                 let command = match line.area {
-                    Area::System { command } => Parsed::of(Question::System(command)),
+                    Area::System { command } => Parsed::of_system(command),
                     Area::Dcmanager { command } => Parsed::of(Question::Dcmanager(command)),
                     Area::Completions { shell } => Parsed::Completions(shell),
                 };
@@ -132,7 +133,7 @@ impl Line {
             }
             Name::System => {
                 let line = SystemAlone::from_arg_matches(&matches).map_err(complete)?;
-                (line.globals, Parsed::of(Question::System(line.command)))
+                (line.globals, Parsed::of_system(line.command))
             }
             Name::Dcmanager => {
                 let line = DcmanagerAlone::from_arg_matches(&matches).map_err(complete)?;
@@ -142,29 +143,62 @@ impl Line {
         Ok(Self { globals, command })
     }
 
-    /// The texts for standard output and standard error.
     fn execute(
         self,
         environment: &Environment,
-        stdout: &mut dyn Write,
-        stderr: &mut dyn Write,
-    ) -> Result<(String, String), Failure> {
+        streams: &mut Streams<'_>,
+    ) -> Result<Exit, Failure> {
         let Self { globals, command } = self;
         let question = match command {
             Parsed::Question(question) => question,
-            Parsed::Completions(shell) => return Ok((completions(shell), String::new())),
+            Parsed::Watch(watch) => return follow(watch, &globals, environment, streams),
+            Parsed::Completions(shell) => return Ok(streams.answer(&completions(shell))),
         };
         let columns = question.shape().columns(globals.dry_run)?;
-        if let Question::System(System::Watch(command)) = *question {
-            watch(command, &globals, environment, stdout, stderr)?;
-            return Ok((String::new(), String::new()));
-        }
         let selection = Selection::of(&globals.columns, columns)?;
         let answer = question.ask(&globals, environment)?;
         let remarks = answer.remarks(environment.colour_on_stderr());
         let text = answer.body.select(&selection).render(globals.format)?;
-        Ok((text, remarks))
+        // The answer first: what it means for the reader stands below it on a terminal.
+        let written = streams.answer(&text);
+        if written == Exit::Success {
+            streams.remark(&remarks);
+        }
+        Ok(written)
     }
+}
+
+/// Writes events as they come. Every option is judged as for any other command.
+fn follow(
+    watch: Watch,
+    globals: &Globals,
+    environment: &Environment,
+    streams: &mut Streams<'_>,
+) -> Result<Exit, Failure> {
+    let columns = Shape::reads(&[]).columns(globals.dry_run)?;
+    Selection::of(&globals.columns, columns)?;
+    Watch::check(globals.format)?;
+    let target = target(globals, environment)?;
+    let stdout = environment.stdout();
+    runtime()?.block_on(watch.run(&target, globals.format, stdout, streams))
+}
+
+fn target(globals: &Globals, environment: &Environment) -> Result<Target, Failure> {
+    Ok(Target {
+        endpoint: globals.endpoint(environment)?,
+        credentials: globals.credentials(environment),
+    })
+}
+
+/// One connection and one thing at a time: more threads would only cost their start.
+fn runtime() -> Result<Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(|fault| {
+        let explanation = format!("the runtime does not start: {fault}");
+        Failure::unreachable(explanation, "raise the limit of open files (`ulimit -n`)")
+    })
 }
 
 impl Question {
@@ -178,47 +212,19 @@ impl Question {
     /// Sends the command and waits for its answer. Everything that can be wrong on this side is
     /// found before the connection is opened.
     fn ask(self, globals: &Globals, environment: &Environment) -> Result<Answer, Failure> {
-        let endpoint = globals.endpoint(environment)?;
-        let credentials = globals.credentials(environment);
+        let target = target(globals, environment)?;
         let declared = match &self {
             Self::System(command) => command.check().map(|()| Declaration::default())?,
             Self::Dcmanager(command) => command.declaration(environment.colour_on_stderr())?,
         };
         runtime()?.block_on(async {
-            let session = Session::new(endpoint.connect(&credentials).await?, globals.dry_run);
+            let session = target.session(globals.dry_run).await?;
             match self {
                 Self::System(command) => command.run(&session).await,
                 Self::Dcmanager(command) => command.run(&session, declared).await,
             }
         })
     }
-}
-
-/// Runs `system watch`, which has no single answer.
-fn watch(
-    command: WatchCommand,
-    globals: &Globals,
-    environment: &Environment,
-    stdout: &mut dyn Write,
-    stderr: &mut dyn Write,
-) -> Result<(), Failure> {
-    let endpoint = globals.endpoint(environment)?;
-    let credentials = globals.credentials(environment);
-    runtime()?.block_on(async {
-        let session = Session::new(endpoint.connect(&credentials).await?, false);
-        command.run(&session, globals.format, stdout, stderr).await
-    })
-}
-
-/// One connection and one thing at a time: more threads would only cost their start.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    runtime.map_err(|fault| {
-        let explanation = format!("the runtime does not start: {fault}");
-        Failure::unreachable(explanation, "raise the limit of open files (`ulimit -n`)")
-    })
 }
 
 /// What is known of a command before it runs.
@@ -293,12 +299,7 @@ fn generate(shell: clap_complete::Shell, command: &mut Command, script: &mut Vec
 }
 
 /// Help, version, or what is wrong with the command line.
-fn explain(
-    error: &clap::Error,
-    environment: &Environment,
-    stdout: &mut dyn Write,
-    stderr: &mut dyn Write,
-) -> Exit {
+fn explain(error: &clap::Error, environment: &Environment, streams: &mut Streams<'_>) -> Exit {
     let asked_for = matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
@@ -315,29 +316,8 @@ fn explain(
         text.to_string()
     };
     if asked_for {
-        return written(stdout, &text);
+        return streams.answer(&text);
     }
-    written_or_lost(stderr, &text);
+    streams.remark(&text);
     Exit::Usage
-}
-
-/// Writes the answer. A reader that has seen enough, as `head` does, is no failure.
-fn written(output: &mut dyn Write, text: &str) -> Exit {
-    match output
-        .write_all(text.as_bytes())
-        .and_then(|()| output.flush())
-    {
-        Ok(()) => Exit::Success,
-        Err(fault) if fault.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
-        Err(_) => Exit::Output,
-    }
-}
-
-/// Writes to standard error; when that fails there is no place left to say so.
-fn written_or_lost(output: &mut dyn Write, text: &str) {
-    drop(
-        output
-            .write_all(text.as_bytes())
-            .and_then(|()| output.flush()),
-    );
 }

@@ -10,6 +10,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
+use crate::endpoint::{Credentials, Endpoint};
 use crate::failure::Failure;
 
 /// The longest that one call may take. A durable change needs milliseconds; 30 s leaves room
@@ -22,6 +23,26 @@ pub(crate) const PAGE_SIZE: i32 = 500;
 /// The largest answer that is read. A page of pools carries all of their allocated addresses.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
+/// Where the daemon is, and who asks.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Where it answers.
+    pub(crate) endpoint: Endpoint,
+    /// What proves who asks.
+    pub(crate) credentials: Credentials,
+}
+
+impl Target {
+    /// A session over a new connection.
+    ///
+    /// # Errors
+    /// Those of [`Endpoint::connect`].
+    pub(crate) async fn session(&self, dry_run: bool) -> Result<Session, Failure> {
+        let channel = self.endpoint.connect(&self.credentials).await?;
+        Ok(Session { channel, dry_run })
+    }
+}
+
 /// The transport below every client.
 pub(crate) type Wire = InterceptedService<Channel, Deadline>;
 
@@ -29,21 +50,10 @@ pub(crate) type Wire = InterceptedService<Channel, Deadline>;
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     channel: Channel,
-    wire: Wire,
     dry_run: bool,
 }
 
 impl Session {
-    /// A session over an open channel.
-    pub(crate) fn new(channel: Channel, dry_run: bool) -> Self {
-        let wire = InterceptedService::new(channel.clone(), Deadline);
-        Self {
-            channel,
-            wire,
-            dry_run,
-        }
-    }
-
     /// Whether changes are only previewed (`validate_only`).
     pub(crate) fn dry_run(&self) -> bool {
         self.dry_run
@@ -51,36 +61,48 @@ impl Session {
 
     /// Networks, pools and associations of the site.
     pub(crate) fn networks(&self) -> NetworkServiceClient<Wire> {
-        let client = NetworkServiceClient::new(self.wire.clone());
+        let client = NetworkServiceClient::new(self.wire(Deadline::Call));
         client.max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// The rest of the site.
     pub(crate) fn site(&self) -> SiteServiceClient<Wire> {
-        let client = SiteServiceClient::new(self.wire.clone());
+        let client = SiteServiceClient::new(self.wire(Deadline::Call));
         client.max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
-    /// The site, for streams that last as long as the operator wants.
-    pub(crate) fn watching(&self) -> SiteServiceClient<Channel> {
-        let client = SiteServiceClient::new(self.channel.clone());
+    /// The site, for a stream that has no end: the server is told no deadline.
+    pub(crate) fn endless_site(&self) -> SiteServiceClient<Wire> {
+        let client = SiteServiceClient::new(self.wire(Deadline::Never));
         client.max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// The subclouds of the controller.
     pub(crate) fn subclouds(&self) -> SubcloudServiceClient<Wire> {
-        let client = SubcloudServiceClient::new(self.wire.clone());
+        let client = SubcloudServiceClient::new(self.wire(Deadline::Call));
         client.max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    fn wire(&self, deadline: Deadline) -> Wire {
+        InterceptedService::new(self.channel.clone(), deadline)
     }
 }
 
 /// Tells the server the deadline too, so that it stops working for nobody.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadline;
+pub(crate) enum Deadline {
+    /// [`CALL_DEADLINE`]: one question, one answer.
+    Call,
+    /// None: a stream that lasts until one side ends it.
+    Never,
+}
 
 impl Interceptor for Deadline {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.set_timeout(CALL_DEADLINE);
+        match self {
+            Self::Call => request.set_timeout(CALL_DEADLINE),
+            Self::Never => {}
+        }
         Ok(request)
     }
 }

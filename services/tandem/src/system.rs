@@ -10,6 +10,7 @@ mod network_addrpool;
 mod oam;
 mod pairs;
 mod show;
+mod site_event;
 mod watch;
 
 use clap::Subcommand;
@@ -18,9 +19,24 @@ use crate::answer::Answer;
 use crate::failure::Failure;
 use crate::program::Shape;
 use crate::session::Session;
-pub(crate) use watch::WatchCommand;
 
-/// The commands of one site.
+pub(crate) use watch::Watch;
+
+/// The commands of one site, and the one that does not end by itself.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SystemArea {
+    #[command(flatten)]
+    Question(System),
+    /// Show every change of the site as it happens, until interrupted
+    #[command(
+        after_help = "One line for each effect: REVISION  KIND  TEXT; the whole site is a line \
+                      of the kind RESYNC.\nWith --format json, one object a line.\n\n\
+                      Example:\n  tandem system watch --format json"
+    )]
+    Watch(Watch),
+}
+
+/// The commands of one site that have one answer.
 #[derive(Debug, Subcommand)]
 pub(crate) enum System {
     #[command(flatten)]
@@ -41,8 +57,6 @@ pub(crate) enum System {
     Alarm(alarm::AlarmCommand),
     #[command(flatten)]
     Kubernetes(kubernetes::KubernetesCommand),
-    /// Show what happens to the site, a line each, until interrupted
-    Watch(WatchCommand),
 }
 
 impl System {
@@ -58,7 +72,6 @@ impl System {
             Self::Host(command) => command.shape(),
             Self::Alarm(command) => command.shape(),
             Self::Kubernetes(command) => command.shape(),
-            Self::Watch(_) => Shape::reads(&[]),
         }
     }
 
@@ -76,8 +89,7 @@ impl System {
             | Self::NetworkAddressPool(_)
             | Self::Host(_)
             | Self::Alarm(_)
-            | Self::Kubernetes(_)
-            | Self::Watch(_) => Ok(()),
+            | Self::Kubernetes(_) => Ok(()),
         }
     }
 
@@ -93,7 +105,6 @@ impl System {
             Self::Host(command) => command.run(session).await,
             Self::Alarm(command) => command.run(session).await,
             Self::Kubernetes(command) => command.run(session).await,
-            Self::Watch(_) => unreachable!("a stream has no single answer"),
         }
     }
 }

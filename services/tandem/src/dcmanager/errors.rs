@@ -17,8 +17,8 @@ pub(crate) const COLUMNS: [Column; 6] = [
     Column::new("at"),
     Column::new("kind"),
     Column::new("reason"),
-    Column::new("message"),
-    Column::new("remedy"),
+    Column::new("message").prose(),
+    Column::new("remedy").prose(),
     Column::new("field"),
 ];
 

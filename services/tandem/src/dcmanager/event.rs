@@ -22,7 +22,8 @@ pub(crate) enum EventCommand {
         /// Only events of the subcloud of this name
         #[arg(long, value_name = "NAME", default_value_t, hide_default_value = true)]
         subcloud: String,
-        /// Only events of this kind, such as ENROLLMENT_REFUSED
+        /// Only events of this kind: ADDED, TOKEN_ISSUED, ENROLLED, ENROLLMENT_REFUSED,
+        /// REPORT_ACCEPTED, REPORT_REFUSED, ONLINE or OFFLINE
         #[arg(long, default_value_t, hide_default_value = true)]
         kind: String,
     },
@@ -33,7 +34,7 @@ const COLUMNS: [Column; 5] = [
     Column::new("at"),
     Column::new("kind"),
     Column::new("subcloud"),
-    Column::new("message"),
+    Column::new("message").prose(),
 ];
 
 impl EventCommand {
@@ -48,11 +49,15 @@ impl EventCommand {
     pub(crate) async fn run(self, session: &Session) -> Result<Answer, Failure> {
         match self {
             Self::List { subcloud, kind } => {
+                let kind = kind.to_ascii_uppercase();
                 let events = all(session, &subcloud, &kind).await?;
-                Ok(Answer::new(Body::list(
-                    &COLUMNS,
-                    events.into_iter().map(row),
-                )))
+                let filtered = !(subcloud.is_empty() && kind.is_empty());
+                let none = events.is_empty();
+                let answer = Answer::new(Body::list(&COLUMNS, events.into_iter().map(row)));
+                Ok(match none && filtered {
+                    true => answer.note("no event is of that subcloud and kind"),
+                    false => answer,
+                })
             }
         }
     }

@@ -262,7 +262,21 @@ async fn add(
         controller,
         warnings,
     };
-    Ok(issued.answer(session).excerpt(remarks))
+    if session.dry_run() {
+        // It was judged under an id and a time that are not those that it will get.
+        let subcloud = Subcloud {
+            uuid: String::new(),
+            token_expires_at_milliseconds: 0,
+            ..issued.subcloud
+        };
+        let note = format!(
+            "dry run: {} would be accepted; nothing was changed",
+            subcloud.name
+        );
+        let answer = Issued { subcloud, ..issued }.answer();
+        return Ok(answer.excerpt(remarks).note(note));
+    }
+    Ok(issued.announced().excerpt(remarks))
 }
 
 async fn issue_token(
@@ -282,13 +296,18 @@ async fn issue_token(
         controller,
     } = call(session.subclouds().issue_subcloud_token(request)).await?;
     let subcloud = promised(subcloud, "subcloud")?;
-    Ok(Issued {
+    let name = subcloud.name.clone();
+    let issued = Issued {
         subcloud,
         token,
         controller,
         warnings: Vec::new(),
+    };
+    if session.dry_run() {
+        let note = format!("dry run: {name} would get a new token; nothing was changed");
+        return Ok(issued.answer().note(note));
     }
-    .answer(session))
+    Ok(issued.announced())
 }
 
 /// A token with what it is for.
@@ -300,7 +319,22 @@ struct Issued {
 }
 
 impl Issued {
-    fn answer(self, session: &Session) -> Answer {
+    /// With what to do with the token.
+    fn announced(self) -> Answer {
+        let until = wording::time_text(self.subcloud.token_expires_at_milliseconds);
+        let command = format!(
+            "  subcloud-agent enroll --state-dir /var/lib/tandem --token {} --controller '{}'",
+            self.token, self.controller
+        );
+        self.answer()
+            .note(format!(
+                "The token is shown only now, works once, and expires at {until}."
+            ))
+            .note("Run this on the subcloud, with its own state directory:")
+            .note(command)
+    }
+
+    fn answer(self) -> Answer {
         let Self {
             subcloud,
             token,
@@ -332,22 +366,7 @@ impl Issued {
                 _ => format!("{reason}: {message}; remedy: {remedy}"),
             });
         }
-        if session.dry_run() {
-            let name = subcloud.name;
-            return answer.note(format!(
-                "dry run: {name} would be accepted; nothing was changed"
-            ));
-        }
-        let until = wording::time_text(subcloud.token_expires_at_milliseconds);
         answer
-            .note(format!(
-                "The token is shown only now, works once, and expires at {until}."
-            ))
-            .note("Run this on the subcloud, with its own state directory:")
-            .note(format!(
-                "  subcloud-agent enroll --state-dir /var/lib/tandem --token {token} \
-                 --controller '{controller}'"
-            ))
     }
 }
 

@@ -23,11 +23,11 @@ pub(crate) enum AlarmCommand {
 
 const COLUMNS: [Column; 6] = [
     Column::titled("alarm_id", "alarm id"),
-    Column::titled("reason_text", "reason text"),
+    Column::titled("reason_text", "reason text").prose(),
     Column::new("entity"),
     Column::new("severity"),
     Column::titled("time_stamp", "time stamp"),
-    Column::titled("proposed_repair", "proposed repair"),
+    Column::titled("proposed_repair", "proposed repair").prose(),
 ];
 
 impl AlarmCommand {

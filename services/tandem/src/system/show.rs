@@ -57,10 +57,15 @@ impl SiteCommand {
             Self::Show => {
                 let answer = call(session.site().get_site(GetSiteRequest {})).await?;
                 let site = promised(answer.site, "site")?;
-                Ok(Answer::new(Body::record(&COLUMNS, cells(site))))
+                Ok(Answer::new(body(site)))
             }
         }
     }
+}
+
+/// A site as `site-show` shows it.
+pub(super) fn body(site: Site) -> Body {
+    Body::record(&COLUMNS, cells(site))
 }
 
 /// Networks, pools, hosts and alarms by name only: each has a list of its own.
@@ -86,6 +91,13 @@ fn cells(site: Site) -> [Cell; 19] {
         stack,
         link_address,
     } = site;
+    let mut pools: Vec<String> = address_pools.into_iter().map(|pool| pool.name).collect();
+    pools.sort();
+    // One id is raised on several hosts.
+    let alarms: Vec<String> = alarms
+        .into_iter()
+        .map(|alarm| format!("{} {}", alarm.id, alarm.entity))
+        .collect();
     [
         Cell::text(uuid),
         Cell::text(name),
@@ -103,8 +115,8 @@ fn cells(site: Site) -> [Cell; 19] {
         Cell::joined(dns_servers),
         Cell::joined(systemcontroller_gateway_addresses),
         Cell::joined(networks.into_iter().map(|network| network.name).collect()),
-        Cell::joined(address_pools.into_iter().map(|pool| pool.name).collect()),
+        Cell::joined(pools),
         Cell::joined(hosts.into_iter().map(|host| host.hostname).collect()),
-        Cell::joined(alarms.into_iter().map(|alarm| alarm.id).collect()),
+        Cell::joined(alarms),
     ]
 }

@@ -1,175 +1,234 @@
-//! `system watch`: what happens to the site, a line each, until interrupted.
+//! `system watch`: follows a site until it is interrupted.
+//!
+//! A stream that breaks is resumed after the last revision that was shown, so that a restart of
+//! the daemon costs the reader nothing: the daemon tells what was missed, or a resync.
 
-use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::time::Duration;
 
-use api::site_v1::watch_site_response::Event;
-use api::site_v1::{SiteChange, WatchSiteRequest, WatchSiteResponse};
+use api::site_v1::{WatchSiteRequest, WatchSiteResponse};
 use clap::Args;
-use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tonic::{Code, Status, Streaming};
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+use tonic::Streaming;
 
+use super::site_event;
+use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Format, printable};
-use crate::session::Session;
+use crate::output::Format;
+use crate::session::{Target, call};
+use crate::streams::Streams;
 
-/// Attempts to come back to a daemon that is gone: with the pauses between them some 6 s, more
-/// than a restart takes.
-const ATTEMPTS: u32 = 6;
-
-/// The pause before the first attempt to come back; it doubles with each.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-
-/// The site as it changes.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tandem system watch --from-revision 12")]
-pub(crate) struct WatchCommand {
-    /// The last revision that was seen: later ones follow, or the whole site (RESYNC) when they
-    /// are no longer known; 0 begins with the whole site
+/// What `watch` is given.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Watch {
+    /// The last revision that is known already: later changes are shown, or the whole site when
+    /// they are no longer kept. 0 begins with the whole site
     #[arg(long, value_name = "N", default_value_t = 0)]
     from_revision: u64,
+    /// Tries to resume a broken stream before giving up, 0 to 100
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 8,
+        value_parser = clap::value_parser!(u32).range(0..=100)
+    )]
+    retries: u32,
 }
 
-impl WatchCommand {
-    /// Writes events until interrupted, and comes back after the daemon was away.
+/// The pause before the first try; each one doubles it.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// The longest pause: eight tries outlast the restart of a machine's daemon, about half a minute.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// A stream that stood as long as this was sound, even when the site did not change.
+const SOUND: Duration = Duration::from_secs(10);
+
+impl Watch {
+    /// How the events are written.
     ///
     /// # Errors
-    /// A daemon that stays away or refuses, and an output that cannot be written.
+    /// A format that has no form for events that come one by one.
+    pub(crate) fn check(format: Format) -> Result<(), Failure> {
+        match format {
+            Format::Table | Format::Json => Ok(()),
+            Format::Yaml | Format::Csv | Format::Value => Err(Failure::usage(
+                "events that come one by one are written as lines or as JSON only",
+                "leave --format out, or give --format json: one object a line",
+            )),
+        }
+    }
+
+    /// Shows events until SIGINT or SIGTERM, or until nobody reads them: `stdout` tells that
+    /// between events too, so that `| grep -m 1 …` ends with the event that it waits for.
+    ///
+    /// # Errors
+    /// The daemon cannot be reached at the start or for too long afterwards, refuses, or breaks
+    /// the contract.
     pub(crate) async fn run(
         self,
-        session: &Session,
+        target: &Target,
         format: Format,
-        output: &mut dyn Write,
-        remarks: &mut dyn Write,
-    ) -> Result<(), Failure> {
-        let mut interrupted = Interrupted::new()?;
-        let mut seen = self.from_revision;
-        let mut attempt = 0;
-        loop {
-            let lost = tokio::select! {
-                () = interrupted.wait() => return Ok(()),
-                ended = follow(session, &mut seen, &mut attempt, format, output) => ended?,
-            };
-            let Some(status) = lost else { return Ok(()) };
-            if attempt == ATTEMPTS {
-                return Err(status.into());
-            }
-            let said = printable(status.message());
-            drop(writeln!(
-                remarks,
-                "note: the stream ended ({said}); resuming after {seen}"
-            ));
-            tokio::select! {
-                () = interrupted.wait() => return Ok(()),
-                () = tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(attempt)) => attempt += 1,
-            }
-        }
-    }
-}
-
-/// Writes the events of one stream: `None` when nobody reads them any more, else why it ended.
-async fn follow(
-    session: &Session,
-    seen: &mut u64,
-    attempt: &mut u32,
-    format: Format,
-    output: &mut dyn Write,
-) -> Result<Option<Status>, Failure> {
-    let request = WatchSiteRequest {
-        from_revision: *seen,
-    };
-    let mut stream: Streaming<WatchSiteResponse> =
-        match session.watching().watch_site(request).await {
-            Ok(answer) => answer.into_inner(),
-            Err(status) if passes(&status) => return Ok(Some(status)),
-            Err(status) => return Err(status.into()),
+        stdout: Option<OwnedFd>,
+        streams: &mut Streams<'_>,
+    ) -> Result<Exit, Failure> {
+        let unheard = |fault| {
+            let explanation = format!("the process cannot listen for signals: {fault}");
+            Failure::unreachable(explanation, "raise the limit of open files (`ulimit -n`)")
         };
-    loop {
-        let event = match stream.message().await {
-            Ok(Some(event)) => event,
-            Ok(None) => return Ok(Some(Status::unavailable("the daemon ended it"))),
-            Err(status) if passes(&status) => return Ok(Some(status)),
-            Err(status) => return Err(status.into()),
-        };
-        (*seen, *attempt) = (event.revision, 0);
-        match output
-            .write_all(line(&event, format).as_bytes())
-            .and_then(|()| output.flush())
-        {
-            Ok(()) => {}
-            Err(fault) if fault.kind() == io::ErrorKind::BrokenPipe => return Ok(None),
-            Err(fault) => return Err(Failure::output(&fault)),
-        }
-    }
-}
-
-/// Whether it is worth coming back: the daemon is away, or the stream broke or was too fast.
-fn passes(status: &Status) -> bool {
-    let passing = [
-        Code::Unavailable,
-        Code::ResourceExhausted,
-        Code::Unknown,
-        Code::Cancelled,
-    ];
-    passing.contains(&status.code())
-}
-
-/// An event: `REVISION KIND text`, a line for each effect, or one JSON object.
-fn line(response: &WatchSiteResponse, format: Format) -> String {
-    let WatchSiteResponse { revision, event } = response;
-    let events: Vec<(&str, String)> = match event {
-        Some(Event::Resync(site)) => {
-            let (networks, pools) = (site.networks.len(), site.address_pools.len());
-            let name = &site.name;
-            vec![(
-                "RESYNC",
-                format!("site {name} has {networks} networks and {pools} pools"),
-            )]
-        }
-        Some(Event::Change(SiteChange { effects, site: _ })) if effects.is_empty() => {
-            vec![(
-                "CHANGED",
-                "the site changed, without effects beyond it".to_owned(),
-            )]
-        }
-        Some(Event::Change(SiteChange { effects, site: _ })) => effects
-            .iter()
-            .map(|effect| (effect.kind.as_str(), effect.description.clone()))
-            .collect(),
-        None => vec![("UNKNOWN", "an event of a newer daemon".to_owned())],
-    };
-    if format == Format::Json {
-        let events: Vec<_> = events
-            .into_iter()
-            .map(|(kind, text)| json!({ "kind": kind, "description": text }))
-            .collect();
-        return format!("{}\n", json!({ "revision": revision, "events": events }));
-    }
-    let show = |(kind, text): (&str, String)| {
-        format!("{revision}  {}  {}\n", printable(kind), printable(&text))
-    };
-    events.into_iter().map(show).collect()
-}
-
-/// Ctrl-C and SIGTERM.
-struct Interrupted(Signal, Signal);
-
-impl Interrupted {
-    fn new() -> Result<Self, Failure> {
-        let failed =
-            |fault: io::Error| Failure::unreachable(format!("no signals: {fault}"), "try again");
-        let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        Ok(Self(
-            interrupt,
-            signal(SignalKind::terminate()).map_err(failed)?,
-        ))
-    }
-
-    async fn wait(&mut self) {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(unheard)?;
+        let following = pin!(self.follow(target, format, streams));
         tokio::select! {
-            _ = self.0.recv() => {}
-            _ = self.1.recv() => {}
+            _ = interrupt.recv() => Ok(Exit::Success),
+            _ = terminate.recv() => Ok(Exit::Success),
+            () = unread(stdout) => Ok(Exit::Success),
+            ended = following => ended,
         }
+    }
+
+    async fn follow(
+        self,
+        target: &Target,
+        format: Format,
+        streams: &mut Streams<'_>,
+    ) -> Result<Exit, Failure> {
+        let mut resumption = Resumption {
+            target,
+            last: self.from_revision,
+            retries: self.retries,
+            failed: 0,
+        };
+        let mut events = resumption.open().await?;
+        loop {
+            let opened = Instant::now();
+            let broken = loop {
+                match next(&mut events).await {
+                    Ok(event) => {
+                        let revision = event.revision;
+                        let exit = streams.answer(&site_event::text(event, format)?);
+                        if exit != Exit::Success || streams.is_unread() {
+                            return Ok(exit);
+                        }
+                        resumption.last = revision;
+                        resumption.failed = 0;
+                    }
+                    Err(broken) => break broken,
+                }
+            };
+            if opened.elapsed() >= SOUND {
+                resumption.failed = 0;
+            }
+            events = resumption.resume(broken, streams).await?;
+        }
+    }
+}
+
+/// Waits until the other end of a pipe is closed; for ever when this is no pipe.
+async fn unread(output: Option<OwnedFd>) {
+    // Unchecked, because the check would make the output of this process non-blocking.
+    let pipe = output.and_then(|output| pipe::Sender::from_owned_fd_unchecked(output).ok());
+    if let Some(pipe) = pipe
+        && pipe.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// The next event; a stream never ends well.
+async fn next(events: &mut Streaming<WatchSiteResponse>) -> Result<WatchSiteResponse, Failure> {
+    match events.message().await {
+        Ok(Some(event)) => Ok(event),
+        Ok(None) => Err(Failure::stream_ended()),
+        Err(status) => Err(Failure::of_stream(status)),
+    }
+}
+
+/// What is needed to go on after a break.
+struct Resumption<'run> {
+    target: &'run Target,
+    /// The last revision that was shown.
+    last: u64,
+    /// Tries in a row that are allowed.
+    retries: u32,
+    /// Tries in a row that got nothing.
+    failed: u32,
+}
+
+impl Resumption<'_> {
+    /// A stream on a connection of its own: the old one may be what broke.
+    async fn open(&self) -> Result<Streaming<WatchSiteResponse>, Failure> {
+        let session = self.target.session(false).await?;
+        let from_revision = self.last;
+        let mut client = session.endless_site();
+        call(client.watch_site(WatchSiteRequest { from_revision })).await
+    }
+
+    /// Tries again with longer and longer pauses, and says so.
+    async fn resume(
+        &mut self,
+        mut broken: Failure,
+        streams: &mut Streams<'_>,
+    ) -> Result<Streaming<WatchSiteResponse>, Failure> {
+        while broken.may_pass() {
+            if self.failed >= self.retries {
+                return Err(broken.given_up(self.failed, self.last));
+            }
+            let pause = pause(self.failed);
+            self.failed += 1;
+            streams.warning(&format!(
+                "{}; try {} of {} to resume after revision {} in {pause:?}",
+                broken.brief(),
+                self.failed,
+                self.retries,
+                self.last,
+            ));
+            tokio::time::sleep(pause).await;
+            match self.open().await {
+                Ok(events) => {
+                    streams.note(&format!("resumed after revision {}", self.last));
+                    return Ok(events);
+                }
+                Err(failure) => broken = failure,
+            }
+        }
+        Err(broken)
+    }
+}
+
+/// The pause after `failed` tries in a row.
+fn pause(failed: u32) -> Duration {
+    let factor = 2_u32.saturating_pow(failed);
+    FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pipe_is_unread_once_its_reader_is_gone_and_a_file_never_is() {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let mut gone = pin!(unread(Some(writer.into())));
+        let moment = Duration::from_millis(20);
+        let early = tokio::time::timeout(moment, &mut gone).await;
+        assert!(early.is_err(), "somebody reads");
+        drop(reader);
+        gone.await;
+        let file = tempfile::tempfile().expect("a file");
+        let never = tokio::time::timeout(moment, unread(Some(file.into()))).await;
+        assert!(never.is_err(), "a file takes everything");
+    }
+
+    #[test]
+    fn pauses_grow_to_a_limit() {
+        let pauses: Vec<u128> = (0..8).map(|failed| pause(failed).as_millis()).collect();
+        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 8000, 8000]);
+        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
     }
 }

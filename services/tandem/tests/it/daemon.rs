@@ -3,6 +3,7 @@
 mod answers;
 mod fleet;
 mod site;
+mod watch;
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -19,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::{Response, Status};
 
+pub(crate) use watch::QUIET;
+
 /// A running daemon on a unix socket; dropping it ends it.
 pub(crate) struct Daemon {
     folder: TempDir,
@@ -34,12 +37,23 @@ pub(crate) struct Asked(Arc<Mutex<Vec<String>>>);
 impl Daemon {
     /// Starts it; it answers when this returns.
     pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        Self::start_in(tempfile::tempdir().expect("a folder"))
+    }
+
+    /// Ends it and starts another one on its socket.
+    pub(crate) fn restart(mut self) -> Self {
+        self.end();
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
+        std::fs::remove_file(folder.path().join("operator.sock")).expect("the socket is there");
+        Self::start_in(folder)
+    }
+
+    fn start_in(folder: TempDir) -> Self {
         let asked = Asked::default();
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let (ready, is_ready) = mpsc::channel();
-        let (path, routes) = (folder.path().join("operator.sock"), routes(&asked));
+        let (path, routes) = (folder.path().join("operator.sock"), routes(&asked, &stop));
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().expect("a runtime");
             runtime.block_on(async move {
@@ -86,8 +100,8 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
+impl Daemon {
+    fn end(&mut self) {
         self.stop.cancel();
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
@@ -95,9 +109,15 @@ impl Drop for Daemon {
     }
 }
 
-/// The services of a daemon.
-pub(crate) fn routes(asked: &Asked) -> Routes {
-    let site = site::Site(asked.clone());
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The services of a daemon; its streams end with `stop`.
+pub(crate) fn routes(asked: &Asked, stop: &CancellationToken) -> Routes {
+    let site = site::Site(asked.clone(), stop.clone());
     Routes::new(NetworkServiceServer::new(site.clone()))
         .add_service(SiteServiceServer::new(site))
         .add_service(SubcloudServiceServer::new(fleet::Fleet(asked.clone())))
@@ -107,6 +127,16 @@ impl Asked {
     fn note<Message: Debug>(&self, request: tonic::Request<Message>) -> Message {
         let has_deadline = request.metadata().contains_key("grpc-timeout");
         assert!(has_deadline, "every request tells its deadline");
+        self.keep(request)
+    }
+
+    fn note_endless<Message: Debug>(&self, request: tonic::Request<Message>) -> Message {
+        let has_deadline = request.metadata().contains_key("grpc-timeout");
+        assert!(!has_deadline, "a stream without end has no deadline");
+        self.keep(request)
+    }
+
+    fn keep<Message: Debug>(&self, request: tonic::Request<Message>) -> Message {
         let message = request.into_inner();
         self.0
             .lock()

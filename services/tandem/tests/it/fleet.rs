@@ -25,8 +25,10 @@ fn subclouds_and_events() {
             "tandem dcmanager subcloud add subcloud-9",
             "tandem dcmanager subcloud add subcloud-9 --dry-run -f json",
             "tandem dcmanager subcloud token pending -f yaml",
+            "tandem dcmanager subcloud token pending --dry-run",
             "tandem dcmanager event list",
-            "tandem dcmanager event list --kind SUBCLOUD_ADDED -f value",
+            "tandem dcmanager event list --kind added -f value",
+            "tandem dcmanager event list --subcloud nobody",
         ],
     );
 }

@@ -10,3 +10,4 @@ mod refusals;
 mod run;
 mod site;
 mod tls;
+mod watch;

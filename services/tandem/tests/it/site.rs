@@ -220,14 +220,3 @@ fn wrong_lines_end_64_before_anything_is_sent() {
         assert_eq!(daemon.last_request(), "", "{line}");
     }
 }
-
-#[test]
-fn watching() {
-    check(
-        "watch",
-        &[
-            "tandem system watch",
-            "tandem system watch --from-revision 41 --format json",
-        ],
-    );
-}

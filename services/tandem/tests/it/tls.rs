@@ -56,7 +56,7 @@ impl Controller {
                 let acceptor =
                     Acceptor::new(listener, config, trust_domain, Limits::default(), stop);
                 tonic::transport::Server::builder()
-                    .add_routes(routes(&Asked::default()))
+                    .add_routes(routes(&Asked::default(), &CancellationToken::new()))
                     .serve_with_incoming(acceptor.into_stream())
                     .await
                     .expect("it serves until it is cancelled");

@@ -250,8 +250,8 @@ pub(super) fn events() -> Vec<FleetEvent> {
             "stranger",
             vec![violation(), violation()],
         ),
-        event(2, "SUBCLOUD_ENROLLED", "subcloud-2", Vec::new()),
-        event(1, "SUBCLOUD_ADDED", "subcloud-2", Vec::new()),
+        event(2, "ENROLLED", "subcloud-2", Vec::new()),
+        event(1, "ADDED", "subcloud-2", Vec::new()),
     ]
 }
 

@@ -34,10 +34,6 @@ impl SubcloudService for Fleet {
         } = self.0.note(request);
         let mut made = subcloud("pending")?;
         made.name = name;
-        if validate_only {
-            made.uuid = String::new();
-            made.token_expires_at_milliseconds = 0;
-        }
         let warnings = vec![Violation {
             reason: "SUBNET_SHARED".to_owned(),
             message: "mgmt shares fd01::/64 with the controller; the ranges are disjoint"
@@ -60,10 +56,15 @@ impl SubcloudService for Fleet {
         &self,
         request: Request<IssueSubcloudTokenRequest>,
     ) -> Answer<IssueSubcloudTokenResponse> {
-        let subcloud = subcloud(&self.0.note(request).subcloud)?;
+        let IssueSubcloudTokenRequest {
+            subcloud: name,
+            validate_only,
+            ..
+        } = self.0.note(request);
+        let token = if validate_only { "" } else { TOKEN };
         ok(IssueSubcloudTokenResponse {
-            subcloud: Some(subcloud),
-            token: TOKEN.to_owned(),
+            subcloud: Some(subcloud(&name)?),
+            token: token.to_owned(),
             controller: CONTROLLER.to_owned(),
         })
     }

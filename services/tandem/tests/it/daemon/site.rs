@@ -4,13 +4,42 @@ use api::site_v1::network_service_server::NetworkService;
 use api::site_v1::site_service_server::SiteService;
 use api::site_v1::*;
 use site::Reason;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
+use super::watch::{Events, events_after};
 use super::{Asked, answers, ok, page};
 
 /// One site.
 #[derive(Clone)]
-pub(super) struct Site(pub(super) Asked);
+pub(super) struct Site(pub(super) Asked, pub(super) CancellationToken);
+
+impl Site {
+    /// Its whole state.
+    fn whole(&self) -> api::site_v1::Site {
+        api::site_v1::Site {
+            uuid: "ffffffff-0000-4000-8000-000000000001".to_owned(),
+            name: "controller".to_owned(),
+            region_name: "RegionOne".to_owned(),
+            system_type: SystemType::AllInOne.into(),
+            system_mode: SystemMode::Duplex.into(),
+            distributed_cloud_role: DistributedCloudRole::SystemController.into(),
+            software_version: "24.09".to_owned(),
+            initial_config_complete: true,
+            generation: 7,
+            networks: answers::networks(),
+            address_pools: answers::pools(),
+            hosts: answers::hosts(),
+            dns_servers: vec!["2001:4860:4860::8888".to_owned(), "8.8.8.8".to_owned()],
+            systemcontroller_gateway_addresses: Vec::new(),
+            kubernetes: KubernetesState::ConvertingToDual.into(),
+            alarms: answers::alarms(),
+            primary_family: Family::Ipv6.into(),
+            stack: Stack::Single.into(),
+            link_address: "fd01::3".to_owned(),
+        }
+    }
+}
 
 /// The answer to a method.
 type Answer<Message> = Result<Response<Message>, Status>;
@@ -229,26 +258,11 @@ impl NetworkService for Site {
 
 #[async_trait]
 impl SiteService for Site {
-    type WatchSiteStream =
-        tokio_stream::Iter<std::vec::IntoIter<Result<WatchSiteResponse, Status>>>;
+    type WatchSiteStream = Events;
 
-    /// Tells one change after the revision that was asked for, then refuses for good, so that a
-    /// watcher ends.
-    async fn watch_site(
-        &self,
-        request: Request<WatchSiteRequest>,
-    ) -> Answer<Self::WatchSiteStream> {
-        let WatchSiteRequest { from_revision } = request.into_inner();
-        let change = SiteChange {
-            effects: answers::effects(),
-            site: None,
-        };
-        let event = WatchSiteResponse {
-            revision: from_revision + 1,
-            event: Some(watch_site_response::Event::Change(change)),
-        };
-        let end = answers::not_found(Reason::HostNotFound, "host", "controller-9");
-        ok(tokio_stream::iter(vec![Ok(event), Err(end)]))
+    async fn watch_site(&self, request: Request<WatchSiteRequest>) -> Answer<Events> {
+        let WatchSiteRequest { from_revision } = self.0.note_endless(request);
+        ok(events_after(from_revision, self.whole(), self.1.clone()))
     }
 
     async fn report_host(&self, _: Request<ReportHostRequest>) -> Answer<ReportHostResponse> {
@@ -257,28 +271,9 @@ impl SiteService for Site {
 
     async fn get_site(&self, request: Request<GetSiteRequest>) -> Answer<GetSiteResponse> {
         let GetSiteRequest {} = self.0.note(request);
-        let site = api::site_v1::Site {
-            uuid: "ffffffff-0000-4000-8000-000000000001".to_owned(),
-            name: "controller".to_owned(),
-            region_name: "RegionOne".to_owned(),
-            system_type: SystemType::AllInOne.into(),
-            system_mode: SystemMode::Duplex.into(),
-            distributed_cloud_role: DistributedCloudRole::SystemController.into(),
-            software_version: "24.09".to_owned(),
-            initial_config_complete: true,
-            generation: 7,
-            networks: answers::networks(),
-            address_pools: answers::pools(),
-            hosts: answers::hosts(),
-            dns_servers: vec!["2001:4860:4860::8888".to_owned(), "8.8.8.8".to_owned()],
-            systemcontroller_gateway_addresses: Vec::new(),
-            kubernetes: KubernetesState::ConvertingToDual.into(),
-            alarms: answers::alarms(),
-            primary_family: Family::Ipv6.into(),
-            stack: Stack::Single.into(),
-            link_address: "fd01::3".to_owned(),
-        };
-        ok(GetSiteResponse { site: Some(site) })
+        ok(GetSiteResponse {
+            site: Some(self.whole()),
+        })
     }
 
     async fn list_hosts(&self, request: Request<ListHostsRequest>) -> Answer<ListHostsResponse> {
