@@ -20,6 +20,8 @@ const PER_CONTROLLER: u64 = 10;
 /// Where a seed kills.
 #[derive(Debug, Clone, Copy)]
 enum Point {
+    /// This many milliseconds after `subcloud add` began.
+    DuringAdd(u64),
     /// Right after `subcloud add` was answered.
     AfterAdd,
     /// This many milliseconds after `enroll` began.
@@ -36,11 +38,13 @@ impl Point {
     fn of(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let milliseconds = random.random_range(0..80);
-        match random.random_range(0..10) {
-            0 => Self::AfterAdd,
-            1..=5 => Self::DuringEnroll(milliseconds),
-            6 => Self::AfterEnroll,
-            7 => Self::AfterReport,
+        match random.random_range(0..12) {
+            // An addition is quicker than an enrollment.
+            0 | 1 => Self::DuringAdd(milliseconds / 3),
+            2 => Self::AfterAdd,
+            3..=7 => Self::DuringEnroll(milliseconds),
+            8 => Self::AfterEnroll,
+            9 => Self::AfterReport,
             _ => Self::TheAgent(milliseconds),
         }
     }
@@ -76,10 +80,14 @@ fn an_enrollment_survives_kill_9_at_any_point() {
 }
 
 fn enroll_through(home: &Path, controller: &mut Controller, name: &str, index: u8, point: Point) {
-    let added = controller.add(name);
+    let added = match point {
+        Point::DuringAdd(milliseconds) => add_through(controller, name, milliseconds),
+        _ => controller.add(name),
+    };
     let site = Bootstrap::subcloud(name, index, Stack::V6);
     let mut subcloud = Subcloud::install(home, site, Place::Loopback);
     match point {
+        Point::DuringAdd(_) => {}
         Point::AfterAdd => restart(controller),
         Point::DuringEnroll(milliseconds) => {
             let running = subcloud.start_enroll(&added, &[]);
@@ -112,6 +120,31 @@ fn enroll_through(home: &Path, controller: &mut Controller, name: &str, index: u
         }
     }
     ends_enrolled_once(controller, &mut subcloud, &added);
+}
+
+/// Adds a subcloud while the controller dies: what was answered is there afterwards; without an
+/// answer it is there or not, but nothing in between, and the operator can go on.
+fn add_through(controller: &mut Controller, name: &str, milliseconds: u64) -> Added {
+    let running = controller.start_add(name);
+    pause(Duration::from_millis(milliseconds));
+    restart(controller);
+    let output = running.output();
+    let known = controller.show(name);
+    if output.code == Some(0) {
+        let added = Added::of(output);
+        let known = known.expect("what was answered is kept");
+        assert_eq!(known["id"], added.id.as_str());
+        return added;
+    }
+    // Not reached, or lost on the way.
+    output.expect(69);
+    match known {
+        Some(known) => {
+            assert_eq!(known["enrollment"], "pending");
+            controller.token(name)
+        }
+        None => controller.add(name),
+    }
 }
 
 /// `kill -9`, and the same controller again on the same ports.

@@ -1,10 +1,11 @@
 //! The scripts that operators run: the checks with grpcurl, and the quickstart.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::cloud::{Controller, Place, Subcloud};
-use crate::support::process::{Output, run};
+use crate::support::process::{Output, Program, run};
 use crate::support::{repository, scratch};
 
 /// Runs one of `deploy/checks`.
@@ -21,11 +22,12 @@ fn check(controller: &Controller, name: &str, arguments: &[&str]) -> Output {
 fn the_checks_answer_their_questions() {
     let dir = scratch();
     let site = Bootstrap::controller(Stack::V6First);
-    let controller = Controller::start(&dir.path().join("controller"), site);
+    let mut controller = Controller::start(&dir.path().join("controller"), site);
     let west = Bootstrap::subcloud("west", 1, Stack::V6);
     let mut west = Subcloud::join(&dir.path().join("west"), west, &controller);
 
-    check(&controller, "health", &[]).expect(0);
+    let health = check(&controller, "health", &[]).expect(0).stdout;
+    check_over_tls(&mut controller, "health", &health);
     let listed = check(&controller, "subclouds", &[]).expect(0).stdout;
     let words: Vec<&str> = listed.split_whitespace().take(5).collect();
     assert_eq!(
@@ -53,16 +55,60 @@ fn the_checks_answer_their_questions() {
     );
     assert!(refused.stdout.contains("remedy"), "{refused:?}");
     west.stop();
+    controller.wait_for("west", "availability", "offline");
+    check(&controller, "subclouds", &[])
+        .expect(1)
+        .says("not online");
+}
+
+/// With the certificate of the first operator it is the same answer.
+fn check_over_tls(controller: &mut Controller, name: &str, answer: &str) {
+    let state = controller.state_dir();
+    let mut command = Command::new(repository("deploy/checks").join(name));
+    command.arg(format!(
+        "https://{}",
+        controller.daemon().ready.operators[0]
+    ));
+    command.env("TANDEM_CA", state.join("ca.crt"));
+    command.env("TANDEM_CERT", state.join("operator-admin.crt"));
+    command.env("TANDEM_KEY", state.join("operator-admin.key"));
+    assert_eq!(run(command).expect(0).stdout, answer);
+}
+
+#[test]
+fn a_check_without_an_answer_says_so() {
+    for name in [
+        "health",
+        "subclouds",
+        "refused-enrollments",
+        "site-networks",
+    ] {
+        for (arguments, status) in [
+            (&["--help"][..], 0),
+            (&[], 64),
+            (&["ftp:nowhere"], 64),
+            (&["unix:/nowhere/operator.sock"], 69),
+        ] {
+            let mut command = Command::new(repository("deploy/checks").join(name));
+            command.args(arguments);
+            run(command).expect(status);
+        }
+    }
 }
 
 #[test]
 fn the_quickstart_shows_who_is_accepted_and_leaves_nothing() {
     let dir = scratch();
+    let programs = Path::new(Program::Tandem.path())
+        .parent()
+        .expect("a folder");
     let quickstart = |verb: &str| {
         let mut command = Command::new(repository("deploy/quickstart"));
         command
             .arg(verb)
-            .env("TANDEM_LAB_DIR", dir.path().join("lab"));
+            .env("TANDEM_LAB_DIR", dir.path().join("lab"))
+            // Those under test: a build would replace them under the other tests.
+            .env("TANDEM_PROGRAMS", programs);
         run(command)
     };
     let shown = quickstart("up").expect(0).stdout;

@@ -34,13 +34,27 @@ impl Place {
     }
 }
 
-/// What `subcloud add` answers.
+/// What `subcloud add` and `subcloud token` answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Added {
     pub(crate) id: String,
     pub(crate) token: String,
     /// The URL to give to `enroll`.
     pub(crate) controller: String,
+}
+
+impl Added {
+    /// Reads the answer of a command that must have succeeded.
+    #[track_caller]
+    pub(crate) fn of(output: Output) -> Self {
+        let answer = output.expect(0).json();
+        let text = |key: &str| answer[key].as_str().expect("a text").to_owned();
+        Self {
+            id: text("id"),
+            token: text("token"),
+            controller: text("controller"),
+        }
+    }
 }
 
 /// A system controller.
@@ -197,16 +211,15 @@ impl Controller {
         self.issued("token", name)
     }
 
+    /// Starts `subcloud add`.
+    pub(crate) fn start_add(&self, name: &str) -> Running {
+        let arguments = ["dcmanager", "subcloud", "add", name, "-f", "json"];
+        Running::start(tandem_command(&self.state_dir(), &arguments), "")
+    }
+
     #[track_caller]
     fn issued(&self, verb: &str, name: &str) -> Added {
-        let answer = self.tandem(&["dcmanager", "subcloud", verb, name, "-f", "json"]);
-        let answer = answer.expect(0).json();
-        let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
-        Added {
-            id: text("id"),
-            token: text("token"),
-            controller: text("controller"),
-        }
+        Added::of(self.tandem(&["dcmanager", "subcloud", verb, name, "-f", "json"]))
     }
 
     /// `subcloud show`; `None` when there is none.
@@ -372,8 +385,12 @@ fn install(program: Program, dir: &Path, site: &Bootstrap) -> PathBuf {
 
 #[track_caller]
 fn tandem(state_dir: &Path, arguments: &[&str]) -> Output {
+    run(tandem_command(state_dir, arguments))
+}
+
+fn tandem_command(state_dir: &Path, arguments: &[&str]) -> Command {
     let endpoint = format!("unix:{}", state_dir.join("operator.sock").display());
     let mut command = Program::Tandem.command();
     command.args(["--endpoint", &endpoint]).args(arguments);
-    run(command)
+    command
 }

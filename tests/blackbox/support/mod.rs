@@ -6,6 +6,7 @@
 //! of [`lab`].
 
 pub(crate) mod bootstrap;
+pub(crate) mod by_hand;
 pub(crate) mod client;
 pub(crate) mod cloud;
 pub(crate) mod grpcurl;

@@ -1,0 +1,213 @@
+//! Credentials that are almost right: each is turned away for what is wrong with it, nothing
+//! changes, and the controller goes on in the same process.
+
+use std::fs;
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use api::fleet_v1::exchange_response::Message as Heard;
+use api::store_v1::subcloud_record::Enrollment;
+use api::store_v1::{AuthorityRecord, SubcloudRecord};
+use identity::{
+    Ca, CaParts, EnrollmentToken, IssuedCertificate, LeafKey, SUBCLOUD_VALIDITY, Secret,
+};
+use prost::Message;
+use serde_json::json;
+use store::{Action, Expected, Key, Store, Write};
+use uuid::Uuid;
+
+use crate::support::bootstrap::{Bootstrap, Stack};
+use crate::support::by_hand::ByHand;
+use crate::support::cloud::{Added, Controller, Place, Subcloud};
+use crate::support::grpcurl::{Target, grpcurl};
+use crate::support::{PATIENCE, scratch};
+
+const UNAUTHENTICATED: i64 = 16;
+
+#[test]
+fn a_token_that_expired_or_has_another_secret_enrolls_nobody() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let mut controller = Controller::start(&dir.path().join("controller"), site);
+    let added = controller.add("west");
+    let site = Bootstrap::subcloud("west", 1, Stack::V6);
+    let west = Subcloud::install(&dir.path().join("west"), site, Place::Loopback);
+
+    let guessed = Added {
+        token: with_another_secret(&added.token),
+        ..added.clone()
+    };
+    west.enroll(&guessed, &[])
+        .expect(2)
+        .says("ENROLL_TOKEN_INVALID")
+        .says("remedy:");
+
+    // The shortest validity is a minute. Rather than wait for it, the record is dated back while
+    // the controller does not run, as if it had been away for that long.
+    controller.stop();
+    expire(&controller.state_dir(), &added.id);
+    controller.serve();
+    west.enroll(&added, &[])
+        .expect(2)
+        .says("ENROLL_TOKEN_INVALID")
+        .says("remedy:");
+    assert_eq!(controller.events("west", "ENROLLMENT_REFUSED").len(), 2);
+    let shown = controller.show("west").expect("still there");
+    assert_eq!(shown["availability"], "unknown", "{shown}");
+    assert!(controller.events("west", "ENROLLED").is_empty());
+
+    // A new one works: nothing else was wrong.
+    let fresh = controller.tandem(&["dcmanager", "subcloud", "token", "west", "-f", "json"]);
+    let fresh = fresh.expect(0).json();
+    let token = fresh["token"].as_str().expect("a token").to_owned();
+    let controller_url = fresh["controller"].as_str().expect("a URL").to_owned();
+    let fresh = Added {
+        token,
+        controller: controller_url,
+        ..added
+    };
+    west.enroll(&fresh, &[]).expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_opens_only_what_it_is_for() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let mut controller = Controller::start(&dir.path().join("controller"), site);
+    let added = controller.add("west");
+    let west = ByHand::of(&Bootstrap::subcloud("west", 1, Stack::V6));
+    let mut enrolled = west.enroll(&added, false).await.expect("enrolled");
+    controller.stop();
+    // As the controller itself would issue them: for the right subcloud, with another key.
+    let other = LeafKey::generate().expect("a key");
+    let issued = issue(&controller.state_dir(), &other, &enrolled.subcloud_uuid);
+    controller.serve();
+    let process = controller.daemon().id();
+    let before = controller.show("west");
+
+    // A subcloud is no operator.
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("a file");
+        path
+    };
+    let mut target = controller.tls(None);
+    if let Target::Tls { operator, .. } = &mut target {
+        let pair: (PathBuf, PathBuf) = (
+            file("west.crt", &issued.to_pem()),
+            file("west.key", &other.to_pkcs8_pem()),
+        );
+        *operator = Some(pair);
+    }
+    let list = "tandem.fleet.v1.SubcloudService/ListSubclouds";
+    let error = grpcurl(&target, list, &json!({})).expect_err("no operator");
+    assert_eq!(error.code, Some(UNAUTHENTICATED), "{error:?}");
+    assert!(
+        error.message.contains("operator's certificate"),
+        "{error:?}"
+    );
+
+    // Nor is a key that did not enroll the subcloud, whatever its certificate says.
+    enrolled.certificate = issued.der.to_vec();
+    let impostor = ByHand { key: other, ..west };
+    let mut link = impostor.link(&added, &enrolled).await;
+    let Some(Heard::Goodbye(goodbye)) = link.hear().await.expect("a word") else {
+        panic!("anything but a goodbye");
+    };
+    assert_eq!(goodbye.reason, "REVOKED");
+    assert_eq!(link.hear().await.expect("the end"), None);
+
+    assert_eq!(controller.show("west"), before);
+    assert_eq!(controller.daemon().id(), process);
+    assert!(controller.daemon().is_running());
+}
+
+#[test]
+fn connections_that_stay_silent_are_closed_while_others_are_served() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let mut controller = Controller::start(&dir.path().join("controller"), site);
+    let process = controller.daemon().id();
+    let link = controller.daemon().ready.link.clone();
+    let operators = controller.daemon().ready.operators[0].clone();
+    // Fewer than one source may hold, so that the others below come from the same.
+    let connect = |address: &String| TcpStream::connect(address).expect("a connection");
+    let silent: Vec<TcpStream> = [link, operators]
+        .iter()
+        .flat_map(|address| (0..20).map(|_| connect(address)))
+        .collect();
+
+    let target = controller.tls(Some("operator-admin"));
+    let list = "tandem.fleet.v1.SubcloudService/ListSubclouds";
+    grpcurl(&target, list, &json!({})).expect("served meanwhile");
+    let site = Bootstrap::subcloud("west", 1, Stack::V6);
+    let west = Subcloud::join(&dir.path().join("west"), site, &controller);
+    for mut stream in silent {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        let mut rest = Vec::new();
+        stream
+            .read_to_end(&mut rest)
+            .expect("closed, and not after the limit");
+    }
+    drop(west);
+    assert_eq!(controller.daemon().id(), process);
+    assert!(controller.daemon().is_running());
+}
+
+/// The same token with another secret, written so that its checksum is right.
+fn with_another_secret(token: &str) -> String {
+    let token = EnrollmentToken::parse(token).expect("a token");
+    let (id, ca, controller) = (token.id(), token.ca(), token.controller().to_vec());
+    let other = EnrollmentToken::with_secret(id, Secret::from_bytes([7; 32]), ca, controller);
+    other.expect("a token").reveal()
+}
+
+/// Dates back the end of a pending subcloud's token.
+fn expire(state_dir: &Path, id: &str) {
+    let store = Store::open(state_dir).expect("the state of a stopped controller");
+    let key = Key::new(&format!("subcloud/{id}")).expect("a key");
+    let record = store.get(&key).expect("readable").expect("a subcloud");
+    let mut subcloud = SubcloudRecord::decode(record.value.as_slice()).expect("a record");
+    let Some(Enrollment::Pending(pending)) = &mut subcloud.enrollment else {
+        panic!("it is not pending");
+    };
+    pending.expires_at_milliseconds = pending.issued_at_milliseconds;
+    let action = Action::Put(subcloud.encode_to_vec());
+    let write = Write {
+        key,
+        expected: Expected::At(record.revision),
+        action,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    runtime
+        .block_on(store.commit(vec![write]))
+        .expect("durable");
+    store.close().expect("closed");
+}
+
+/// A certificate of a subcloud for a key, by the authority of a stopped controller.
+fn issue(state_dir: &Path, key: &LeafKey, subcloud: &str) -> IssuedCertificate {
+    let store = Store::open(state_dir).expect("the state of a stopped controller");
+    let record = store
+        .get(&Key::new("authority").expect("a key"))
+        .expect("readable");
+    let record = AuthorityRecord::decode(record.expect("an authority").value.as_slice());
+    let AuthorityRecord {
+        private_key,
+        certificate,
+    } = record.expect("a record");
+    let parts = CaParts {
+        certificate_der: certificate,
+        key_pkcs8_der: private_key,
+    };
+    let authority = Ca::from_parts(&parts).expect("an authority");
+    let csr = key.csr_der().expect("a request");
+    let subcloud = Uuid::try_parse(subcloud).expect("a uuid");
+    let issued = authority.issue_subcloud(&csr, subcloud, SystemTime::now(), SUBCLOUD_VALIDITY);
+    store.close().expect("closed");
+    issued.expect("a certificate")
+}
