@@ -2,8 +2,8 @@
 
 use fleet::{
     Actor, AddSubcloud, AgentRecord, Candidate, Enroll, EnrollerInput, Fault, Fingerprint,
-    Footprint, Input, IssueToken, NewToken, Receipt, Refusal, Rejection, Report, RequestId,
-    SecretHash, Snapshot, SubcloudId, TokenId,
+    Footprint, Input, IssueToken, NewToken, Refusal, Rejection, Report, RequestId, SecretHash,
+    Snapshot, SubcloudId, TokenId,
 };
 use rand::Rng;
 use std::time::Duration;
@@ -57,10 +57,10 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn of(outcome: Result<Receipt, Rejection>) -> Self {
+    pub(crate) fn of(outcome: Result<fleet::Answer, Rejection>) -> Self {
         Self {
             outcome: match outcome {
-                Ok(receipt) => Ok(receipt.subcloud.id),
+                Ok(fleet::Answer::Subcloud(receipt)) => Ok(receipt.subcloud.id),
                 Err(rejection) => Err(Refusal {
                     code: fleet::ReasonSet::code(rejection.first().reason),
                     faults: Fault::all_of(&rejection),

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{
-    AgentMessage, ControllerMessage, Fingerprint, LinkId, MISSED_HEARTBEATS, RESTART_GRACE,
-    Receipt, Rejection, RequestId, Subcloud, SubcloudId, TokenId,
+    AgentMessage, Answer, ControllerMessage, Fingerprint, LinkId, MISSED_HEARTBEATS, RESTART_GRACE,
+    Rejection, RequestId, Subcloud, SubcloudId, TokenId,
 };
 use site::Digest;
 
@@ -121,12 +121,9 @@ impl World {
     }
 
     /// An answer promises that what it says is durable.
-    pub(crate) fn check_answer(
-        &mut self,
-        request: RequestId,
-        outcome: &Result<Receipt, Rejection>,
-    ) {
-        let (Ok(receipt), Some(call)) = (outcome, self.calls.get(&request)) else {
+    pub(crate) fn check_answer(&mut self, request: RequestId, outcome: &Result<Answer, Rejection>) {
+        let (Ok(Answer::Subcloud(receipt)), Some(call)) = (outcome, self.calls.get(&request))
+        else {
             return;
         };
         let id = receipt.subcloud.id;

@@ -61,7 +61,7 @@ pub use agent::{
 };
 pub use backoff::{Backoff, LONG_BACKOFF, LONGEST_BACKOFF};
 pub use controller::{
-    AddSubcloud, Availability, Controller, ControllerConfig, Enroll, HEARTBEAT_INTERVAL,
+    AddSubcloud, Answer, Availability, Controller, ControllerConfig, Enroll, HEARTBEAT_INTERVAL,
     HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS, MISSED_HEARTBEATS, NewToken, Output, Presence,
     RESTART_GRACE, Receipt, Records, SourceCheck, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write,
     subcloud_not_found,

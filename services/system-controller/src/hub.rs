@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use daemon::{Failure, Life, SystemEntropy, fatal, now};
 use fleet::{
-    AgentMessage, Controller, ControllerConfig, ControllerMessage, Fingerprint, Input, LinkId,
-    Output, Presence, Reason, Receipt, Rejection, RequestId, SharedSubcloud, SubcloudId, Ticket,
+    AgentMessage, Answer, Controller, ControllerConfig, ControllerMessage, Fingerprint, Input,
+    LinkId, Output, Presence, Reason, Rejection, RequestId, SharedSubcloud, SubcloudId, Ticket,
     Violation, Write,
 };
 use site::{Site, Timestamp};
@@ -42,7 +42,7 @@ pub(crate) struct Hub {
 #[derive(Debug)]
 struct Driven {
     machine: Controller,
-    answers: HashMap<RequestId, oneshot::Sender<Result<Receipt, Rejection>>>,
+    answers: HashMap<RequestId, oneshot::Sender<Result<Answer, Rejection>>>,
     links: HashMap<LinkId, LinkSender>,
     last_request: u64,
     last_link: u64,
@@ -113,10 +113,10 @@ impl Hub {
     ///
     /// # Errors
     /// The refusal.
-    pub(crate) async fn ask(
+    pub(crate) async fn ask<A: TryFrom<Answer>>(
         &self,
         question: impl FnOnce(RequestId) -> Input,
-    ) -> Result<Receipt, Rejection> {
+    ) -> Result<A, Rejection> {
         let answer = {
             let mut driven = self.lock();
             driven.last_request += 1;
@@ -126,9 +126,10 @@ impl Hub {
             self.feed_locked(&mut driven, question(request));
             answer
         };
-        answer
+        let answer = answer
             .await
-            .unwrap_or_else(|_| Err(Rejection::one(stopping())))
+            .unwrap_or_else(|_| Err(Rejection::one(stopping())))?;
+        A::try_from(answer).map_err(|_| Rejection::one(misunderstood()))
     }
 
     /// Tells the machine what happened.
@@ -368,6 +369,16 @@ fn send(driven: &mut Driven, link: LinkId, message: ControllerMessage) {
 /// How long until a moment; not at all when it has passed.
 fn until(at: Timestamp) -> Duration {
     Duration::from_millis(at.0.saturating_sub(now().0))
+}
+
+/// The machine answered another kind of question than it was asked: a defect.
+fn misunderstood() -> Violation {
+    tracing::error!("the fleet's machine answered another kind of question");
+    Violation::new(
+        Reason::ControllerBusy,
+        "the controller does not understand its own answer",
+        "look at the state that the call was about, and report a defect",
+    )
 }
 
 fn stopping() -> Violation {

@@ -167,7 +167,7 @@ impl Controller {
         self.log_audit(&mut batch, now, deed);
         batch.then.push(Deferred::Output(Output::Answer {
             request: call.request,
-            outcome: Ok(receipt),
+            outcome: Ok(receipt.into()),
         }));
         self.commit(batch, out);
         self.await_first_link(now, id, RESTART_GRACE);
@@ -218,7 +218,7 @@ impl Controller {
     ) {
         let answer = Output::Answer {
             request: call.request,
-            outcome,
+            outcome: outcome.map(Into::into),
         };
         self.after_all(Deferred::Output(answer), out);
     }

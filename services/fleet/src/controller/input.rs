@@ -73,7 +73,7 @@ pub enum Output {
         /// Which call.
         request: RequestId,
         /// What to answer.
-        outcome: Result<Receipt, Rejection>,
+        outcome: Result<Answer, Rejection>,
     },
     /// Send a message; nothing, if the link is gone.
     Send {
@@ -196,7 +196,32 @@ pub struct Enroll {
     pub validate_only: bool,
 }
 
-/// What a call came to.
+/// What a call is answered: one kind for each kind of call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To a call about one subcloud.
+    Subcloud(Receipt),
+}
+
+impl From<Receipt> for Answer {
+    fn from(receipt: Receipt) -> Self {
+        Self::Subcloud(receipt)
+    }
+}
+
+impl TryFrom<Answer> for Receipt {
+    type Error = Answer;
+
+    /// # Errors
+    /// The answer itself, when it is one to another kind of call.
+    fn try_from(answer: Answer) -> Result<Self, Answer> {
+        match answer {
+            Answer::Subcloud(receipt) => Ok(receipt),
+        }
+    }
+}
+
+/// What a call about a subcloud came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// The record as it is now; with `validate_only`, as it would be.

@@ -26,7 +26,7 @@ use crate::{
 
 use commits::{Commits, Deferred};
 pub use input::{
-    AddSubcloud, Enroll, Input, IssueToken, NewToken, Output, Receipt, Records, Write,
+    AddSubcloud, Answer, Enroll, Input, IssueToken, NewToken, Output, Receipt, Records, Write,
 };
 pub use link::HELLO_TIMEOUT;
 use link::Link;

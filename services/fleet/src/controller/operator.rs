@@ -14,7 +14,7 @@ use crate::{
 };
 
 use super::{
-    AddSubcloud, Batch, Controller, Deed, Deferred, IssueToken, NewToken, Output, Receipt,
+    AddSubcloud, Answer, Batch, Controller, Deed, Deferred, IssueToken, NewToken, Output, Receipt,
 };
 
 /// The shortest life of a token: long enough to carry it to a site.
@@ -168,7 +168,10 @@ impl Controller {
             }
             Err(rejection) => Err(rejection),
         };
-        let answer = |outcome| Deferred::Output(Output::Answer { request, outcome });
+        let answer = |outcome: Result<Receipt, Rejection>| {
+            let outcome = outcome.map(Answer::from);
+            Deferred::Output(Output::Answer { request, outcome })
+        };
         if call.validate_only {
             self.after_all(answer(outcome), out);
             return;

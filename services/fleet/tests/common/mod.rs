@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use fleet::{
-    Actor, AddSubcloud, Controller, ControllerConfig, ControllerId, Endpoint, Enroll, Entropy,
-    Fingerprint, HEARTBEAT_INTERVAL, Input, NewToken, Output, Receipt, Records, Rejection, Report,
-    RequestId, SecretHash, Snapshot, SourceCheck, SubcloudId, TokenId,
+    Actor, AddSubcloud, Answer, Controller, ControllerConfig, ControllerId, Endpoint, Enroll,
+    Entropy, Fingerprint, HEARTBEAT_INTERVAL, Input, NewToken, Output, Receipt, Records, Rejection,
+    Report, RequestId, SecretHash, Snapshot, SourceCheck, SubcloudId, TokenId,
 };
 use site::{Site, Timestamp};
 use uuid::Uuid;
@@ -190,12 +190,16 @@ pub(crate) fn settle(machine: &mut Controller, now: Timestamp, input: Input) -> 
 /// The one answer among outputs.
 pub(crate) fn answer(outputs: Vec<Output>) -> Result<Receipt, Rejection> {
     let mut answers = outputs.into_iter().filter_map(|output| match output {
-        Output::Answer { outcome, .. } => Some(outcome),
+        Output::Answer { outcome, .. } => Some(outcome.map(about_subcloud)),
         _ => None,
     });
     let first = answers.next().expect("there is an answer");
     assert!(answers.next().is_none(), "there is one answer");
     first
+}
+
+fn about_subcloud(answer: Answer) -> Receipt {
+    Receipt::try_from(answer).expect("an answer about a subcloud")
 }
 
 /// The reasons of a refusal, in order; empty when there is none.

@@ -39,7 +39,7 @@ impl EnrollmentService for Enrollments {
         let asked = question(request)?;
         let receipt = self
             .hub
-            .ask(|id| asked(id, source))
+            .ask::<Receipt>(|id| asked(id, source))
             .await
             .map_err(refused)?;
         self.answer(&receipt, &csr, validate_only)

@@ -160,7 +160,7 @@ impl Subclouds {
         let declared = declared(&name, &bootstrap_values)?.map(Box::new);
         let (text, token) = self.tokens.draw(token_ttl_seconds)?;
         let id = SubcloudId(random_uuid());
-        let receipt = self.hub.ask(|request| {
+        let receipt = self.hub.ask::<Receipt>(|request| {
             let call = AddSubcloud {
                 request,
                 actor,
@@ -193,7 +193,7 @@ impl Subclouds {
             request_id: _,
         } = request;
         let (text, token) = self.tokens.draw(token_ttl_seconds)?;
-        let receipt = self.hub.ask(|request| {
+        let receipt = self.hub.ask::<Receipt>(|request| {
             Input::IssueToken(IssueToken {
                 request,
                 actor,
