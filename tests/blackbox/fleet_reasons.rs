@@ -24,7 +24,7 @@ use crate::support::{PATIENCE, scratch, wait_until};
 const SUBCLOUDS: &str = "tandem.fleet.v1.SubcloudService";
 
 /// Reasons that no message provokes.
-const NOT_BY_MESSAGE: [(Reason, &str); 3] = [
+const NOT_BY_MESSAGE: [(Reason, &str); 6] = [
     (
         Reason::ControllerBusy,
         "a thousand writes wait only for a disk that stalls",
@@ -33,6 +33,15 @@ const NOT_BY_MESSAGE: [(Reason, &str); 3] = [
         Reason::SubcloudNotEnrolled,
         "comes with commands to subclouds",
     ),
+    (
+        Reason::SubcloudQuarantined,
+        "comes with commands to subclouds",
+    ),
+    (
+        Reason::SubcloudUnmanaged,
+        "comes with commands to subclouds",
+    ),
+    (Reason::SubcloudOffline, "comes with commands to subclouds"),
     (
         Reason::CertificateRevoked,
         "on the link it is the goodbye REVOKED, tested in `strangers`",

@@ -63,7 +63,7 @@ pub use backoff::{Backoff, LONG_BACKOFF, LONGEST_BACKOFF};
 pub use controller::{
     AddSubcloud, Answer, Availability, Controller, ControllerConfig, Enroll, HEARTBEAT_INTERVAL,
     HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS, MISSED_HEARTBEATS, NewToken, Output, Presence,
-    RESTART_GRACE, Receipt, Records, SourceCheck, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write,
+    RESTART_GRACE, Reach, Receipt, Records, SourceCheck, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write,
     subcloud_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};

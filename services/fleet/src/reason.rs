@@ -134,6 +134,12 @@ reasons! {
     SubcloudAlreadyEnrolled = "SUBCLOUD_ALREADY_ENROLLED", FailedPrecondition;
     /// The subcloud has not enrolled yet.
     SubcloudNotEnrolled = "SUBCLOUD_NOT_ENROLLED", FailedPrecondition;
+    /// The newest report of the subcloud broke the rules; no command goes out to it.
+    SubcloudQuarantined = "SUBCLOUD_QUARANTINED", FailedPrecondition;
+    /// The subcloud is unmanaged, so commands are refused.
+    SubcloudUnmanaged = "SUBCLOUD_UNMANAGED", FailedPrecondition;
+    /// The subcloud's link is not up.
+    SubcloudOffline = "SUBCLOUD_OFFLINE", Unavailable;
     /// A name of a subcloud that cannot be one.
     InvalidName = "INVALID_NAME", InvalidArgument;
     /// A field of the request is malformed or out of bounds.

@@ -184,6 +184,11 @@ impl Subcloud {
         }
     }
 
+    /// Whether operators' commands are accepted for it.
+    pub fn managed(&self) -> bool {
+        self.management == Management::Managed
+    }
+
     /// Whether its newest report broke the rules: no command may go out.
     pub fn quarantined(&self) -> bool {
         self.refused.is_some()

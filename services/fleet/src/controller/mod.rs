@@ -10,6 +10,7 @@ mod input;
 mod link;
 mod operator;
 mod presence;
+mod reach;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use link::Link;
 pub use operator::{TOKEN_TTL_MAX, TOKEN_TTL_MIN, subcloud_not_found};
 pub use presence::{Availability, MISSED_HEARTBEATS, Presence, RESTART_GRACE};
 use presence::{Wake, Wakeups};
+pub use reach::Reach;
 
 /// How many writes may wait for the disk. Enrollments and operators' calls beyond it are told to
 /// come back; reports beyond it wait, one for each link. A disk that does 1,600 batches a second
