@@ -23,25 +23,27 @@ use crate::support::{PATIENCE, scratch, wait_until};
 
 const SUBCLOUDS: &str = "tandem.fleet.v1.SubcloudService";
 
-/// Reasons that no message provokes.
-const NOT_BY_MESSAGE: [(Reason, &str); 6] = [
+/// Where a reason of commands to subclouds is provoked.
+const COMMANDS: &str = "is provoked through the site services, in `remote`";
+
+/// Reasons that no message to the fleet's services provokes.
+const NOT_BY_MESSAGE: [(Reason, &str); 11] = [
     (
         Reason::ControllerBusy,
         "a thousand writes wait only for a disk that stalls",
     ),
+    (Reason::SubcloudNotEnrolled, COMMANDS),
+    (Reason::SubcloudQuarantined, COMMANDS),
+    (Reason::SubcloudUnmanaged, COMMANDS),
+    (Reason::SubcloudOffline, COMMANDS),
+    (Reason::TooManyCommands, COMMANDS),
+    (Reason::CommandTooLarge, COMMANDS),
+    (Reason::CommandDeadline, COMMANDS),
+    (Reason::CommandOutcomeUnknown, COMMANDS),
     (
-        Reason::SubcloudNotEnrolled,
-        "comes with commands to subclouds",
+        Reason::StaleEpoch,
+        "needs two controllers that both believe to own a site; played in the simulation",
     ),
-    (
-        Reason::SubcloudQuarantined,
-        "comes with commands to subclouds",
-    ),
-    (
-        Reason::SubcloudUnmanaged,
-        "comes with commands to subclouds",
-    ),
-    (Reason::SubcloudOffline, "comes with commands to subclouds"),
     (
         Reason::CertificateRevoked,
         "on the link it is the goodbye REVOKED, tested in `strangers`",

@@ -401,6 +401,11 @@ impl World {
                     self.note(26, || format!("agent {agent} is {status:?}"));
                 }
                 AgentOutput::ReportRefused { .. } => {}
+                AgentOutput::Execute { .. } | AgentOutput::StaleCommand { .. } => {
+                    self.fail(format!(
+                        "agent {agent} was given a command that nobody sent"
+                    ));
+                }
             }
         }
     }

@@ -218,6 +218,9 @@ impl World {
                     },
                 );
             }
+            Output::CommandAnswer { request, .. } => {
+                self.fail(format!("{request:?} is no command and was answered as one"));
+            }
             Output::Send { link, message } => {
                 self.check_message(link, &message);
                 self.send(link, TO_AGENT, |link| Happening::ToAgent {

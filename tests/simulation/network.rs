@@ -207,6 +207,7 @@ fn spoken(message: &AgentMessage) -> String {
         AgentMessage::Hello(hello) => format!("Hello, generation {}", hello.generation.0),
         AgentMessage::Report(report) => format!("Report, generation {}", report.site.generation.0),
         AgentMessage::Heartbeat => "Heartbeat".to_owned(),
+        AgentMessage::CommandResult(result) => format!("CommandResult {}", result.id.0),
     }
 }
 
@@ -225,6 +226,7 @@ fn heard(message: &fleet::ControllerMessage) -> String {
         }
         Message::Networks { .. } => "Networks".to_owned(),
         Message::Heartbeat => "Heartbeat".to_owned(),
+        Message::Command(command) => format!("Command {}", command.id.0),
         Message::Goodbye(goodbye) => format!("Goodbye, {}", goodbye.reason.name()),
     }
 }

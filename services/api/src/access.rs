@@ -11,6 +11,14 @@ pub enum AccessReason {
     RoleTooLow,
     /// The watcher does not keep up with what happens.
     WatcherTooSlow,
+    /// The metadata that names a subcloud cannot be read.
+    SubcloudMetadataInvalid,
+    /// The metadata names a subcloud, and the method is not of a site.
+    SubcloudMetadataMisplaced,
+    /// The method of a site cannot be passed on to a subcloud.
+    MethodNotRemote,
+    /// The metadata names a subcloud, and this is an agent.
+    NotAController,
 }
 
 impl ReasonSet for AccessReason {
@@ -19,6 +27,10 @@ impl ReasonSet for AccessReason {
             Self::NotAnOperator => "NOT_AN_OPERATOR",
             Self::RoleTooLow => "ROLE_TOO_LOW",
             Self::WatcherTooSlow => "WATCHER_TOO_SLOW",
+            Self::SubcloudMetadataInvalid => "SUBCLOUD_METADATA_INVALID",
+            Self::SubcloudMetadataMisplaced => "SUBCLOUD_METADATA_MISPLACED",
+            Self::MethodNotRemote => "METHOD_NOT_REMOTE",
+            Self::NotAController => "NOT_A_CONTROLLER",
         }
     }
 
@@ -27,6 +39,11 @@ impl ReasonSet for AccessReason {
             Self::NotAnOperator => Code::Unauthenticated,
             Self::WatcherTooSlow => Code::ResourceExhausted,
             Self::RoleTooLow => Code::PermissionDenied,
+            Self::SubcloudMetadataInvalid | Self::SubcloudMetadataMisplaced => {
+                Code::InvalidArgument
+            }
+            Self::MethodNotRemote => Code::Unimplemented,
+            Self::NotAController => Code::FailedPrecondition,
         }
     }
 }

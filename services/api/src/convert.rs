@@ -1,12 +1,14 @@
 //! Wire and records to domain, and back.
 
 mod change;
+mod command;
 mod fleet;
 mod link;
 mod records;
 mod site;
 
 pub use self::change::*;
+pub(crate) use self::command::*;
 pub use self::fleet::*;
 pub use self::link::*;
 pub use self::records::*;

@@ -8,6 +8,8 @@ pub trait Mutation: prost::Message + Default + 'static {
     fn validate_only(&self) -> bool;
     /// The client's name of the request; empty when it gave none.
     fn request_id(&self) -> &str;
+    /// A request that has this name and nothing else.
+    fn named(request_id: String) -> Self;
     /// The version of the object that the client read; empty skips the check.
     fn etag(&self) -> &str {
         ""
@@ -61,6 +63,13 @@ macro_rules! mutations {
 
             fn request_id(&self) -> &str {
                 &self.request_id
+            }
+
+            fn named(request_id: String) -> Self {
+                Self {
+                    request_id,
+                    ..Self::default()
+                }
             }
             $(mutations!(@$property $value);)*
         }

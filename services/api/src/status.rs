@@ -81,6 +81,42 @@ pub fn from_rejection_at<R: ReasonSet>(
     tonic::Status::with_error_details(code(first.reason.code()), message, details)
 }
 
+/// A status that came from elsewhere, as its service gave it.
+pub fn from_failure(failure: fleet::CommandFailure) -> tonic::Status {
+    let fleet::CommandFailure {
+        code,
+        message,
+        details,
+        faults: _,
+    } = failure;
+    tonic::Status::with_details(tonic::Code::from_i32(code), message, details.into())
+}
+
+/// A status as it goes elsewhere, with the faults that it tells.
+pub fn to_failure(status: &tonic::Status) -> fleet::CommandFailure {
+    let fault = |fault: Fault| {
+        let Fault {
+            reason,
+            subject,
+            explanation,
+            remedy,
+        } = fault;
+        fleet::Fault {
+            reason,
+            field: subject,
+            message: explanation,
+            remedy,
+            ..fleet::Fault::default()
+        }
+    };
+    fleet::CommandFailure {
+        code: status.code() as i32,
+        message: status.message().to_owned(),
+        details: status.details().to_vec(),
+        faults: to_refusal(status).faults.into_iter().map(fault).collect(),
+    }
+}
+
 /// Unreadable fields as a status; everything that can be judged is judged by the core instead.
 pub fn from_malformed(faults: &[Malformed]) -> tonic::Status {
     let violation = |fault: &Malformed| {
@@ -216,6 +252,8 @@ fn code(code: Code) -> tonic::Code {
         Code::ResourceExhausted => tonic::Code::ResourceExhausted,
         Code::Aborted => tonic::Code::Aborted,
         Code::Unavailable => tonic::Code::Unavailable,
+        Code::DeadlineExceeded => tonic::Code::DeadlineExceeded,
+        Code::Unimplemented => tonic::Code::Unimplemented,
     }
 }
 

@@ -23,6 +23,11 @@ pub enum Caller {
         /// The role in the certificate.
         role: Role,
     },
+    /// Through the link, from the controller that owns the site; it has checked the role.
+    Controller {
+        /// Who asked the controller.
+        actor: String,
+    },
 }
 
 impl fmt::Display for Caller {
@@ -31,6 +36,7 @@ impl fmt::Display for Caller {
             Self::Local { uid: Some(uid) } => write!(formatter, "local/uid-{uid}"),
             Self::Local { uid: None } => formatter.write_str("local"),
             Self::Operator { name, role } => write!(formatter, "operator/{role}/{name}"),
+            Self::Controller { actor } => write!(formatter, "controller/{actor}"),
         }
     }
 }
@@ -39,7 +45,7 @@ impl Caller {
     /// What the caller may do at most.
     pub fn role(&self) -> Role {
         match self {
-            Self::Local { .. } => Role::Admin,
+            Self::Local { .. } | Self::Controller { .. } => Role::Admin,
             Self::Operator { role, .. } => *role,
         }
     }

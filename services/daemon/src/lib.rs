@@ -12,6 +12,7 @@ mod install;
 mod keeper;
 mod life;
 mod operators;
+mod remote;
 mod requests;
 mod state_dir;
 
@@ -23,5 +24,6 @@ pub use life::{Life, SystemEntropy, now, random_uuid, ready, start_logs};
 pub use operators::{
     MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, Tls, bind_tcp,
 };
+pub use remote::{OwnSite, RemoteAnswer, RemoteCall, SUBCLOUD_METADATA, Subclouds};
 pub use requests::SecretAnswers;
 pub use state_dir::{StateDirError, create_state_dir, open_store, read_site, site_write};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use clap::Args;
 use identity::{Acceptor, Limits};
 use rustls::ServerConfig;
@@ -24,6 +24,7 @@ use api::site_v1::network_service_server::SERVICE_NAME as NETWORK_SERVICE;
 use api::site_v1::site_service_server::SERVICE_NAME as SITE_SERVICE;
 
 use crate::grpc::{Networks, Sites};
+use crate::remote::{self, Way};
 use crate::{Exit, Failure, Life, SiteKeeper, access};
 
 /// The largest message of the operators' interface: a bootstrap file of 1 MiB and its frame.
@@ -118,7 +119,8 @@ impl OperatorListeners {
     }
 
     /// Serves the site services, health, reflection and what `more` adds (services with these
-    /// names), until the process stops. Without `tls` the TCP listeners must be none.
+    /// names), until the process stops. Calls whose metadata names a subcloud go over `way`.
+    /// Without `tls` the TCP listeners must be none.
     ///
     /// # Errors
     /// When there are TCP listeners but no certificates.
@@ -128,6 +130,7 @@ impl OperatorListeners {
         keeper: &Arc<SiteKeeper>,
         tls: Option<&Tls>,
         names: &[&'static str],
+        way: Way,
         more: impl FnOnce(&mut RoutesBuilder),
     ) -> Result<(), Failure> {
         let names: Vec<&'static str> = [NETWORK_SERVICE, SITE_SERVICE]
@@ -135,7 +138,7 @@ impl OperatorListeners {
             .chain(names.iter().copied())
             .collect();
         let health = health(life, &names).await;
-        let routes = routes(life, keeper, &names, |routes| {
+        let routes = routes(life, keeper, &names, way, |routes| {
             routes.add_service(health);
             more(routes);
         })?;
@@ -207,18 +210,28 @@ fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
     Ok((listener, file))
 }
 
-/// Everything that operators may call.
-fn routes(
-    life: &Life,
-    keeper: &Arc<SiteKeeper>,
-    names: &[&'static str],
-    more: impl FnOnce(&mut RoutesBuilder),
-) -> Result<Routes, Failure> {
+/// The services of a site.
+pub(crate) fn site_routes(keeper: &Arc<SiteKeeper>, life: &Life) -> RoutesBuilder {
     use api::site_v1::network_service_server::NetworkServiceServer;
     use api::site_v1::site_service_server::SiteServiceServer;
 
     let networks = NetworkServiceServer::new(Networks(Arc::clone(keeper)));
     let sites = SiteServiceServer::new(Sites(Arc::clone(keeper), life.clone()));
+    let mut builder = RoutesBuilder::default();
+    builder
+        .add_service(networks.max_decoding_message_size(MAX_OPERATOR_MESSAGE_BYTES))
+        .add_service(sites.max_decoding_message_size(MAX_OPERATOR_MESSAGE_BYTES));
+    builder
+}
+
+/// Everything that operators may call.
+fn routes(
+    life: &Life,
+    keeper: &Arc<SiteKeeper>,
+    names: &[&'static str],
+    way: Way,
+    more: impl FnOnce(&mut RoutesBuilder),
+) -> Result<Routes, Failure> {
     let broken = |error: tonic_reflection::server::Error| {
         Failure::because(Exit::Software, "reflection", &error)
     };
@@ -232,16 +245,16 @@ fn routes(
         let listed = names.iter().copied().chain([HEALTH_SERVICE, own]);
         listed.fold(builder, |builder, name| builder.with_service_name(name))
     };
-    let mut builder = RoutesBuilder::default();
+    let mut builder = site_routes(keeper, life);
     builder
-        .add_service(networks.max_decoding_message_size(MAX_OPERATOR_MESSAGE_BYTES))
-        .add_service(sites.max_decoding_message_size(MAX_OPERATOR_MESSAGE_BYTES))
         .add_service(reflection(REFLECTION).build_v1().map_err(broken)?)
         .add_service(reflection(OLD_REFLECTION).build_v1alpha().map_err(broken)?);
     more(&mut builder);
     let guarded = builder
         .routes()
         .into_axum_router()
+        .layer(from_fn_with_state(way, remote::pass_on))
+        // The outer one: who calls is known, and may call this, before anything is passed on.
         .layer(from_fn(access::guard));
     Ok(Routes::from(guarded))
 }

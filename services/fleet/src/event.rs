@@ -1,10 +1,11 @@
 //! What happened (events, for watchers) and who did what (audit entries).
 
+use std::fmt;
 use std::net::IpAddr;
 
 use site::{Generation, Timestamp};
 
-use crate::{Fault, Position, SubcloudId};
+use crate::{Fault, Position, SiteMethod, SubcloudId};
 
 /// How many entries each log keeps: with some 300 bytes each, 100,000 are 30 MB, which is months
 /// of an ordinary fleet and minutes of an attack. Older ones are forgotten as new ones come.
@@ -116,6 +117,8 @@ pub enum Action {
     IssueToken,
     /// Enroll.
     Enroll,
+    /// A change of a subcloud's site, asked for over its link.
+    Command(SiteMethod),
 }
 
 /// What came of a call.
@@ -133,7 +136,7 @@ pub enum Outcome {
 }
 
 impl Action {
-    /// Every action.
+    /// Every action but the commands.
     pub const ALL: [Self; 3] = [Self::AddSubcloud, Self::IssueToken, Self::Enroll];
 
     /// The stable name.
@@ -142,6 +145,16 @@ impl Action {
             Self::AddSubcloud => "SUBCLOUD_ADD",
             Self::IssueToken => "SUBCLOUD_TOKEN",
             Self::Enroll => "ENROLL",
+            Self::Command(method) => method.audit_name(),
+        }
+    }
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operator(name) => formatter.write_str(name),
+            Self::Stranger(address) => address.fmt(formatter),
         }
     }
 }

@@ -20,6 +20,7 @@
 //!   [`Input::Committed`] when they are durable; on failure end the process.
 //! * [`Output::Answer`]: complete the waiting call. For an accepted Enroll it signs a certificate
 //!   for the key that was asked for; asking again with the same key signs again.
+//! * [`Output::CommandAnswer`]: complete the waiting call of a subcloud's site.
 //! * [`Output::Send`], [`Output::CloseLink`]: over the stream of that [`LinkId`].
 //! * [`Output::SetTimer`]: one timer, replaced by the next.
 //! * [`Output::Event`]: publish to watchers.
@@ -32,8 +33,9 @@
 //! * Nothing is answered, acknowledged or published before it is durable.
 //! * "Unknown" is a value of its own: no report is no empty site ([`Subcloud::observed`]), and
 //!   an agent that has not come back yet is not offline ([`Availability`]).
+//! * No command of an older term takes effect, and each is done at most once on its link.
 //! * Every queue has a bound: [`MAX_COMMITS`], one report in flight for each link, one link for
-//!   each subcloud.
+//!   each subcloud, [`MAX_COMMANDS_PER_LINK`] and [`MAX_COMMANDS`].
 //!
 //! # What this crate must not do
 //!
@@ -43,6 +45,7 @@
 pub mod admission;
 mod agent;
 mod backoff;
+mod command;
 mod controller;
 mod enroller;
 mod entropy;
@@ -60,11 +63,15 @@ pub use agent::{
     STABLE_AFTER, Snapshot, WELCOME_TIMEOUT,
 };
 pub use backoff::{Backoff, LONG_BACKOFF, LONGEST_BACKOFF};
+pub use command::{
+    COMMAND_TIMEOUT, Command, CommandFailure, CommandOutcome, CommandResult, MAX_COMMAND_BYTES,
+    MAX_COMMANDS, MAX_COMMANDS_BYTES, MAX_COMMANDS_PER_LINK, SiteMethod,
+};
 pub use controller::{
     AddSubcloud, Answer, Availability, Controller, ControllerConfig, Enroll, HEARTBEAT_INTERVAL,
     HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS, MISSED_HEARTBEATS, NewToken, Output, Presence,
-    RESTART_GRACE, Reach, Receipt, Records, SourceCheck, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write,
-    subcloud_not_found,
+    RESTART_GRACE, Reach, Receipt, Records, RunCommand, SourceCheck, TOKEN_TTL_MAX, TOKEN_TTL_MIN,
+    Write, command_outcome_unknown, subcloud_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
 pub use entropy::Entropy;
@@ -72,8 +79,8 @@ pub use event::{Action, Actor, AuditEntry, Event, EventKind, LOG_LIMIT, Outcome}
 pub use fleet::{DEFAULT_FLEET_LIMIT, Fleet};
 pub use footprint::{Candidate, Footprint, LinkNetwork, LinkPool};
 pub use ids::{
-    ConnectionId, ControllerId, Endpoint, Epoch, Fingerprint, LinkId, NetworksDigest, Position,
-    RequestId, SecretHash, SubcloudId, Ticket, TokenId,
+    CommandId, ConnectionId, ControllerId, Endpoint, Epoch, Fingerprint, LinkId, NetworksDigest,
+    Position, RequestId, SecretHash, SubcloudId, Ticket, TokenId,
 };
 pub use message::{
     AgentMessage, ControllerMessage, ControllerNetworks, ControllerPool, Goodbye, GoodbyeReason,

@@ -1,5 +1,5 @@
 //! What agents and controllers say to each other over a link. The `api` crate turns these into
-//! protobuf; cutting the one big message, the report, into pieces is the wire's business.
+//! protobuf; cutting big messages, reports and commands, into pieces is the wire's business.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use site::{Digest, Generation, NetworkKind, Pool, Range, Site, SiteParts, SoftwareVersion};
 
-use crate::{ControllerId, Endpoint, Epoch, Fault, NetworksDigest};
+use crate::{Command, CommandResult, ControllerId, Endpoint, Epoch, Fault, NetworksDigest};
 
 /// From an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum AgentMessage {
     Report(Report),
     /// Still here.
     Heartbeat,
+    /// What a command came to.
+    CommandResult(CommandResult),
 }
 
 /// From a controller.
@@ -53,6 +55,8 @@ pub enum ControllerMessage {
     },
     /// The answer to a heartbeat.
     Heartbeat,
+    /// Something for the site to do.
+    Command(Command),
     /// The controller ends the link.
     Goodbye(Goodbye),
 }

@@ -152,6 +152,16 @@ reasons! {
     CertificateRevoked = "CERTIFICATE_REVOKED", Unauthenticated;
     /// The link's message cannot be understood or is out of turn.
     LinkProtocolViolation = "LINK_PROTOCOL_VIOLATION", InvalidArgument;
+    /// The subcloud, or the fleet, works on as many commands as it may.
+    TooManyCommands = "TOO_MANY_COMMANDS", ResourceExhausted;
+    /// A command, or the answer to it, is larger than the link takes.
+    CommandTooLarge = "COMMAND_TOO_LARGE", ResourceExhausted;
+    /// The deadline came before the answer.
+    CommandDeadline = "COMMAND_DEADLINE_EXCEEDED", DeadlineExceeded;
+    /// The link ended before the answer came: the change may or may not have been made.
+    CommandOutcomeUnknown = "COMMAND_OUTCOME_UNKNOWN", Unavailable;
+    /// The command was given in an older term than the one that the site obeys.
+    StaleEpoch = "STALE_EPOCH", FailedPrecondition;
 }
 
 impl From<site::Reason> for Reason {

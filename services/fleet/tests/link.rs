@@ -80,6 +80,7 @@ fn messages(outputs: &[Output]) -> Vec<&'static str> {
         ControllerMessage::ReportRefused { .. } => "refused",
         ControllerMessage::Networks { .. } => "networks",
         ControllerMessage::Heartbeat => "heartbeat",
+        ControllerMessage::Command(_) => "command",
         ControllerMessage::Goodbye(_) => "goodbye",
     };
     outputs

@@ -58,6 +58,10 @@ pub enum Code {
     Aborted,
     /// Not now; try again.
     Unavailable,
+    /// The caller's deadline came first.
+    DeadlineExceeded,
+    /// Nothing here does that.
+    Unimplemented,
 }
 
 /// A set of stable reasons.

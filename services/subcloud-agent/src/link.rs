@@ -7,12 +7,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::convert::{agent_message_to_wire, controller_message_from_wire};
+use api::convert::{ControllerMessages, agent_message_to_wire};
 use api::fleet_v1::link_service_client::LinkServiceClient;
-use daemon::{Exit, Failure, Life, SiteKeeper, SystemEntropy, fatal, now, random_uuid};
+use daemon::{
+    Caller, Exit, Failure, Life, OwnSite, SiteKeeper, SystemEntropy, fatal, now, random_uuid,
+};
 use fleet::{
-    Agent, AgentInput, AgentMessage, AgentOutput, ConnectionId, ControllerMessage,
-    ControllerNetworks, Endpoint, LinkStatus, Snapshot,
+    Agent, AgentInput, AgentMessage, AgentOutput, Command, CommandOutcome, ConnectionId,
+    ControllerNetworks, Endpoint, LinkStatus, Reason, Rejection, Snapshot, Violation,
 };
 use futures_util::StreamExt as _;
 use rustls::ClientConfig;
@@ -25,8 +27,9 @@ use tokio_util::sync::CancellationToken;
 use crate::records::{Enrolled, record_write};
 use crate::{refusal, transport};
 
-/// Messages that may wait for the network: a hello, a report and a few heartbeats.
-const OUTGOING: usize = 16;
+/// Messages that may wait for the network: a hello, a report, a few heartbeats, and the answers
+/// to as many commands as there may be.
+const OUTGOING: usize = 32;
 
 /// Happenings that may wait for the machine.
 const HAPPENINGS: usize = 64;
@@ -65,6 +68,7 @@ pub(crate) fn start(
     let driver = Driver {
         machine,
         store,
+        site: OwnSite::new(&keeper, life),
         keeper,
         tls,
         leave,
@@ -81,6 +85,7 @@ struct Driver {
     machine: Agent,
     store: Arc<Store>,
     keeper: Arc<SiteKeeper>,
+    site: OwnSite,
     tls: Arc<ClientConfig>,
     leave: Leave,
     life: Life,
@@ -164,6 +169,23 @@ impl Driver {
                 }
             }
             AgentOutput::SetTimer { at } => self.timer = Some(at),
+            AgentOutput::Execute {
+                connection,
+                command,
+            } => self.execute(connection, command),
+            AgentOutput::StaleCommand {
+                given,
+                obeyed,
+                total,
+            } => {
+                let (given, obeyed) = (given.0, obeyed.0);
+                tracing::warn!(
+                    given,
+                    obeyed,
+                    total,
+                    "a command of an older term is refused"
+                );
+            }
             AgentOutput::Status(status) => log_status(status),
             AgentOutput::ReportRefused { generation, faults } => {
                 let reasons = refusal::text(&faults);
@@ -196,6 +218,22 @@ impl Driver {
                 () = talk => {}
             }
             if happenings.send(AgentInput::Disconnected(id)).await.is_err() {
+                tracing::debug!("the agent stops");
+            }
+        });
+    }
+
+    /// Lets the site work on a command, and says what came of it.
+    fn execute(&self, connection: ConnectionId, command: Command) {
+        let (site, happenings) = (self.site.clone(), self.happenings.clone());
+        self.life.spawn(async move {
+            let id = command.id;
+            let done = AgentInput::CommandDone {
+                connection,
+                id,
+                outcome: execute(&site, command).await,
+            };
+            if happenings.send(done).await.is_err() {
                 tracing::debug!("the agent stops");
             }
         });
@@ -263,10 +301,12 @@ async fn talk(
     if happenings.send(AgentInput::Connected(id)).await.is_err() {
         return;
     }
+    let mut messages = ControllerMessages::default();
     loop {
-        let message: ControllerMessage = match incoming.message().await {
-            Ok(Some(piece)) => match controller_message_from_wire(piece) {
-                Ok(message) => message,
+        let message = match incoming.message().await {
+            Ok(Some(piece)) => match messages.take(piece) {
+                Ok(Some(message)) => message,
+                Ok(None) => continue,
                 Err(fault) => return tracing::warn!(%fault, "a message cannot be read"),
             },
             Ok(None) => return,
@@ -279,6 +319,34 @@ async fn talk(
         {
             return;
         }
+    }
+}
+
+/// Calls the site. A change is seen through whatever its deadline, so that the answer tells what
+/// is; a question that comes to no end in time is given up.
+async fn execute(site: &OwnSite, command: Command) -> CommandOutcome {
+    let Command {
+        id: _,
+        epoch: _,
+        method,
+        request,
+        within,
+        actor,
+    } = command;
+    let answer = site.call(Caller::Controller { actor }, method, request.to_vec());
+    let answer = if method.changes() {
+        Ok(answer.await)
+    } else {
+        tokio::time::timeout(within, answer).await
+    };
+    match answer {
+        Ok(Ok(answer)) => CommandOutcome::Done(answer),
+        Ok(Err(status)) => CommandOutcome::Failed(api::status::to_failure(&status)),
+        Err(_) => CommandOutcome::Refused(Rejection::one(Violation::new(
+            Reason::CommandDeadline,
+            format!("the site did not answer {} in time", method.path()),
+            "ask again with more time, or see whether the agent is well",
+        ))),
     }
 }
 

@@ -36,7 +36,9 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let endpoints = operators.endpoints().join(",");
     let from = source(settings.link_source, site.link_address());
     let keeper = Arc::new(SiteKeeper::new(Arc::clone(&store), site, revision)?);
-    operators.serve(&life, &keeper, None, &[], |_| {}).await?;
+    operators
+        .serve(&life, &keeper, None, &[], None, |_| {})
+        .await?;
     let link = match enrolled {
         Some(enrolled) => {
             let to = enrolled.record.controllers.first().map(ToString::to_string);

@@ -2,10 +2,12 @@
 
 mod enrollment;
 mod link;
+mod remote;
 mod subcloud;
 
 pub(crate) use enrollment::Enrollments;
 pub(crate) use link::Links;
+pub(crate) use remote::SitesOfSubclouds;
 pub(crate) use subcloud::{Subclouds, TokenIssuer};
 
 use api::convert::Malformed;

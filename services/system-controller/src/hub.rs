@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use daemon::{Failure, Life, SystemEntropy, fatal, now};
 use fleet::{
-    AgentMessage, Answer, Controller, ControllerConfig, ControllerMessage, Fingerprint, Input,
-    LinkId, Output, Presence, Reason, Rejection, RequestId, SharedSubcloud, SubcloudId, Ticket,
-    Violation, Write,
+    AgentMessage, Answer, CommandOutcome, Controller, ControllerConfig, ControllerMessage,
+    Fingerprint, Input, LinkId, Output, Presence, Reason, Rejection, RequestId, RunCommand,
+    SharedSubcloud, SubcloudId, Ticket, Violation, Write,
 };
 use site::{Site, Timestamp};
 use store::Store;
@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::records::{read_fleet, store_write};
 
-/// Messages that may wait for one link. The controller says little: a welcome, its networks, and
-/// an acknowledgement for each of at most one report in flight.
+/// Messages that may wait for one link. The controller says little: a welcome, its networks, an
+/// acknowledgement for each of at most one report in flight, and a few commands.
 const LINK_QUEUE: usize = 32;
 
 /// Writes that may wait for the disk: the machine's own limit, and those that it always makes.
@@ -43,6 +43,7 @@ pub(crate) struct Hub {
 struct Driven {
     machine: Controller,
     answers: HashMap<RequestId, oneshot::Sender<Result<Answer, Rejection>>>,
+    commands: HashMap<RequestId, oneshot::Sender<CommandOutcome>>,
     links: HashMap<LinkId, LinkSender>,
     last_request: u64,
     last_link: u64,
@@ -92,6 +93,7 @@ impl Hub {
         let driven = Driven {
             machine,
             answers: HashMap::new(),
+            commands: HashMap::new(),
             links: HashMap::new(),
             last_request: 0,
             last_link: 0,
@@ -130,6 +132,28 @@ impl Hub {
             .await
             .unwrap_or_else(|_| Err(Rejection::one(stopping())))?;
         A::try_from(answer).map_err(|_| Rejection::one(misunderstood()))
+    }
+
+    /// Has a command carried out at a subcloud and waits for what comes of it: at the latest when
+    /// its deadline has passed.
+    pub(crate) async fn command(
+        &self,
+        command: impl FnOnce(RequestId) -> RunCommand,
+    ) -> CommandOutcome {
+        let (answer, stopped) = {
+            let mut driven = self.lock();
+            driven.last_request += 1;
+            let request = RequestId(driven.last_request);
+            let (sender, answer) = oneshot::channel();
+            driven.commands.insert(request, sender);
+            let command = command(request);
+            let stopped = stopped_before(&command);
+            self.feed_locked(&mut driven, Input::RunCommand(command));
+            (answer, stopped)
+        };
+        answer
+            .await
+            .unwrap_or_else(|_| CommandOutcome::Refused(Rejection::one(stopped)))
     }
 
     /// Tells the machine what happened.
@@ -235,6 +259,13 @@ impl Hub {
                 Output::Commit { ticket, writes } => self.commit(ticket, &writes),
                 Output::Answer { request, outcome } => {
                     if let Some(waiting) = driven.answers.remove(&request)
+                        && waiting.send(outcome).is_err()
+                    {
+                        tracing::debug!(?request, "nobody waits for the answer any more");
+                    }
+                }
+                Output::CommandAnswer { request, outcome } => {
+                    if let Some(waiting) = driven.commands.remove(&request)
                         && waiting.send(outcome).is_err()
                     {
                         tracing::debug!(?request, "nobody waits for the answer any more");
@@ -379,6 +410,21 @@ fn misunderstood() -> Violation {
         "the controller does not understand its own answer",
         "look at the state that the call was about, and report a defect",
     )
+}
+
+/// What is told of a command when the controller stops before the answer.
+fn stopped_before(command: &RunCommand) -> Violation {
+    let RunCommand {
+        subcloud,
+        method,
+        request_id,
+        ..
+    } = command;
+    if command.changes {
+        fleet::command_outcome_unknown(subcloud, *method, request_id)
+    } else {
+        stopping()
+    }
 }
 
 fn stopping() -> Violation {

@@ -18,7 +18,7 @@ use store::Store;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 
-use crate::grpc::{Enrollments, Links, Subclouds, TokenIssuer};
+use crate::grpc::{Enrollments, Links, SitesOfSubclouds, Subclouds, TokenIssuer};
 use crate::hub::Hub;
 use crate::settings::{ServeOptions, Settings};
 use crate::{console, records};
@@ -89,7 +89,8 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let subclouds = subclouds.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
     let endpoints = operators.endpoints();
     let names = [subcloud_service_server::SERVICE_NAME];
-    let served = operators.serve(&life, &keeper, Some(&tls), &names, |routes| {
+    let way = Some(Arc::new(SitesOfSubclouds(Arc::clone(&hub))) as Arc<dyn daemon::Subclouds>);
+    let served = operators.serve(&life, &keeper, Some(&tls), &names, way, |routes| {
         routes.add_service(subclouds);
     });
     served.await?;

@@ -1,4 +1,4 @@
-//! The messages of the link, and the pieces of a report.
+//! The messages of the link, and the pieces of reports and commands.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,17 @@ use prost::Message as _;
 use site::{Digest, Generation};
 
 use super::{
-    Malformed, endpoint_from_url, fault_from_wire, fault_to_wire, networks_from_wire,
-    networks_to_wire, parse_uuid, parse_version, parts_from_wire, parts_to_wire,
+    Gathered, Malformed, command_from_wire, command_pieces, endpoint_from_url, fault_from_wire,
+    fault_to_wire, networks_from_wire, networks_to_wire, parse_uuid, parse_version,
+    parts_from_wire, parts_to_wire, result_from_wire, result_pieces,
 };
 use crate::fleet_v1 as wire;
 use wire::exchange_request::Message as FromAgent;
 use wire::exchange_response::Message as FromController;
 
-/// The size of the pieces of a report: small enough that a fleet reporting at once does not
+/// The size of the pieces of a report or a command: small enough that a fleet reporting at once does not
 /// leave every connection with a large buffer.
-const CHUNK_BYTES: usize = 4 * 1024;
+pub(super) const CHUNK_BYTES: usize = 4 * 1024;
 
 /// The largest report: 1 MiB, some 10,000 allocated addresses.
 pub const MAX_REPORT_BYTES: usize = 1024 * 1024;
@@ -36,6 +37,7 @@ pub fn agent_message_to_wire(message: &AgentMessage) -> Vec<wire::ExchangeReques
         AgentMessage::Hello(hello) => one(FromAgent::Hello(hello_to_wire(hello))),
         AgentMessage::Heartbeat => one(FromAgent::Heartbeat(wire::Heartbeat {})),
         AgentMessage::Report(report) => chunks(report),
+        AgentMessage::CommandResult(result) => result_pieces(result),
     }
 }
 
@@ -64,6 +66,7 @@ fn chunks(report: &Report) -> Vec<wire::ExchangeRequest> {
 #[derive(Debug, Default)]
 pub struct AgentMessages {
     partial: Option<(Vec<u8>, Vec<u8>)>,
+    result: Gathered,
 }
 
 impl AgentMessages {
@@ -84,10 +87,21 @@ impl AgentMessages {
                 "came between the pieces of a report",
             ));
         }
+        if self.result.is_begun() && !matches!(message, FromAgent::CommandResultChunk(_)) {
+            return Err(Malformed::new(
+                "message",
+                "came between the pieces of a command's answer",
+            ));
+        }
         match message {
             FromAgent::Hello(hello) => hello_from_wire(hello).map(|h| Some(AgentMessage::Hello(h))),
             FromAgent::Heartbeat(wire::Heartbeat {}) => Ok(Some(AgentMessage::Heartbeat)),
             FromAgent::ReportChunk(chunk) => self.chunk(chunk),
+            FromAgent::CommandResultChunk(wire::CommandResultChunk { data, last }) => {
+                let whole = self.result.take("command_result_chunk.data", &data, last)?;
+                let result = whole.map(|whole| result_from_wire(&whole)).transpose()?;
+                Ok(result.map(AgentMessage::CommandResult))
+            }
         }
     }
 
@@ -185,9 +199,10 @@ fn hello_from_wire(message: wire::Hello) -> Result<Hello, Malformed> {
     })
 }
 
-/// A message of a controller.
-pub fn controller_message_to_wire(message: &ControllerMessage) -> wire::ExchangeResponse {
+/// One message of a controller as the pieces that go over the wire.
+pub fn controller_message_to_wire(message: &ControllerMessage) -> Vec<wire::ExchangeResponse> {
     let message = match message {
+        ControllerMessage::Command(command) => return command_pieces(command),
         ControllerMessage::Welcome(welcome) => FromController::Welcome(welcome_to_wire(welcome)),
         ControllerMessage::ReportAccepted { generation, digest } => {
             FromController::Acknowledgement(wire::Acknowledgement {
@@ -216,22 +231,50 @@ pub fn controller_message_to_wire(message: &ControllerMessage) -> wire::Exchange
             controllers: urls(&goodbye.controllers),
         }),
     };
-    wire::ExchangeResponse {
+    vec![wire::ExchangeResponse {
         message: Some(message),
+    }]
+}
+
+/// Puts the messages of one link together again, at the agent's end.
+#[derive(Debug, Default)]
+pub struct ControllerMessages {
+    command: Gathered,
+}
+
+impl ControllerMessages {
+    /// Takes the next piece; a message when it is complete.
+    ///
+    /// # Errors
+    /// What cannot be understood; the link must end then.
+    pub fn take(
+        &mut self,
+        piece: wire::ExchangeResponse,
+    ) -> Result<Option<ControllerMessage>, Malformed> {
+        let message = piece
+            .message
+            .ok_or_else(|| Malformed::new("message", "is missing"))?;
+        match message {
+            FromController::CommandChunk(wire::CommandChunk { data, last }) => {
+                let whole = self.command.take("command_chunk.data", &data, last)?;
+                let command = whole.map(|whole| command_from_wire(&whole)).transpose()?;
+                Ok(command.map(ControllerMessage::Command))
+            }
+            _ if self.command.is_begun() => Err(Malformed::new(
+                "message",
+                "came between the pieces of a command",
+            )),
+            whole => controller_message_from_wire(whole).map(Some),
+        }
     }
 }
 
-/// A message of a controller.
-///
-/// # Errors
-/// What cannot be understood; the link must end then.
-pub fn controller_message_from_wire(
-    message: wire::ExchangeResponse,
-) -> Result<ControllerMessage, Malformed> {
-    match message
-        .message
-        .ok_or_else(|| Malformed::new("message", "is missing"))?
-    {
+/// A message of a controller that comes in one piece.
+fn controller_message_from_wire(message: FromController) -> Result<ControllerMessage, Malformed> {
+    match message {
+        FromController::CommandChunk(_) => {
+            Err(Malformed::new("command_chunk", "is no whole message"))
+        }
         FromController::Welcome(welcome) => {
             welcome_from_wire(welcome).map(ControllerMessage::Welcome)
         }

@@ -7,8 +7,8 @@ use site::Timestamp;
 use crate::backoff::late;
 use crate::entropy::{after, since};
 use crate::{
-    AgentMessage, ConnectionId, ControllerMessage, ControllerNetworks, Endpoint, Entropy, Epoch,
-    Goodbye, GoodbyeReason, Hello, LONG_BACKOFF, LONGEST_BACKOFF, MISSED_HEARTBEATS, Ticket,
+    AgentMessage, Command, ConnectionId, ControllerMessage, ControllerNetworks, Endpoint, Entropy,
+    Epoch, Goodbye, GoodbyeReason, Hello, LONG_BACKOFF, LONGEST_BACKOFF, MISSED_HEARTBEATS, Ticket,
     Welcome,
 };
 
@@ -49,6 +49,7 @@ pub(super) enum Link {
         ticket: Ticket,
         welcome: Welcome,
         networks: Option<ControllerNetworks>,
+        commands: Vec<Command>,
     },
     /// Welcomed.
     Live {
@@ -183,6 +184,7 @@ impl Agent {
                 self.networks_told(epoch, networks, out);
             }
             ControllerMessage::Heartbeat => {}
+            ControllerMessage::Command(command) => self.command(from, command, out),
             ControllerMessage::Goodbye(goodbye) => self.dismissed(now, entropy, goodbye, out),
         }
     }
@@ -239,9 +241,13 @@ impl Agent {
                 ticket,
                 welcome,
                 networks,
+                commands,
             } if ticket <= durable => {
                 self.go_live(now, connection, controller, &welcome, out);
                 out.extend(networks.map(AgentOutput::ApplyNetworks));
+                for command in commands {
+                    self.take_up(connection, command, out);
+                }
             }
             other => self.link = other,
         }
@@ -322,6 +328,7 @@ impl Agent {
                 ticket,
                 welcome,
                 networks: None,
+                commands: Vec::new(),
             };
             return;
         }

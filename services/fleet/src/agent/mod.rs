@@ -1,6 +1,7 @@
 //! The agent's side of the link: a machine that keeps one link to the owner of its site, reports
 //! the site's state, and obeys nobody of an older term.
 
+mod command;
 mod link;
 mod report;
 
@@ -11,10 +12,12 @@ use std::time::Duration;
 use site::{Digest, Generation, Site, SiteParts, SoftwareVersion, Timestamp};
 
 use crate::{
-    AgentMessage, Backoff, ConnectionId, ControllerId, ControllerMessage, ControllerNetworks,
-    Endpoint, Entropy, Epoch, Fault, Footprint, GoodbyeReason, NetworksDigest, SubcloudId, Ticket,
+    AgentMessage, Backoff, Command, CommandId, CommandOutcome, ConnectionId, ControllerId,
+    ControllerMessage, ControllerNetworks, Endpoint, Entropy, Epoch, Fault, Footprint,
+    GoodbyeReason, NetworksDigest, SubcloudId, Ticket,
 };
 
+use command::Commands;
 use link::Link;
 pub use link::{CONNECT_TIMEOUT, STABLE_AFTER, WELCOME_TIMEOUT};
 pub use report::REFUSED_RETRY;
@@ -67,6 +70,15 @@ pub enum AgentInput {
     Timer,
     /// A record is durable, and with it all before it.
     Persisted(Ticket),
+    /// The site has answered a command; what the answer speaks of is durable.
+    CommandDone {
+        /// The connection that brought it.
+        connection: ConnectionId,
+        /// Which command.
+        id: CommandId,
+        /// What the site answered.
+        outcome: CommandOutcome,
+    },
 }
 
 /// Something for the agent's driver to do.
@@ -107,6 +119,22 @@ pub enum AgentOutput {
     },
     /// The state of the link changed: log it and show it.
     Status(LinkStatus),
+    /// Call the site's own service, and say [`AgentInput::CommandDone`].
+    Execute {
+        /// The connection that brought it.
+        connection: ConnectionId,
+        /// What to call.
+        command: Command,
+    },
+    /// A command of an older term was refused: log it.
+    StaleCommand {
+        /// The term in which it was given.
+        given: Epoch,
+        /// The term that the site obeys.
+        obeyed: Epoch,
+        /// How many there were so far.
+        total: u64,
+    },
     /// The controller refused the site's state: log it and show it.
     ReportRefused {
         /// The generation that was refused.
@@ -166,6 +194,7 @@ pub struct Agent {
     snapshot: Snapshot,
     link: Link,
     reporting: Reporting,
+    commands: Commands,
     backoff: Backoff,
     last_connection: u64,
     last_ticket: u64,
@@ -198,6 +227,7 @@ impl Agent {
             snapshot,
             link: Link::NoAddress,
             reporting: Reporting::default(),
+            commands: Commands::default(),
             backoff: Backoff::default(),
             last_connection: 0,
             last_ticket: 0,
@@ -247,6 +277,11 @@ impl Agent {
                 self.timer(now, entropy, &mut out);
             }
             AgentInput::Persisted(ticket) => self.persisted(now, ticket, &mut out),
+            AgentInput::CommandDone {
+                connection,
+                id,
+                outcome,
+            } => self.command_done(connection, id, outcome, &mut out),
         }
         self.arm(&mut out);
         out

@@ -7,9 +7,9 @@ use std::time::Duration;
 use site::{Site, SiteParts, Timestamp};
 
 use crate::{
-    Actor, AgentMessage, AuditEntry, Candidate, ControllerMessage, Event, Fingerprint, Goodbye,
-    LinkId, Position, Rejection, Report, RequestId, SecretHash, SharedSubcloud, Subcloud,
-    SubcloudId, Ticket, TokenId, Violation,
+    Actor, AgentMessage, AuditEntry, Candidate, CommandOutcome, ControllerMessage, Event,
+    Fingerprint, Goodbye, LinkId, Position, Rejection, Report, RequestId, SecretHash,
+    SharedSubcloud, SiteMethod, Subcloud, SubcloudId, Ticket, TokenId, Violation,
 };
 
 /// Something that happened.
@@ -21,6 +21,8 @@ pub enum Input {
     IssueToken(IssueToken),
     /// A site without an identity asks for one.
     Enroll(Enroll),
+    /// A call of a subcloud's site.
+    RunCommand(RunCommand),
     /// An agent opened a stream and proved its identity by a certificate.
     LinkOpened {
         /// A number that no earlier link of this process had.
@@ -74,6 +76,13 @@ pub enum Output {
         request: RequestId,
         /// What to answer.
         outcome: Result<Answer, Rejection>,
+    },
+    /// Answer a call of a subcloud's site.
+    CommandAnswer {
+        /// Which call.
+        request: RequestId,
+        /// What to answer.
+        outcome: CommandOutcome,
     },
     /// Send a message; nothing, if the link is gone.
     Send {
@@ -194,6 +203,27 @@ pub struct Enroll {
     pub source: IpAddr,
     /// Judge only; spend nothing.
     pub validate_only: bool,
+}
+
+/// A call of a subcloud's site.
+#[derive(Debug, Clone)]
+pub struct RunCommand {
+    /// Names the call in the answer.
+    pub request: RequestId,
+    /// Who asks.
+    pub actor: Actor,
+    /// Name or uuid of the subcloud.
+    pub subcloud: String,
+    /// What is called.
+    pub method: SiteMethod,
+    /// The encoded request; a change has a request id in it, so that it can be asked for again.
+    pub body: Arc<[u8]>,
+    /// That request id; empty when nothing changes.
+    pub request_id: String,
+    /// Whether it changes something: a method that does, and no preview of it.
+    pub changes: bool,
+    /// When the answer is of no use any more.
+    pub deadline: Timestamp,
 }
 
 /// What a call is answered: one kind for each kind of call.

@@ -95,14 +95,18 @@ impl Controller {
                 self.heard(now, subcloud);
                 self.report(now, link, report, out);
             }
-            AgentMessage::Heartbeat | AgentMessage::Report(_) => {
+            AgentMessage::CommandResult(result) if greeted => {
+                self.heard(now, subcloud);
+                self.command_result(now, link, result, out);
+            }
+            AgentMessage::Heartbeat | AgentMessage::Report(_) | AgentMessage::CommandResult(_) => {
                 let goodbye = Goodbye::because(GoodbyeReason::ProtocolViolation);
                 self.close(now, link, goodbye, out);
             }
         }
     }
 
-    pub(super) fn link_closed(&mut self, now: Timestamp, link: LinkId) {
+    pub(super) fn link_closed(&mut self, now: Timestamp, link: LinkId, out: &mut Vec<Output>) {
         let Some(state) = self.links.remove(&link) else {
             return;
         };
@@ -110,6 +114,7 @@ impl Controller {
         if self.presence(state.subcloud).link == Some(link) {
             self.unlinked(now, state.subcloud);
         }
+        self.commands_lost(now, link, out);
     }
 
     pub(super) fn close(
@@ -119,7 +124,7 @@ impl Controller {
         goodbye: Goodbye,
         out: &mut Vec<Output>,
     ) {
-        self.link_closed(now, link);
+        self.link_closed(now, link, out);
         out.push(Output::CloseLink { link, goodbye });
     }
 
@@ -376,7 +381,7 @@ fn same_site(record: &Subcloud, site: &SiteParts) -> Result<(), Rejection> {
     }
 }
 
-fn epoch_of(record: Option<&SharedSubcloud>) -> Epoch {
+pub(super) fn epoch_of(record: Option<&SharedSubcloud>) -> Epoch {
     record
         .and_then(|record| record.enrolled())
         .map_or(Epoch::default(), |enrolled| enrolled.epoch)

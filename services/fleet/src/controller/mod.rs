@@ -4,6 +4,7 @@
 //! acknowledgement and durable event is held until the write that it speaks of, and every write
 //! before it, is on disk. A commit that fails ends the process, so nothing is ever rolled back.
 
+mod command;
 mod commits;
 mod enroll;
 mod input;
@@ -25,9 +26,12 @@ use crate::{
     Outcome, Position, Reason, SharedSubcloud, Subcloud, SubcloudId, Violation,
 };
 
+use command::Commands;
+pub use command::command_outcome_unknown;
 use commits::{Commits, Deferred};
 pub use input::{
-    AddSubcloud, Answer, Enroll, Input, IssueToken, NewToken, Output, Receipt, Records, Write,
+    AddSubcloud, Answer, Enroll, Input, IssueToken, NewToken, Output, Receipt, Records, RunCommand,
+    Write,
 };
 pub use link::HELLO_TIMEOUT;
 use link::Link;
@@ -81,6 +85,7 @@ pub struct Controller {
     /// Links whose report waits for room in the commits, in the order in which they came.
     parked: VecDeque<LinkId>,
     wakeups: Wakeups,
+    commands: Commands,
     commits: Commits,
     last_event: Position,
     last_audit: Position,
@@ -112,6 +117,7 @@ impl Controller {
             presence: BTreeMap::new(),
             parked: VecDeque::new(),
             wakeups: Wakeups::default(),
+            commands: Commands::default(),
             commits: Commits::default(),
             last_event,
             last_audit,
@@ -136,6 +142,7 @@ impl Controller {
             Input::AddSubcloud(call) => self.add_subcloud(now, call, &mut out),
             Input::IssueToken(call) => self.issue_token(now, call, &mut out),
             Input::Enroll(call) => self.enroll(now, call, &mut out),
+            Input::RunCommand(call) => self.run_command(now, call, &mut out),
             Input::LinkOpened {
                 link,
                 subcloud,
@@ -145,7 +152,7 @@ impl Controller {
             Input::LinkMessage { link, message } => {
                 self.link_message(now, entropy, link, message, &mut out);
             }
-            Input::LinkClosed { link } => self.link_closed(now, link),
+            Input::LinkClosed { link } => self.link_closed(now, link, &mut out),
             Input::ControllerSiteChanged(site) => self.site_changed(&site, &mut out),
             Input::Timer => self.timer(now, &mut out),
             Input::Committed { ticket } => {
@@ -154,7 +161,7 @@ impl Controller {
                 }
                 self.unpark(now, &mut out);
             }
-            Input::ShuttingDown => self.say_goodbye(&mut out),
+            Input::ShuttingDown => self.say_goodbye(now, &mut out),
         }
         out.extend(self.wakeups.arm());
         out
@@ -208,16 +215,15 @@ impl Controller {
     }
 
     /// Asks every agent to come back to the next process.
-    fn say_goodbye(&mut self, out: &mut Vec<Output>) {
+    fn say_goodbye(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         self.parked.clear();
-        out.extend(
-            std::mem::take(&mut self.links)
-                .into_keys()
-                .map(|link| Output::CloseLink {
-                    link,
-                    goodbye: Goodbye::because(GoodbyeReason::ShuttingDown),
-                }),
-        );
+        for link in std::mem::take(&mut self.links).into_keys() {
+            self.commands_lost(now, link, out);
+            out.push(Output::CloseLink {
+                link,
+                goodbye: Goodbye::because(GoodbyeReason::ShuttingDown),
+            });
+        }
     }
 
     /// Asks for a write; what is deferred comes out when it, and all before it, is durable.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use site::Timestamp;
 
 use crate::entropy::after;
-use crate::{Event, EventKind, Goodbye, GoodbyeReason, LinkId, SubcloudId, Ticket};
+use crate::{CommandId, Event, EventKind, Goodbye, GoodbyeReason, LinkId, SubcloudId, Ticket};
 
 use super::{Controller, Output};
 
@@ -54,6 +54,8 @@ pub(super) enum Wake {
     Link(LinkId),
     /// Has this subcloud been heard from?
     Subcloud(SubcloudId),
+    /// Has this command been answered?
+    Command(CommandId),
 }
 
 /// The moments to wake up at.
@@ -78,7 +80,7 @@ impl Wakeups {
         Some(Output::SetTimer { at })
     }
 
-    fn cancel(&mut self, at: Timestamp, wake: Wake) {
+    pub(super) fn cancel(&mut self, at: Timestamp, wake: Wake) {
         self.due.remove(&(at, wake));
     }
 
@@ -103,6 +105,7 @@ impl Controller {
             match wake {
                 Wake::Link(link) => self.hello_due(now, link, out),
                 Wake::Subcloud(id) => self.heartbeat_due(now, id, out),
+                Wake::Command(id) => self.command_due(now, id, out),
             }
         }
     }

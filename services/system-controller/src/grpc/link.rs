@@ -8,10 +8,9 @@ use api::fleet_v1 as wire;
 use api::fleet_v1::link_service_server::LinkService;
 use daemon::Life;
 use fleet::{ControllerMessage, Fingerprint, LinkId, Reason, Rejection, SubcloudId, Violation};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use identity::{ConnectInfo, Identity};
 use tokio::sync::oneshot;
-use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -47,11 +46,13 @@ impl LinkService for Links {
         let incoming = request.into_inner();
         let reader = read(Arc::clone(&self.hub), id, incoming, close, last_word);
         self.life.spawn(reader);
-        let outgoing = ReceiverStream::new(messages);
-        let outgoing =
-            outgoing.map(|message: ControllerMessage| Ok(controller_message_to_wire(&message)));
+        let outgoing = ReceiverStream::new(messages).flat_map(|message: ControllerMessage| {
+            let pieces = controller_message_to_wire(&message);
+            futures_util::stream::iter(pieces.into_iter().map(Ok))
+        });
         // After everything that the machine said: why this side cannot read on, if it cannot.
-        let end = futures_util::stream::once(ended).filter_map(|end| end.ok().map(Err));
+        let end = futures_util::stream::once(ended)
+            .filter_map(|end| std::future::ready(end.ok().map(Err)));
         Ok(Response::new(Box::pin(outgoing.chain(end))))
     }
 }
