@@ -454,7 +454,7 @@ fn done(number: u64) -> AgentInput {
     AgentInput::CommandDone {
         connection: CONNECTION,
         id: CommandId(number),
-        outcome: CommandOutcome::Done(vec![number as u8]),
+        outcome: CommandOutcome::Done(number.to_string().into_bytes()),
     }
 }
 
@@ -463,7 +463,7 @@ fn an_agent_does_what_its_owner_commands_and_nothing_of_an_older_term() {
     let mut machine = live(5);
     assert_eq!(does(&mut machine, command(1, 5)), ["does 1"]);
     assert_eq!(does(&mut machine, command(1, 5)), [""; 0], "told twice");
-    assert_eq!(does(&mut machine, done(1)), ["answers 1 done [1]"]);
+    assert_eq!(does(&mut machine, done(1)), ["answers 1 done [49]"]);
     assert_eq!(does(&mut machine, command(2, 4)), ["answers 2 STALE_EPOCH"]);
     assert_eq!(machine.stale_commands(), 1);
     assert_eq!(

@@ -313,12 +313,15 @@ fn kinds(outputs: &[AgentOutput]) -> Vec<&'static str> {
                 AgentMessage::Hello(_) => "hello",
                 AgentMessage::Report(_) => "report",
                 AgentMessage::Heartbeat => "heartbeat",
+                AgentMessage::CommandResult(_) => "result",
             }),
             AgentOutput::Close(_) => Some("close"),
             AgentOutput::Persist { .. } => Some("persist"),
             AgentOutput::ApplyNetworks(_) => Some("networks"),
             AgentOutput::SetTimer { .. } | AgentOutput::Status(_) => None,
             AgentOutput::ReportRefused { .. } => Some("refused"),
+            AgentOutput::Execute { .. } => Some("execute"),
+            AgentOutput::StaleCommand { .. } => Some("stale"),
         })
         .collect()
 }
