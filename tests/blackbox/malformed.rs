@@ -1,15 +1,21 @@
 //! Requests that are wrong in themselves: each is refused with the path of a field, and neither
 //! the site nor the service takes harm.
 
+use api::fleet_v1::subcloud_service_client::SubcloudServiceClient;
+use api::fleet_v1::{
+    AddSubcloudRequest, GetSubcloudRequest, IssueSubcloudTokenRequest, ListFleetEventsRequest,
+};
 use api::site_v1::network_service_client::NetworkServiceClient;
 use api::site_v1::site_service_client::SiteServiceClient;
 use api::site_v1::{
     AddressPool, AddressRange, AssignAddressPoolRequest, CreateAddressPoolRequest,
-    CreateNetworkRequest, GetSiteRequest, ListAddressPoolsRequest, ListNetworksRequest,
-    RemoveAddressPoolRequest, UpdateAddressPoolRequest, UpdateDnsRequest, UpdateOamRequest,
+    CreateNetworkRequest, GetAddressPoolRequest, GetNetworkRequest, GetSiteRequest,
+    ListAddressPoolsRequest, ListNetworksRequest, LockHostRequest, RemoveAddressPoolRequest,
+    UpdateAddressPoolRequest, UpdateDnsRequest, UpdateOamRequest,
 };
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::client::operators;
@@ -301,4 +307,104 @@ async fn refused_others(channel: &Channel) -> Vec<Refused> {
     let answer = networks.assign_address_pool(request).await;
     refused.push((answer.expect_err("a long id"), "request_id"));
     refused
+}
+
+/// A text of a mebibyte is not sent back: not once, and not five times.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_texts_are_not_repeated() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let controller = Controller::start(&dir.path().join("controller"), site);
+    let channel = operators(&controller.state_dir().join("operator.sock")).await;
+    let mut networks = NetworkServiceClient::new(channel.clone());
+    let mut sites = SiteServiceClient::new(channel.clone());
+    let mut subclouds = SubcloudServiceClient::new(channel);
+    for letter in ["x", "é", "\u{1f480}"] {
+        let long = letter.repeat((1024 * 1024 - 64) / letter.len());
+        let mut refused = Vec::new();
+        let request = GetNetworkRequest {
+            network: long.clone(),
+        };
+        refused.push(networks.get_network(request).await.expect_err("no network"));
+        let request = GetAddressPoolRequest {
+            address_pool: long.clone(),
+        };
+        refused.push(
+            networks
+                .get_address_pool(request)
+                .await
+                .expect_err("no pool"),
+        );
+        let request = AssignAddressPoolRequest {
+            network: long.clone(),
+            address_pool: long.clone(),
+            ..Default::default()
+        };
+        refused.push(
+            networks
+                .assign_address_pool(request)
+                .await
+                .expect_err("neither"),
+        );
+        let request = RemoveAddressPoolRequest {
+            uuid: long.clone(),
+            ..Default::default()
+        };
+        refused.push(
+            networks
+                .remove_address_pool(request)
+                .await
+                .expect_err("none"),
+        );
+        let request = LockHostRequest {
+            hostname: long.clone(),
+            ..Default::default()
+        };
+        refused.push(sites.lock_host(request).await.expect_err("no host"));
+        let request = GetSubcloudRequest {
+            subcloud: long.clone(),
+        };
+        refused.push(
+            subclouds
+                .get_subcloud(request)
+                .await
+                .expect_err("no subcloud"),
+        );
+        let request = AddSubcloudRequest {
+            name: long.clone(),
+            ..Default::default()
+        };
+        refused.push(subclouds.add_subcloud(request).await.expect_err("no name"));
+        let request = IssueSubcloudTokenRequest {
+            subcloud: long.clone(),
+            ..Default::default()
+        };
+        refused.push(
+            subclouds
+                .issue_subcloud_token(request)
+                .await
+                .expect_err("none"),
+        );
+        let request = ListFleetEventsRequest {
+            kind: long.clone(),
+            ..Default::default()
+        };
+        refused.push(
+            subclouds
+                .list_fleet_events(request)
+                .await
+                .expect_err("no kind"),
+        );
+        for status in refused {
+            assert_eq!(
+                status
+                    .get_error_details()
+                    .error_info()
+                    .map(|it| it.domain.as_str()),
+                Some("tandem")
+            );
+            let size = status.message().len() + status.details().len();
+            assert!(size < 8 * 1024, "{size} bytes: {:.200}", status.message());
+        }
+    }
 }

@@ -28,6 +28,31 @@ pub struct Violation<R = Reason> {
     pub metadata: BTreeMap<&'static str, String>,
 }
 
+/// The longest text of a violation, in bytes. Texts repeat what a request says, and a request may
+/// say a mebibyte; a status travels in headers, of which clients commonly take 16 KiB in all.
+const MAX_TEXT_BYTES: usize = 640;
+
+/// The longest fact, in bytes: enough for a list of some names.
+const MAX_FACT_BYTES: usize = 512;
+
+/// The longest name of an object, in bytes: twice that of every object that there can be.
+const MAX_NAME_BYTES: usize = 256;
+
+/// A text that is not longer than this many bytes: the middle of a longer one is left out, for
+/// what is wrong stands at the end of a sentence.
+fn shortened(text: String, most: usize) -> String {
+    const GAP: &str = " … ";
+    if text.len() <= most {
+        return text;
+    }
+    let half = most.saturating_sub(GAP.len()) / 2;
+    let (head, tail) = (
+        text.floor_char_boundary(half),
+        text.ceil_char_boundary(text.len() - half),
+    );
+    format!("{}{GAP}{}", &text[..head], &text[tail..])
+}
+
 /// An object named by a violation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Object {
@@ -141,13 +166,13 @@ impl<R: ReasonSet> Rejection<R> {
 }
 
 impl<R: ReasonSet> Violation<R> {
-    /// A fault of the state.
+    /// A fault of the state. The middle of texts longer than 640 bytes is left out.
     pub fn new(reason: R, message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             reason,
             field: String::new(),
-            message: message.into(),
-            remedy: remedy.into(),
+            message: shortened(message.into(), MAX_TEXT_BYTES),
+            remedy: shortened(remedy.into(), MAX_TEXT_BYTES),
             objects: Vec::new(),
             metadata: BTreeMap::new(),
         }
@@ -165,7 +190,7 @@ impl<R: ReasonSet> Violation<R> {
     pub fn object(mut self, kind: &'static str, name: impl Into<String>) -> Self {
         self.objects.push(Object {
             kind,
-            name: name.into(),
+            name: shortened(name.into(), MAX_NAME_BYTES),
         });
         self
     }
@@ -173,7 +198,8 @@ impl<R: ReasonSet> Violation<R> {
     /// Adds a machine-readable fact; `key` is lowerCamel.
     #[must_use]
     pub fn fact(mut self, key: &'static str, value: impl fmt::Display) -> Self {
-        self.metadata.insert(key, value.to_string());
+        let value = shortened(value.to_string(), MAX_FACT_BYTES);
+        self.metadata.insert(key, value);
         self
     }
 }
@@ -285,4 +311,30 @@ reasons! {
     TooManyPools = "TOO_MANY_POOLS", ResourceExhausted;
     /// The object changed since it was read.
     EtagMismatch = "ETAG_MISMATCH", Aborted;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_a_mebibyte_is_not_repeated() {
+        for text in ["x", "é", "😀"] {
+            let long = text.repeat(1024 * 1024);
+            let fault =
+                Violation::new(Reason::PoolNotFound, format!("there is no {long}!"), "look")
+                    .object("pool", long.clone())
+                    .fact("pool", &long);
+            assert!(
+                fault.message.len() <= MAX_TEXT_BYTES,
+                "{}",
+                fault.message.len()
+            );
+            assert!(fault.message.starts_with("there is no ") && fault.message.ends_with('!'));
+            assert!(fault.objects[0].name.len() <= MAX_NAME_BYTES);
+            assert!(fault.metadata["pool"].len() <= MAX_FACT_BYTES);
+        }
+        let short = "x".repeat(MAX_TEXT_BYTES);
+        assert_eq!(shortened(short.clone(), MAX_TEXT_BYTES), short);
+    }
 }
