@@ -170,6 +170,8 @@ pub struct AllocationEffect {
     pub holder: String,
     /// The name of the pool.
     pub pool: String,
+    /// The network that the pool serves, or served when the address is taken back.
+    pub network: NetworkKind,
 }
 
 /// The steps of a conversion of Kubernetes, in order.
@@ -249,6 +251,7 @@ impl Effect {
         match self {
             Self::AddRoute(route) | Self::RemoveRoute(route) => Some(route.network),
             Self::OpenPublicEndpoints(_) | Self::ClosePublicEndpoints(_) => Some(NetworkKind::Oam),
+            Self::AllocateAddress(taken) | Self::ReleaseAddress(taken) => Some(taken.network),
             _ => self.on_network().map(|effect| effect.network),
         }
     }

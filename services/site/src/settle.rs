@@ -193,22 +193,27 @@ fn allocations(before: &Site, next: &Site) -> Vec<Effect> {
             .pool(id)
             .or_else(|| before.pool(id))
             .map_or("", |pool| pool.name());
-        let effect = |address: IpAddr, holder: &str| AllocationEffect {
-            address,
-            holder: holder.to_owned(),
+        let effect = |network, address: &IpAddr, holder: &String| AllocationEffect {
+            address: *address,
+            holder: holder.clone(),
             pool: name.to_owned(),
+            network,
         };
-        for (address, holder) in old
-            .iter()
-            .filter(|(address, h)| new.get(*address) != Some(h))
-        {
-            effects.push(Effect::ReleaseAddress(effect(*address, holder)));
+        if let Some((network, _)) = before.network_of(id) {
+            let gone = old
+                .iter()
+                .filter(|(at, holder)| new.get(*at) != Some(holder));
+            effects.extend(gone.map(|(address, holder)| {
+                Effect::ReleaseAddress(effect(network.kind, address, holder))
+            }));
         }
-        for (address, holder) in new
-            .iter()
-            .filter(|(address, h)| old.get(*address) != Some(h))
-        {
-            effects.push(Effect::AllocateAddress(effect(*address, holder)));
+        if let Some((network, _)) = next.network_of(id) {
+            let come = new
+                .iter()
+                .filter(|(at, holder)| old.get(*at) != Some(holder));
+            effects.extend(come.map(|(address, holder)| {
+                Effect::AllocateAddress(effect(network.kind, address, holder))
+            }));
         }
     }
     effects

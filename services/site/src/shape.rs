@@ -155,6 +155,30 @@ pub(crate) fn range_faults(
     subnet: IpNet,
     ranges: &[(IpAddr, IpAddr)],
 ) -> Vec<Violation> {
+    range_faults_where(path, ranges, |address| unusable(subnet, address))
+}
+
+/// The faults of ranges and named addresses whose subnet is wrong itself: everything about them
+/// that is wrong whatever the subnet will be, and that they are of another family than `network`.
+pub(crate) fn faults_without_subnet(
+    network: Option<IpAddr>,
+    ranges: &[(IpAddr, IpAddr)],
+    addresses: &Addresses,
+) -> Vec<Violation> {
+    let foreign = |address: IpAddr| {
+        let (family, own) = (Family::of(network?), Family::of(address));
+        (family != own).then(|| format!("is {own}, but the network is {family}"))
+    };
+    let mut faults = range_faults_where("", ranges, foreign);
+    faults.extend(address_faults_where("", addresses, foreign));
+    faults
+}
+
+fn range_faults_where(
+    path: &str,
+    ranges: &[(IpAddr, IpAddr)],
+    unusable: impl Fn(IpAddr) -> Option<String>,
+) -> Vec<Violation> {
     if ranges.len() > MAX_RANGES {
         return vec![too_many_ranges(format!("{path}ranges"), ranges.len())];
     }
@@ -166,10 +190,10 @@ pub(crate) fn range_faults(
             faults.push(invalid(format!("{field}{end}"), message, remedy));
         };
         let inside = "give addresses of the subnet between its network address and its end";
-        if let Some(why) = unusable(subnet, *first) {
+        if let Some(why) = unusable(*first) {
             fault(".first", format!("{first} {why}"), inside);
         }
-        if let Some(why) = unusable(subnet, *last) {
+        if let Some(why) = unusable(*last) {
             fault(".last", format!("{last} {why}"), inside);
         }
         if first.is_ipv4() == last.is_ipv4() && first > last {
@@ -195,11 +219,19 @@ pub(crate) fn range_faults(
 
 /// The faults of named addresses by themselves (I4): all usable, no two equal.
 pub(crate) fn address_faults(path: &str, subnet: IpNet, addresses: &Addresses) -> Vec<Violation> {
+    address_faults_where(path, addresses, |address| unusable(subnet, address))
+}
+
+fn address_faults_where(
+    path: &str,
+    addresses: &Addresses,
+    unusable: impl Fn(IpAddr) -> Option<String>,
+) -> Vec<Violation> {
     let mut faults = Vec::new();
     let named: Vec<_> = addresses.iter().collect();
     for (index, (role, address)) in named.iter().enumerate() {
         let field = format!("{path}{}", role.field());
-        if let Some(why) = unusable(subnet, *address) {
+        if let Some(why) = unusable(*address) {
             let message = format!("{} {address} {why}", role.field());
             faults.push(invalid(
                 &field,

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use crate::address::default_range;
 use crate::shape::{
-    address_faults, make_subnet, name_fault, outside_ranges, range_faults, read_address,
-    read_order, read_ranges,
+    address_faults, faults_without_subnet, make_subnet, name_fault, outside_ranges, range_faults,
+    read_address, read_order, read_ranges,
 };
 use crate::{AddressRole, Addresses, Order, Pool, PoolEdit, PoolInput, RangeInput, Violation};
 
@@ -52,6 +52,7 @@ impl Wanted {
             addresses.set(role, read_address(role.field(), text, &mut faults));
         }
         let Some(subnet) = subnet else {
+            faults.extend(faults_without_subnet(network, &ranges, &addresses));
             return Err(faults);
         };
         faults.extend(range_faults("", subnet, &ranges));
@@ -146,15 +147,6 @@ impl ReadEdit {
     /// ranges that are not given stay, also when the subnet moves: then they must fit.
     pub(crate) fn onto(self, pool: &Pool) -> Result<Wanted, Vec<Violation>> {
         let mut wanted = Wanted::of_pool(pool);
-        if self.network.is_some() || self.prefix.is_some() {
-            let mut faults = Vec::new();
-            let network = self.network.unwrap_or(pool.subnet.addr());
-            let prefix = self.prefix.unwrap_or(u32::from(pool.subnet.prefix_len()));
-            match make_subnet(network, prefix, &mut faults) {
-                Some(subnet) => wanted.subnet = subnet,
-                None => return Err(faults),
-            }
-        }
         if let Some(name) = self.name {
             wanted.name = name;
         }
@@ -164,14 +156,29 @@ impl ReadEdit {
         if let Some(ranges) = self.ranges {
             wanted.ranges = ranges;
         }
+        for (role, address) in self.addresses {
+            wanted.addresses.set(role, address);
+        }
+        if self.network.is_some() || self.prefix.is_some() {
+            let mut faults = Vec::new();
+            let network = self.network.unwrap_or(pool.subnet.addr());
+            let prefix = self.prefix.unwrap_or(u32::from(pool.subnet.prefix_len()));
+            match make_subnet(network, prefix, &mut faults) {
+                Some(subnet) => wanted.subnet = subnet,
+                None => {
+                    let Wanted {
+                        ranges, addresses, ..
+                    } = &wanted;
+                    faults.extend(faults_without_subnet(Some(network), ranges, addresses));
+                    return Err(faults);
+                }
+            }
+        }
         if wanted.ranges.is_empty() {
             let whole = default_range(wanted.subnet);
             wanted
                 .ranges
                 .extend(whole.map(|range| (range.first, range.last)));
-        }
-        for (role, address) in self.addresses {
-            wanted.addresses.set(role, address);
         }
         Ok(wanted)
     }

@@ -49,6 +49,56 @@ fn every_reason_is_in_the_table() {
     }
 }
 
+/// What can be said of ranges and addresses is said also when their subnet is wrong.
+#[test]
+fn a_wrong_subnet_hides_no_other_fault() {
+    let site = Fixture::default().site();
+    let range = |first: &str, last: &str| RangeInput {
+        first: first.into(),
+        last: last.into(),
+    };
+    let pool = PoolInput {
+        name: "p".into(),
+        network: "fd77::".into(),
+        prefix: 129,
+        ranges: vec![range("fd77::9", "fd77::1"), range("10.0.0.1", "10.0.0.9")],
+        floating_address: "fd77::2".into(),
+        gateway_address: "fd77::2".into(),
+        ..PoolInput::default()
+    };
+    let change = site::Change::AddPool {
+        id: PoolId(id(7)),
+        pool,
+    };
+    let result = plan(&site, change, NOW);
+    let fields: Vec<_> = violations(&result)
+        .iter()
+        .map(|it| it.field.as_str())
+        .collect();
+    let all = [
+        "prefix",
+        "ranges[0]",
+        "ranges[1].first",
+        "ranges[1].last",
+        "gateway_address",
+    ];
+    assert_eq!(fields, all);
+    let change = site::Change::ModifyPool {
+        pool: "oam-ipv4".into(),
+        edit: site::PoolEdit {
+            prefix: Some(33),
+            ranges: Some(vec![range("10.10.10.9", "10.10.10.1")]),
+            ..site::PoolEdit::default()
+        },
+    };
+    let result = plan(&site, change, NOW);
+    let fields: Vec<_> = violations(&result)
+        .iter()
+        .map(|it| it.field.as_str())
+        .collect();
+    assert_eq!(fields, ["prefix", "ranges[0]"]);
+}
+
 #[test]
 fn a_pool_has_at_most_256_ranges() {
     let site = Fixture::default().site();
