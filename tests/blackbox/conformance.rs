@@ -1,9 +1,10 @@
 //! Replays recorded decisions of the existing systems against the model: every request on its
-//! own, from the state recorded before it. See `tests/conformance/README.md`.
+//! own, from the state recorded before it, and every subcloud that was added. See `tests/conformance/README.md`.
 //!
 //! The folder named by `TANDEM_CONFORMANCE` is read as well: every `*.jsonl` and `*.jsonl.gz`
 //! directly in it.
 
+mod fleet;
 mod recorded;
 mod request;
 mod verdict;
@@ -40,11 +41,14 @@ fn recorded_decisions_are_ours() {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        if !is_site_recording(&text) {
-            println!("conformance {name}: skipped");
-            continue;
-        }
-        let tally = replay(&text);
+        let tally = match kind(&text) {
+            Some(Kind::Site) => replay(&text),
+            Some(Kind::Fleet) => replay_fleet(&text),
+            None => {
+                println!("conformance {name}: skipped");
+                continue;
+            }
+        };
         let deliberate: usize = tally.deliberate.values().sum();
         println!(
             "conformance {name}: agreed {}, deliberate {deliberate}, disagreed {}",
@@ -99,13 +103,47 @@ fn read(path: &Path) -> String {
     open().unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
 }
 
-/// Recordings of one site are told by their first line, whatever the name of the file.
-fn is_site_recording(text: &str) -> bool {
-    let first = text
-        .lines()
-        .next()
-        .and_then(|line| serde_json::from_str::<Value>(line).ok());
-    first.is_some_and(|line| line.get("method").is_some() && line.get("seq").is_some())
+/// What a file has recorded.
+enum Kind {
+    /// Requests to one site.
+    Site,
+    /// Subclouds that were added to a system controller.
+    Fleet,
+}
+
+/// Recordings are told by their first line, whatever the name of the file.
+fn kind(text: &str) -> Option<Kind> {
+    let first: Value = serde_json::from_str(text.lines().next()?).ok()?;
+    let has = |keys: &[&str]| keys.iter().all(|key| first.get(key).is_some());
+    if has(&["method", "seq"]) {
+        Some(Kind::Site)
+    } else if has(&["system_controller", "existing", "payload", "expected"]) {
+        Some(Kind::Fleet)
+    } else {
+        None
+    }
+}
+
+fn replay_fleet(text: &str) -> Tally {
+    let mut tally = Tally::default();
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let line: Value = serde_json::from_str(line).expect("a line of JSON");
+        tally.count(fleet::of(&line), || {
+            format!("{} ({})", line["id"], line["desc"])
+        });
+    }
+    tally
+}
+
+impl Tally {
+    fn count(&mut self, verdict: Verdict, what: impl FnOnce() -> String) {
+        match verdict {
+            Verdict::Agreed => self.agreed += 1,
+            Verdict::Deliberate(rule) => *self.deliberate.entry(rule).or_default() += 1,
+            Verdict::LeftOut(why) => *self.left_out.entry(why).or_default() += 1,
+            Verdict::Disagreed(how) => self.disagreed.push(format!("{}: {how}", what())),
+        }
+    }
 }
 
 fn replay(text: &str) -> Tally {
@@ -118,15 +156,9 @@ fn replay(text: &str) -> Tally {
             continue;
         }
         let sequence = sequence.as_mut().expect("a sequence starts with INIT");
-        match verdict::of(sequence, &line) {
-            Verdict::Agreed => tally.agreed += 1,
-            Verdict::Deliberate(rule) => *tally.deliberate.entry(rule).or_default() += 1,
-            Verdict::LeftOut(why) => *tally.left_out.entry(why).or_default() += 1,
-            Verdict::Disagreed(how) => {
-                let (seq, step) = (&line["seq"], &line["step"]);
-                tally.disagreed.push(format!("{seq} step {step}: {how}"));
-            }
-        }
+        tally.count(verdict::of(sequence, &line), || {
+            format!("{} step {}", line["seq"], line["step"])
+        });
         sequence.advance(&line);
     }
     tally

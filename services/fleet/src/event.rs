@@ -59,21 +59,34 @@ pub enum EventKind {
     Offline,
 }
 
-impl EventKind {
-    /// The stable name.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Added => "ADDED",
-            Self::TokenIssued => "TOKEN_ISSUED",
-            Self::Enrolled => "ENROLLED",
-            Self::EnrollmentRefused { .. } => "ENROLLMENT_REFUSED",
-            Self::ReportAccepted { .. } => "REPORT_ACCEPTED",
-            Self::ReportRefused { .. } => "REPORT_REFUSED",
-            Self::Online => "ONLINE",
-            Self::Offline => "OFFLINE",
-        }
-    }
+macro_rules! names {
+    ($($kind:pat => $name:literal,)*) => {
+        impl EventKind {
+            /// The name of every kind.
+            pub const NAMES: &[&str] = &[$($name),*];
 
+            /// The stable name.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $($kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+names! {
+    Self::Added => "ADDED",
+    Self::TokenIssued => "TOKEN_ISSUED",
+    Self::Enrolled => "ENROLLED",
+    Self::EnrollmentRefused { .. } => "ENROLLMENT_REFUSED",
+    Self::ReportAccepted { .. } => "REPORT_ACCEPTED",
+    Self::ReportRefused { .. } => "REPORT_REFUSED",
+    Self::Online => "ONLINE",
+    Self::Offline => "OFFLINE",
+}
+
+impl EventKind {
     /// Whether it is kept on disk; availability is not.
     pub fn durable(&self) -> bool {
         !matches!(self, Self::Online | Self::Offline)

@@ -57,6 +57,10 @@ pub struct LinkPool {
 pub struct Candidate {
     /// What the rules F3-F10 look at.
     pub footprint: Footprint,
+    /// The pools of mgmt of a site whose link is admin. A site that has addresses of another
+    /// one's link network behind mgmt cannot reach them (F6). Nobody else sees these pools, so
+    /// they are not kept: sites may well have the same ones.
+    pub management: Vec<LinkPool>,
     /// What is wrong with the site itself; `None` when every invariant holds.
     pub faults: Option<site::Rejection>,
 }
@@ -64,8 +68,18 @@ pub struct Candidate {
 impl Candidate {
     /// Judges a whole reported site, valid or not.
     pub fn of_report(parts: &SiteParts) -> Self {
+        let footprint = Footprint::of(parts);
+        let mgmt = parts
+            .networks
+            .iter()
+            .find(|it| it.kind == NetworkKind::Mgmt);
+        let apart = mgmt.filter(|_| footprint.has_link_apart());
         Self {
-            footprint: Footprint::of(parts),
+            management: apart
+                .into_iter()
+                .flat_map(|mgmt| pools_of(mgmt, parts).map(LinkPool::of))
+                .collect(),
+            footprint,
             faults: Site::from_parts(parts.clone()).err(),
         }
     }
@@ -73,6 +87,27 @@ impl Candidate {
     /// A declaration that was checked where it was read.
     pub fn declared(footprint: Footprint) -> Self {
         Self {
+            footprint,
+            management: Vec::new(),
+            faults: None,
+        }
+    }
+
+    /// A bootstrap file without faults, under the name with which its site is added.
+    pub fn of_file(name: &str, file: &DeclaredLink) -> Self {
+        let footprint = Footprint::declared(name, file);
+        let mgmt = file
+            .networks()
+            .iter()
+            .find(|it| it.kind == NetworkKind::Mgmt);
+        let apart = mgmt.filter(|_| footprint.has_link_apart());
+        Self {
+            management: apart
+                .map(LinkNetwork::declared)
+                .iter()
+                .flat_map(LinkNetwork::pools)
+                .cloned()
+                .collect(),
             footprint,
             faults: None,
         }
@@ -125,6 +160,13 @@ impl Footprint {
                 .collect(),
             systemcontroller_gateways: file.systemcontroller_gateways().to_vec(),
         }
+    }
+
+    /// Whether the link is a network beside mgmt.
+    fn has_link_apart(&self) -> bool {
+        self.link
+            .as_ref()
+            .is_some_and(|link| link.kind != NetworkKind::Mgmt)
     }
 
     /// The family of everything between this site and others.

@@ -79,6 +79,22 @@ pub fn subcloud_to_wire(
     }
 }
 
+/// The kind that a request filters events by; none when it is empty.
+///
+/// # Errors
+/// A name that no kind has: no event could ever match it.
+pub fn event_kind_from_wire(name: &str) -> Result<Option<&'static str>, Malformed> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let known = EventKind::NAMES.iter().find(|known| **known == name);
+    known.copied().map(Some).ok_or_else(|| {
+        let names = EventKind::NAMES.join(", ");
+        let problem = format!("`{}` is no kind of event; there are {names}", excerpt(name));
+        Malformed::new("kind", problem)
+    })
+}
+
 /// An event as operators see it.
 pub fn event_to_wire(event: &Event) -> wire::FleetEvent {
     let Event {

@@ -28,7 +28,11 @@ pub fn admit(
     candidate: &Candidate,
     occasion: Occasion<'_>,
 ) -> Result<Admission, Rejection> {
-    let Candidate { footprint, faults } = candidate;
+    let Candidate {
+        footprint,
+        management,
+        faults,
+    } = candidate;
     let Some(controller) = &fleet.controller().link else {
         return Err(Rejection::one(controller_without_link()));
     };
@@ -46,6 +50,7 @@ pub fn admit(
         &mut violations,
         &mut warnings,
     );
+    overlap::check_management(fleet, management, occasion.own(), &mut violations);
     violations.extend(dual_stack(footprint));
     match occasion {
         Occasion::Declaration { .. } => {

@@ -63,6 +63,30 @@ pub(super) fn check(
     }
 }
 
+/// The ranges of a mgmt network beside the link overlap nobody's link ranges: the site would look
+/// for the other one on its own mgmt.
+pub(super) fn check_management(
+    fleet: &Fleet,
+    management: &[LinkPool],
+    own: Option<SubcloudId>,
+    violations: &mut Vec<Violation>,
+) {
+    for pool in management {
+        let owners = pool
+            .ranges
+            .iter()
+            .flat_map(|range| fleet.addresses().overlapping(range));
+        let ranges = Holders::new(fleet, own, owners)
+            .and_controller(controller_pools(fleet).any(|other| ranges_overlap(pool, other)));
+        violations.extend(ranges.violation(|| Clash {
+            what: format!("the ranges of mgmt pool {} ({})", pool.name, shown(pool)),
+            whose: "the link ranges",
+            pool: pool.name.clone(),
+            subnet: pool.subnet.to_string(),
+        }));
+    }
+}
+
 /// One kind of collision, in words.
 struct Clash {
     what: String,

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::convert::{event_to_wire, fault_to_wire, subcloud_to_wire};
+use api::convert::{event_kind_from_wire, event_to_wire, fault_to_wire, subcloud_to_wire};
 use api::fleet_v1 as wire;
 use api::fleet_v1::subcloud_service_server::SubcloudService;
 use api::page::{page, page_size_of};
 use daemon::{Caller, SecretAnswers, random_uuid};
 use fleet::{
-    Actor, AddSubcloud, Candidate, Event, Fault, Footprint, Input, IssueToken, NewToken, Position,
-    Receipt, SecretHash, SharedSubcloud, SubcloudId, TokenId,
+    Actor, AddSubcloud, Candidate, Event, Fault, Input, IssueToken, NewToken, Position, Receipt,
+    SecretHash, SharedSubcloud, SubcloudId, TokenId,
 };
 use identity::{EnrollmentToken, SpkiSha256};
 use ring::rand::SystemRandom;
@@ -126,9 +126,10 @@ impl SubcloudService for Subclouds {
             subcloud,
             kind,
         } = request.into_inner();
+        let kind = event_kind_from_wire(&kind).map_err(|fault| malformed(vec![fault]))?;
         let wanted = |event: &Event| {
             (subcloud.is_empty() || event.name == subcloud)
-                && (kind.is_empty() || event.kind.name() == kind)
+                && kind.is_none_or(|kind| event.kind.name() == kind)
         };
         let size = page_size_of(page_size).map_err(malformed)?;
         let found = read_events(self.hub.store(), before(&page_token), size + 1, wanted)
@@ -254,7 +255,7 @@ fn declared(name: &str, file: &[u8]) -> Result<Option<Candidate>, Status> {
             None => Status::invalid_argument(faults.to_string()),
         }
     })?;
-    Ok(Some(Candidate::declared(Footprint::declared(name, &link))))
+    Ok(Some(Candidate::of_file(name, &link)))
 }
 
 /// The path of a variable of the file; a fault of the file as a whole is one of the field.
