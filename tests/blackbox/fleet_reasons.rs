@@ -212,14 +212,17 @@ fn requests(site: &Asked<'_>) {
     let name = json!({"name": "-west"});
     let wanted = want(INVALID, Reason::InvalidName, "name", "-west");
     site.refused("AddSubcloud", &name, &wanted);
-    let short = json!({"name": "west", "tokenTtlSeconds": 59});
+    let short = json!({"name": "west", "tokenTtlSeconds": 604_801});
     let wanted = want(
         INVALID,
         Reason::InvalidArgument,
         "token_ttl_seconds",
-        "59 s",
+        "604801 s",
     );
     site.refused("AddSubcloud", &short, &wanted);
+    let kind = json!({"kind": "ENROLED"});
+    let wanted = want(INVALID, Reason::InvalidArgument, "kind", "ENROLLED");
+    site.refused("ListFleetEvents", &kind, &wanted);
     let wanted = want(NOT_FOUND, Reason::SubcloudNotFound, "nope", "nope");
     site.refused("GetSubcloud", &json!({"subcloud": "nope"}), &wanted);
     site.refused("IssueSubcloudToken", &json!({"subcloud": "nope"}), &wanted);
@@ -294,6 +297,27 @@ async fn reports(site: &Asked<'_>) {
     let words = "not valid for this site";
     let wanted = want(UNKNOWN_CALLER, Reason::EnrollTokenInvalid, "", words);
     site.turned_away(answer, &wanted);
+
+    let mut unreadable = ByHand::of(&file).with(|site| {
+        site.uuid = "nobody".to_owned();
+        site.software_version = "new".to_owned();
+        site.address_pools[0].uuid = "none".to_owned();
+    });
+    unreadable.digest.pop();
+    let answer = unreadable.enroll(&added, false).await;
+    let error = read(&answer.expect_err("must be refused"));
+    let named: Vec<_> = error
+        .fields
+        .iter()
+        .map(|(field, _)| field.as_str())
+        .collect();
+    let all = [
+        "site.uuid",
+        "site.software_version",
+        "site.address_pools[0]",
+        "digest",
+    ];
+    assert_eq!(named, all, "{error:?}");
 
     let twins = ByHand::of(&file).with(|site| {
         let name = site.address_pools[0].name.clone();

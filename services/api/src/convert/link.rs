@@ -135,25 +135,39 @@ impl AgentMessages {
         }
         let site = crate::site_v1::Site::decode(bytes.as_slice())
             .map_err(|error| Malformed::new("report_chunk.data", error.to_string()))?;
-        report_from_wire(&site, &digest).map(|report| Some(AgentMessage::Report(report)))
+        let report = report_from_wire(&site, &digest).map_err(in_one)?;
+        Ok(Some(AgentMessage::Report(report)))
     }
 }
 
 /// A whole report, unchecked.
 ///
 /// # Errors
-/// The first field that cannot be read at all.
-pub fn report_from_wire(site: &crate::site_v1::Site, digest: &[u8]) -> Result<Report, Malformed> {
-    let parts = parts_from_wire(site).map_err(|mut faults| {
-        if faults.is_empty() {
-            return Malformed::new("site", "cannot be read");
+/// Every field that cannot be read at all, those of the site behind `site.`.
+pub fn report_from_wire(
+    site: &crate::site_v1::Site,
+    digest: &[u8],
+) -> Result<Report, Vec<Malformed>> {
+    let within_site =
+        |fault: Malformed| Malformed::new(format!("site.{}", fault.path), fault.problem);
+    match (parts_from_wire(site), bytes32("digest", digest)) {
+        (Ok(parts), Ok(digest)) => Ok(Report {
+            digest: Digest(digest),
+            site: Arc::new(parts),
+        }),
+        (parts, digest) => {
+            let faults = parts.err().unwrap_or_default().into_iter().map(within_site);
+            Err(faults.chain(digest.err()).collect())
         }
-        faults.swap_remove(0)
-    })?;
-    Ok(Report {
-        digest: Digest(bytes32("digest", digest)?),
-        site: Arc::new(parts),
-    })
+    }
+}
+
+/// What is wrong with a report, for an end of a link that takes one fault. The first few fields
+/// tell enough of a peer that writes another language.
+fn in_one(faults: Vec<Malformed>) -> Malformed {
+    const SHOWN: usize = 8;
+    let all = faults.iter().take(SHOWN).map(ToString::to_string);
+    Malformed::new("report_chunk.data", all.collect::<Vec<_>>().join("; "))
 }
 
 fn hello_to_wire(hello: &Hello) -> wire::Hello {

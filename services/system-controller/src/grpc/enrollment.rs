@@ -101,14 +101,21 @@ fn question(
         validate_only,
     } = request;
     let (token, secret) = redeemed(&token);
-    let key = csr_spki_sha256(&certificate_signing_request).map_err(|error| {
-        malformed(vec![Malformed::new(
-            "certificate_signing_request",
-            error.to_string(),
-        )])
-    })?;
-    let report = report_from_wire(&site.unwrap_or_default(), &digest)
-        .map_err(|fault| malformed(vec![fault]))?;
+    let key = csr_spki_sha256(&certificate_signing_request)
+        .map_err(|error| Malformed::new("certificate_signing_request", error.to_string()));
+    let report = match site {
+        Some(site) => report_from_wire(&site, &digest),
+        None => Err(vec![Malformed::new("site", "is missing")]),
+    };
+    let (key, report) = match (key, report) {
+        (Ok(key), Ok(report)) => (key, report),
+        (key, report) => {
+            let faults = key.err().into_iter();
+            return Err(malformed(
+                faults.chain(report.err().unwrap_or_default()).collect(),
+            ));
+        }
+    };
     Ok(move |request, source| {
         Input::Enroll(Enroll {
             request,
