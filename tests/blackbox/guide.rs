@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::cloud::{Place, Subcloud};
@@ -109,7 +109,7 @@ fn the_guide_from_single_to_dual_stack_and_back() {
     oam(&shell);
     cluster(&shell);
     management(&shell);
-    lock_and_unlock(&shell, &state);
+    lock_and_unlock(&shell);
     revert(&shell);
     daemon.stop();
 }
@@ -189,26 +189,13 @@ fn management(shell: &Shell) {
 }
 
 /// "A node lock/unlock cycle will clean the alarm": once the host says what it has applied.
-fn lock_and_unlock(shell: &Shell, state: &Path) {
+fn lock_and_unlock(shell: &Shell) {
     for (host, left) in [("controller-1", 1), ("controller-0", 0)] {
         shell.line(&format!("system host-lock {host}"));
         shell.line(&format!("system host-unlock {host}"));
-        let target = crate::support::grpcurl::Target::Unix(state.join("operator.sock"));
-        let ask = |method: &str, request: &Value| {
-            let method = format!("tandem.site.v1.SiteService/{method}");
-            crate::support::grpcurl::grpcurl(&target, &method, request).expect("an answer")
-        };
-        let hosts = ask("ListHosts", &json!({}))["hosts"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        let known = hosts
-            .iter()
-            .find(|known| known["hostname"] == host)
-            .expect("the host");
-        let report =
-            json!({"hostname": host, "appliedConfiguration": known["targetConfiguration"]});
-        ask("ReportHost", &report);
+        // No agent of the host runs here: an operator reports in its place.
+        assert_eq!(shell.out_of_date().len(), left + 1, "{host}");
+        shell.line(&format!("system host-report {host}"));
         assert_eq!(shell.out_of_date().len(), left, "{host}");
     }
 }

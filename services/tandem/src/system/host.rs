@@ -1,8 +1,8 @@
 //! `system host-…`.
 
 use api::site_v1::{
-    Host, ListHostsRequest, LockHostRequest, LockHostResponse, UnlockHostRequest,
-    UnlockHostResponse,
+    Host, ListHostsRequest, LockHostRequest, LockHostResponse, ReportHostRequest,
+    ReportHostResponse, UnlockHostRequest, UnlockHostResponse,
 };
 use clap::Subcommand;
 
@@ -37,6 +37,24 @@ pub(crate) enum HostCommand {
         /// Hostname
         hostname: String,
     },
+    /// Report what a host has applied, where no agent of the host does it
+    #[command(
+        name = "host-report",
+        long_about = "Report what a host has applied.\n\nOn a site with several hosts, alarm \
+                      250.001 of a host is cleared by its report and by nothing else: an unlock \
+                      alone does not tell that the host came up with its configuration. An agent \
+                      of the host reports by itself; where there is none, look at the host and \
+                      then report in its place. A report does not count while the host still has \
+                      to be locked and unlocked.",
+        after_help = "Example:\n  tandem system host-report controller-1"
+    )]
+    Report {
+        /// Hostname
+        hostname: String,
+        /// The configuration that the host has applied [default: its target configuration]
+        #[arg(long, value_name = "NUMBER")]
+        applied_configuration: Option<u64>,
+    },
 }
 
 const COLUMNS: [Column; 6] = [
@@ -53,7 +71,9 @@ impl HostCommand {
     pub(crate) fn shape(&self) -> Shape {
         match self {
             Self::List => Shape::reads(&COLUMNS),
-            Self::Lock { .. } | Self::Unlock { .. } => Shape::changes(&COLUMNS),
+            Self::Lock { .. } | Self::Unlock { .. } | Self::Report { .. } => {
+                Shape::changes(&COLUMNS)
+            }
         }
     }
 
@@ -86,10 +106,54 @@ impl HostCommand {
                 };
                 let UnlockHostResponse { host, effects } =
                     call(session.site().unlock_host(request)).await?;
+                let waits = host.as_ref().and_then(waits_for_report);
+                let answer = Answer::of_change(session, effects, || record(host))?;
+                Ok(match waits {
+                    Some(note) => answer.note(note),
+                    None => answer,
+                })
+            }
+            Self::Report {
+                hostname,
+                applied_configuration,
+            } => {
+                let applied_configuration = match applied_configuration {
+                    Some(number) => number,
+                    None => target_of(session, &hostname).await?,
+                };
+                let request = ReportHostRequest {
+                    hostname,
+                    applied_configuration,
+                    validate_only,
+                    request_id,
+                };
+                let ReportHostResponse { host, effects } =
+                    call(session.site().report_host(request)).await?;
                 Answer::of_change(session, effects, || record(host))
             }
         }
     }
+}
+
+/// The target configuration of a host. Of a host that is not there it is 0: the report is then
+/// refused with the reason.
+async fn target_of(session: &Session, hostname: &str) -> Result<u64, Failure> {
+    let listed = call(session.site().list_hosts(ListHostsRequest {})).await?;
+    let mut hosts = listed.hosts.into_iter();
+    let host = hosts.find(|host| host.hostname == hostname);
+    Ok(host.map_or(0, |host| host.target_configuration))
+}
+
+/// What an operator should know of a host that is unlocked and still counts as out of date.
+fn waits_for_report(host: &Host) -> Option<String> {
+    let name = &host.hostname;
+    (host.applied_configuration != host.target_configuration).then(|| {
+        format!(
+            "{name} counts as out of date (alarm 250.001) until it is reported to have applied \
+             configuration {}: by its agent, or with `system host-report {name}`",
+            host.target_configuration
+        )
+    })
 }
 
 fn record(host: Option<Host>) -> Result<Body, Failure> {

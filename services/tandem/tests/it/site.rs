@@ -58,6 +58,7 @@ fn the_rest_of_a_site() {
             "tandem system site-show",
             "tandem system host-list",
             "tandem system host-lock controller-1",
+            "tandem system host-report controller-1",
             "tandem system alarm-list",
             "tandem system dns-show",
             "tandem system dns-modify nameservers=fd00::53,10.20.5.53",

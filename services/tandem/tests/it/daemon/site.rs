@@ -265,8 +265,25 @@ impl SiteService for Site {
         ok(events_after(from_revision, self.whole(), self.1.clone()))
     }
 
-    async fn report_host(&self, _: Request<ReportHostRequest>) -> Answer<ReportHostResponse> {
-        Err(Status::unimplemented("no command calls it"))
+    async fn report_host(&self, request: Request<ReportHostRequest>) -> Answer<ReportHostResponse> {
+        let ReportHostRequest {
+            hostname,
+            applied_configuration,
+            validate_only,
+            request_id: _,
+        } = self.0.note(request);
+        let host = answers::hosts()
+            .into_iter()
+            .find(|host| host.hostname == hostname);
+        let host = host.ok_or_else(|| answers::not_found(Reason::HostNotFound, "host", &hostname));
+        let host = Host {
+            applied_configuration,
+            ..host?
+        };
+        ok(ReportHostResponse {
+            host: unless(validate_only, host),
+            effects: Vec::new(),
+        })
     }
 
     async fn get_site(&self, request: Request<GetSiteRequest>) -> Answer<GetSiteResponse> {
