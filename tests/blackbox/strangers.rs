@@ -8,21 +8,20 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use api::fleet_v1::exchange_response::Message as Heard;
-use api::store_v1::subcloud_record::Enrollment;
-use api::store_v1::{AuthorityRecord, SubcloudRecord};
+use api::store_v1::AuthorityRecord;
 use identity::{
     Ca, CaParts, EnrollmentToken, IssuedCertificate, LeafKey, SUBCLOUD_VALIDITY, Secret,
 };
 use prost::Message;
 use serde_json::json;
-use store::{Action, Expected, Key, Store, Write};
+use store::{Key, Store};
 use uuid::Uuid;
 
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::by_hand::ByHand;
 use crate::support::cloud::{Added, Controller, Place, Subcloud};
 use crate::support::grpcurl::{Target, grpcurl};
-use crate::support::{PATIENCE, scratch};
+use crate::support::{PATIENCE, scratch, wait_until};
 
 const UNAUTHENTICATED: i64 = 16;
 
@@ -44,12 +43,24 @@ fn a_token_that_expired_or_has_another_secret_enrolls_nobody() {
         .says("ENROLL_TOKEN_INVALID")
         .says("remedy:");
 
-    // The shortest validity is a minute. Rather than wait for it, the record is dated back while
-    // the controller does not run, as if it had been away for that long.
+    // One that lives for a second; meanwhile the controller is restarted. A dry run spends nothing.
+    let token = [
+        "dcmanager",
+        "subcloud",
+        "token",
+        "west",
+        "--token-ttl",
+        "1",
+        "-f",
+        "json",
+    ];
+    let short = Added::of(controller.tandem(&token));
     controller.stop();
-    expire(&controller.state_dir(), &added.id);
     controller.serve();
-    west.enroll(&added, &[])
+    wait_until("the token expires", PATIENCE, || {
+        west.enroll(&short, &["--dry-run"]).code == Some(2)
+    });
+    west.enroll(&short, &[])
         .expect(2)
         .says("ENROLL_TOKEN_INVALID")
         .says("remedy:");
@@ -59,16 +70,7 @@ fn a_token_that_expired_or_has_another_secret_enrolls_nobody() {
     assert!(controller.events("west", "ENROLLED").is_empty());
 
     // A new one works: nothing else was wrong.
-    let fresh = controller.tandem(&["dcmanager", "subcloud", "token", "west", "-f", "json"]);
-    let fresh = fresh.expect(0).json();
-    let token = fresh["token"].as_str().expect("a token").to_owned();
-    let controller_url = fresh["controller"].as_str().expect("a URL").to_owned();
-    let fresh = Added {
-        token,
-        controller: controller_url,
-        ..added
-    };
-    west.enroll(&fresh, &[]).expect(0);
+    west.enroll(&controller.token("west"), &[]).expect(0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,31 +164,6 @@ fn with_another_secret(token: &str) -> String {
     let (id, ca, controller) = (token.id(), token.ca(), token.controller().to_vec());
     let other = EnrollmentToken::with_secret(id, Secret::from_bytes([7; 32]), ca, controller);
     other.expect("a token").reveal()
-}
-
-/// Dates back the end of a pending subcloud's token.
-fn expire(state_dir: &Path, id: &str) {
-    let store = Store::open(state_dir).expect("the state of a stopped controller");
-    let key = Key::new(&format!("subcloud/{id}")).expect("a key");
-    let record = store.get(&key).expect("readable").expect("a subcloud");
-    let mut subcloud = SubcloudRecord::decode(record.value.as_slice()).expect("a record");
-    let Some(Enrollment::Pending(pending)) = &mut subcloud.enrollment else {
-        panic!("it is not pending");
-    };
-    pending.expires_at_milliseconds = pending.issued_at_milliseconds;
-    let action = Action::Put(subcloud.encode_to_vec());
-    let write = Write {
-        key,
-        expected: Expected::At(record.revision),
-        action,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
-    runtime
-        .block_on(store.commit(vec![write]))
-        .expect("durable");
-    store.close().expect("closed");
 }
 
 /// A certificate of a subcloud for a key, by the authority of a stopped controller.

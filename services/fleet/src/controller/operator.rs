@@ -17,8 +17,8 @@ use super::{
     AddSubcloud, Answer, Batch, Controller, Deed, Deferred, IssueToken, NewToken, Output, Receipt,
 };
 
-/// The shortest life of a token: long enough to carry it to a site.
-pub const TOKEN_TTL_MIN: Duration = Duration::from_secs(60);
+/// The shortest life of a token: a script that adds and enrolls in one go needs no more.
+pub const TOKEN_TTL_MIN: Duration = Duration::from_secs(1);
 
 /// The longest life of a token: a secret that lies around for longer than a week is forgotten.
 pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);

@@ -22,8 +22,7 @@ pub(crate) enum EventCommand {
         /// Only events of the subcloud of this name
         #[arg(long, value_name = "NAME", default_value_t, hide_default_value = true)]
         subcloud: String,
-        /// Only events of this kind: ADDED, TOKEN_ISSUED, ENROLLED, ENROLLMENT_REFUSED,
-        /// REPORT_ACCEPTED, REPORT_REFUSED, ONLINE or OFFLINE
+        /// Only events of this kind, such as ENROLLMENT_REFUSED; a wrong one is answered with all
         #[arg(long, default_value_t, hide_default_value = true)]
         kind: String,
     },

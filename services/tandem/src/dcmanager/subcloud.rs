@@ -74,12 +74,12 @@ pub(crate) enum SubcloudCommand {
 /// Options of a new token.
 #[derive(Debug, Args)]
 pub(crate) struct TokenOptions {
-    /// How long the token is valid, in seconds: 60 to 604800
+    /// How long the token is valid, in seconds: 1 to 604800
     #[arg(
         long,
         value_name = "SECONDS",
         default_value_t = 3600,
-        value_parser = clap::value_parser!(u32).range(60..=604_800)
+        value_parser = clap::value_parser!(u32).range(1..=604_800)
     )]
     token_ttl: u32,
 }

@@ -57,8 +57,8 @@ fn filters_and_lifetimes_are_sent() {
             "bootstrap_values: [], token_ttl_seconds: 3600",
         ),
         (
-            "dcmanager subcloud token pending --token-ttl 60",
-            "token_ttl_seconds: 60",
+            "dcmanager subcloud token pending --token-ttl 1",
+            "token_ttl_seconds: 1",
         ),
     ];
     for (line, part) in requests {
@@ -69,7 +69,7 @@ fn filters_and_lifetimes_are_sent() {
     }
     let outcome = run_at(
         &daemon.endpoint(),
-        "dcmanager subcloud add a --token-ttl 59",
+        "dcmanager subcloud add a --token-ttl 604801",
     );
     assert_eq!(outcome.exit, Exit::Usage);
 }
