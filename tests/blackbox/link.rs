@@ -1,7 +1,13 @@
-//! What travels over the link after enrollment: changes of the subcloud, refusals of them, and
-//! the controller's own networks.
+//! What travels over the link after enrollment: changes of the subcloud, refusals of them, the
+//! controller's own networks, and messages that are too large.
+
+use api::fleet_v1::ReportChunk;
+use api::fleet_v1::exchange_request::Message as Say;
+use tonic::Status;
+use tonic_types::StatusExt as _;
 
 use crate::support::bootstrap::{Bootstrap, Family, Net, Stack};
+use crate::support::by_hand::{ByHand, ByHandLink, hello};
 use crate::support::cloud::{Controller, Place, Subcloud};
 use crate::support::{PATIENCE, scratch, wait_until};
 
@@ -156,4 +162,59 @@ fn of_two_sites_with_the_same_addresses_one_wins() {
         .find(|output| output.code == Some(2))
         .expect("a loser");
     assert!(loser.stderr.contains("ADDRESS_OVERLAP"), "{loser:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_too_large_is_answered_with_the_reason() {
+    let dir = scratch();
+    let (mut controller, mut west) = joined(dir.path());
+    let process = controller.daemon().id();
+    let added = controller.add("east");
+    let east = ByHand::of(&Bootstrap::subcloud("east", 2, Stack::V6));
+    let enrolled = east.enroll(&added, false).await.expect("enrolled");
+
+    // One message of 10 MiB, then a report whose pieces are small and too many.
+    for (pieces, bytes, words) in [(1, 10 << 20, "too large"), (17, 64 << 10, "exceed 1 MiB")] {
+        let mut link = east.link(&added, &enrolled).await;
+        link.say(hello(&east.digest)).await;
+        link.hear().await.expect("a welcome").expect("a message");
+        controller.wait_for("east", "availability", "online");
+        for _ in 0..pieces {
+            link.say(piece(&east, bytes)).await;
+        }
+        let status = last_word(&mut link).await;
+        assert!(status.message().contains(words), "{status:?}");
+        let info = status.get_details_error_info().expect("a reason");
+        assert_eq!(info.reason, "LINK_PROTOCOL_VIOLATION", "{status:?}");
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    }
+
+    // Nobody else noticed, and the one who did wrong may come back.
+    controller.wait_for("west", "availability", "online");
+    assert!(controller.events("west", "OFFLINE").is_empty());
+    let mut link = east.link(&added, &enrolled).await;
+    link.say(hello(&east.digest)).await;
+    link.hear().await.expect("a welcome").expect("a message");
+    assert_eq!(controller.daemon().id(), process);
+    assert!(controller.daemon().is_running() && west.daemon().is_running());
+}
+
+fn piece(by: &ByHand, bytes: usize) -> Say {
+    Say::ReportChunk(ReportChunk {
+        generation: by.site.generation,
+        digest: by.digest.clone(),
+        data: vec![0; bytes],
+        last: false,
+    })
+}
+
+/// Why the controller ends a link.
+async fn last_word(link: &mut ByHandLink) -> Status {
+    loop {
+        match link.hear().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the link ended without a word"),
+            Err(status) => return status,
+        }
+    }
 }
