@@ -77,7 +77,7 @@ fn settings_that_are_wrong_are_named_before_anything_listens() {
     };
     check(
         "heartbeat_interval_milliseconds = 5\n",
-        "heartbeat_interval_milliseconds",
+        "bad.toml: heartbeat_interval_milliseconds is 5; give 500 to 600000",
     );
     check("heartbeat = 5\n", "heartbeat");
     check("link_listen = \"nowhere\"\n", "link_listen");

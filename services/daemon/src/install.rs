@@ -69,7 +69,11 @@ pub fn install(
 /// Reads at most one byte more than a bootstrap file may have, whatever the path is.
 fn read_bounded(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |error: std::io::Error| {
-        let message = format!("cannot read {}: {error}", path.display());
+        let message = format!(
+            "cannot read {}: {error}\nhelp: name with --bootstrap a bootstrap file (YAML) that \
+             this user may read",
+            path.display()
+        );
         Failure::new(Exit::DataError, message)
     };
     let limit = u64::try_from(bootstrap::MAX_BYTES)

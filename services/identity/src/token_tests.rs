@@ -92,6 +92,34 @@ fn faults_are_told_apart() {
     );
 }
 
+/// The mistakes of a hand, at every place of a token: the prefix, each field, the checksum.
+#[test]
+fn every_slip_at_every_place_is_noticed() {
+    let good = token().reveal();
+    for at in 0..good.len() {
+        let (head, tail) = good.split_at(at);
+        let (typed, rest) = tail.split_at(1);
+        let key = typed.as_bytes()[0];
+        let near = if key.is_ascii_digit() {
+            key ^ 1
+        } else {
+            key ^ 0x20
+        };
+        let mut slips = vec![
+            format!("{head}{rest}"),
+            format!("{head}{typed}{typed}{rest}"),
+            format!("{head}{}{rest}", char::from(near)),
+            format!("{head} {rest}"),
+        ];
+        if let Some((next, rest)) = rest.split_at_checked(1) {
+            slips.push(format!("{head}{next}{typed}{rest}"));
+        }
+        for slip in slips.iter().filter(|slip| slip.trim() != good) {
+            EnrollmentToken::parse(slip).expect_err(slip);
+        }
+    }
+}
+
 #[test]
 fn a_right_checksum_does_not_excuse_nonsense() {
     let mut content = vec![0; HEAD_BYTES - 1];

@@ -115,7 +115,10 @@ impl Settings {
             link_listen: link_listen(site, options.link_listen.or(file.link_listen))?,
             console_listen: listen(options.console_listen, file.console_listen, CONSOLE_PORT),
             source_check,
-            heartbeat_interval: heartbeat(file.heartbeat_interval_milliseconds)?,
+            heartbeat_interval: heartbeat(
+                file.heartbeat_interval_milliseconds,
+                options.config.as_deref(),
+            )?,
             fleet_limit: file.fleet_limit.unwrap_or(DEFAULT_FLEET_LIMIT),
         })
     }
@@ -159,14 +162,16 @@ fn on_oam(site: &Site, port: u16) -> Vec<SocketAddr> {
         .collect()
 }
 
-fn heartbeat(milliseconds: Option<u64>) -> Result<Duration, Failure> {
+fn heartbeat(milliseconds: Option<u64>, file: Option<&Path>) -> Result<Duration, Failure> {
     match milliseconds {
         None => Ok(HEARTBEAT_INTERVAL),
         Some(asked) if HEARTBEAT_MILLISECONDS.contains(&asked) => Ok(Duration::from_millis(asked)),
         Some(asked) => {
             let (least, most) = (HEARTBEAT_MILLISECONDS.start(), HEARTBEAT_MILLISECONDS.end());
-            let message =
-                format!("heartbeat_interval_milliseconds is {asked}; it must be {least} to {most}");
+            let file = file.unwrap_or(Path::new("")).display();
+            let message = format!(
+                "--config {file}: heartbeat_interval_milliseconds is {asked}; give {least} to {most}"
+            );
             Err(Failure::new(Exit::Usage, message))
         }
     }
