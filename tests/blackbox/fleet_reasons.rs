@@ -26,8 +26,19 @@ const SUBCLOUDS: &str = "tandem.fleet.v1.SubcloudService";
 /// Where a reason of commands to subclouds is provoked.
 const COMMANDS: &str = "is provoked through the site services, in `remote`";
 
+/// Where a reason of rollouts is provoked.
+const ROLLOUTS: &str = "is provoked through the service of rollouts, in `rollout`";
+
 /// Reasons that no message to the fleet's services provokes.
-const NOT_BY_MESSAGE: [(Reason, &str); 11] = [
+const NOT_BY_MESSAGE: [(Reason, &str); 16] = [
+    (Reason::RolloutNotFound, ROLLOUTS),
+    (Reason::RolloutClosed, ROLLOUTS),
+    (Reason::RolloutPaused, ROLLOUTS),
+    (
+        Reason::RolloutIncomplete,
+        "needs an operator who changes a site between two steps; played in fleet's tests",
+    ),
+    (Reason::TooManyRollouts, ROLLOUTS),
     (
         Reason::ControllerBusy,
         "a thousand writes wait only for a disk that stalls",

@@ -56,6 +56,7 @@ mod ids;
 pub mod index;
 mod message;
 mod reason;
+mod rollout;
 mod subcloud;
 
 pub use agent::{
@@ -87,6 +88,14 @@ pub use message::{
     Hello, Report, Welcome,
 };
 pub use reason::{Code, Fault, Object, Reason, ReasonSet, Rejection, Violation};
+pub use rollout::{
+    Addresses, Answered, BACKSTOP, Control, CreateRollout, Desired, FleetView, Foreseen,
+    MAX_KEPT_ROLLOUTS, MAX_MEMBERS, MAX_OPEN_ROLLOUTS, MAX_PARALLEL, MAX_TABLE_BYTES,
+    MAX_TEMPLATE_BYTES, Member, MemberState, Order, PoolAction, Rollout, RolloutId, RolloutInput,
+    RolloutOutput, RolloutReceipt, RolloutRecords, RolloutRequest, RolloutState, RolloutWrite,
+    Rollouts, Selector, Standing, Step, Steps, Table, Tally, Template, Verb, preview,
+    rollout_not_found,
+};
 pub use subcloud::{
     Enrolled, Enrollment, Management, Observed, Pending, REPLAY_WINDOW, Refused, SharedSubcloud,
     SpentToken, Subcloud, Sync, Token,

@@ -150,6 +150,16 @@ reasons! {
     ClientCertificateRequired = "CLIENT_CERTIFICATE_REQUIRED", Unauthenticated;
     /// The certificate is not, or no longer, that of the subcloud.
     CertificateRevoked = "CERTIFICATE_REVOKED", Unauthenticated;
+    /// No rollout of this number.
+    RolloutNotFound = "ROLLOUT_NOT_FOUND", NotFound;
+    /// The rollout is aborted or finished.
+    RolloutClosed = "ROLLOUT_CLOSED", FailedPrecondition;
+    /// The reason of a rollout that paused by itself.
+    RolloutPaused = "ROLLOUT_PAUSED", FailedPrecondition;
+    /// A subcloud was changed in part: a later step was refused.
+    RolloutIncomplete = "ROLLOUT_INCOMPLETE", FailedPrecondition;
+    /// As many rollouts are open as there may be.
+    TooManyRollouts = "TOO_MANY_ROLLOUTS", ResourceExhausted;
     /// The link's message cannot be understood or is out of turn.
     LinkProtocolViolation = "LINK_PROTOCOL_VIOLATION", InvalidArgument;
     /// The subcloud, or the fleet, works on as many commands as it may.

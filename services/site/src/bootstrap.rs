@@ -13,6 +13,7 @@ mod document;
 mod fault;
 mod findings;
 mod install;
+mod lines;
 mod networks;
 mod reading;
 mod render;
@@ -24,6 +25,7 @@ mod variables;
 pub use declared::{Declared, DeclaredLink, DeclaredNetwork, DeclaredPool};
 pub use fault::{Fault, FaultReason, Faults, Label, Warning};
 pub use findings::{Assumed, MAX_FAULTS};
+pub use lines::{Line, Placed, lines};
 pub use render::{render, render_warnings};
 pub use source::MAX_BYTES;
 

@@ -32,6 +32,8 @@ pub(super) struct Link {
     hello: Option<Digest>,
     /// Welcome has been sent.
     pub(super) greeted: bool,
+    /// The present state of the site is the accepted one, as far as the agent has told.
+    pub(super) reported: bool,
     /// The controller's networks as the agent knows them.
     networks: Option<NetworksDigest>,
     /// A report that waits until fewer writes wait.
@@ -62,6 +64,7 @@ impl Controller {
             subcloud,
             hello: None,
             greeted: false,
+            reported: false,
             networks: None,
             parked: None,
         };
@@ -233,6 +236,9 @@ impl Controller {
             report_needed: !known,
             controllers: self.config.controllers.clone(),
         };
+        if let Some(state) = self.links.get_mut(&link) {
+            state.reported = known;
+        }
         // Not asking for a report acknowledges it, so the welcome waits for the disk as well.
         self.after_record(id, Deferred::Greet { link, welcome }, out);
     }
@@ -284,6 +290,9 @@ impl Controller {
         candidate: Option<Candidate>,
         out: &mut Vec<Output>,
     ) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.reported = true;
+        }
         let generation = report.site.generation;
         let acknowledgement = Deferred::Output(Output::Send {
             link,

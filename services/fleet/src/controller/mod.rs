@@ -22,8 +22,9 @@ use site::{Site, Timestamp};
 use crate::admission::ControllerView;
 use crate::{
     Action, Actor, AuditEntry, ControllerId, ControllerMessage, ControllerNetworks, Endpoint,
-    Entropy, Event, EventKind, Fleet, Goodbye, GoodbyeReason, LOG_LIMIT, LinkId, NetworksDigest,
-    Outcome, Position, Reason, SharedSubcloud, Subcloud, SubcloudId, Violation,
+    Entropy, Event, EventKind, Fleet, Goodbye, GoodbyeReason, LOG_LIMIT, LinkId, Management,
+    NetworksDigest, Outcome, Position, Reason, SharedSubcloud, Standing, Subcloud, SubcloudId,
+    Violation,
 };
 
 use command::Commands;
@@ -185,6 +186,31 @@ impl Controller {
     /// The controller's own networks as its subclouds shall know them.
     pub fn networks(&self) -> &ControllerNetworks {
         &self.networks
+    }
+
+    /// Whether commands can go out to a subcloud now.
+    pub fn standing(&self, id: SubcloudId) -> Standing {
+        let Some(record) = self.fleet.subcloud(id) else {
+            return Standing::Gone;
+        };
+        if record.enrolled().is_none() {
+            return Standing::NotEnrolled;
+        }
+        if record.management == Management::Unmanaged {
+            return Standing::Unmanaged;
+        }
+        if record.quarantined() {
+            return Standing::Quarantined;
+        }
+        let link = self
+            .presence(id)
+            .link
+            .and_then(|link| self.links.get(&link));
+        match link {
+            Some(link) if link.greeted && link.reported => Standing::Ready,
+            Some(_) => Standing::Behind,
+            None => Standing::Offline,
+        }
     }
 
     /// How many links are open.

@@ -1,0 +1,265 @@
+//! What operators ask of rollouts.
+
+use site::Timestamp;
+
+use super::super::{MemberState, Rollout, RolloutId, RolloutState};
+use super::{
+    Batch, Control, CreateRollout, MAX_KEPT_ROLLOUTS, MAX_OPEN_ROLLOUTS, RolloutOutput,
+    RolloutReceipt, Rollouts, Run, Verb,
+};
+use crate::{Fault, Reason, Rejection, RequestId, Violation};
+
+impl Rollouts {
+    pub(super) fn create(
+        &mut self,
+        now: Timestamp,
+        call: CreateRollout,
+        out: &mut Vec<RolloutOutput>,
+    ) {
+        let request = call.request;
+        match self.admit(&call) {
+            Ok(Some(known)) => {
+                let receipt = RolloutReceipt {
+                    rollout: known,
+                    replayed: true,
+                };
+                self.answer(request, Ok(receipt), out);
+            }
+            Ok(None) => self.begin(now, call, out),
+            Err(rejection) => self.answer(request, Err(rejection), out),
+        }
+    }
+
+    /// Whether there is room, or what the same request made before.
+    fn admit(&self, call: &CreateRollout) -> Result<Option<Rollout>, Rejection> {
+        let same =
+            |record: &&Rollout| !call.request_id.is_empty() && record.request_id == call.request_id;
+        let known = self.rollouts.values().map(|run| &run.record).find(same);
+        if let Some(known) = known {
+            if known.fingerprint == call.fingerprint {
+                return Ok(Some(known.clone()));
+            }
+            let message = format!(
+                "request id `{}` was used for another request",
+                call.request_id
+            );
+            let fault = Violation::new(
+                Reason::InvalidArgument,
+                message,
+                "take a new id for a new request",
+            );
+            return Err(Rejection::one(fault.at("request_id")));
+        }
+        let open = self.open();
+        if open.len() < MAX_OPEN_ROLLOUTS {
+            return Ok(None);
+        }
+        let numbers: Vec<_> = open.iter().map(ToString::to_string).collect();
+        let message = format!("{} rollouts are open: {}", open.len(), numbers.join(", "));
+        let remedy = "wait for one of them to finish, or abort it";
+        let fault = Violation::new(Reason::TooManyRollouts, message, remedy);
+        Err(Rejection::one(fault.fact("limit", MAX_OPEN_ROLLOUTS)))
+    }
+
+    fn begin(&mut self, now: Timestamp, call: CreateRollout, out: &mut Vec<RolloutOutput>) {
+        let CreateRollout {
+            request,
+            actor,
+            request_id,
+            fingerprint,
+            order,
+            members,
+        } = call;
+        self.last.0 += 1;
+        let id = self.last;
+        let record = Rollout {
+            id,
+            network: order.network,
+            action: order.action,
+            selection: match order.selector.words() {
+                words if words.is_empty() => "table".to_owned(),
+                words => words,
+            },
+            max_parallel: order.max_parallel,
+            max_failures: order.max_failures,
+            state: RolloutState::Running,
+            paused_because: None,
+            forgiven: 0,
+            tally: Default::default(),
+            actor,
+            request_id,
+            fingerprint,
+            created_at: now,
+            updated_at: now,
+            revision: 0,
+        };
+        let batch = Batch {
+            members: members.clone(),
+            then: Vec::new(),
+        };
+        let mut run = Run::of(record, members);
+        run.tally();
+        run.settle();
+        self.rollouts.insert(id, run);
+        self.commit(now, id, batch, out);
+        self.receipt(request, id, out);
+        self.forget_closed(id, out);
+    }
+
+    pub(super) fn control(&mut self, now: Timestamp, call: Control, out: &mut Vec<RolloutOutput>) {
+        let Control {
+            request,
+            rollout,
+            verb,
+            validate_only,
+        } = call;
+        let judged = self.judge(rollout, verb);
+        match judged {
+            Err(rejection) => self.answer(request, Err(rejection), out),
+            Ok(would_be) if validate_only => {
+                let receipt = RolloutReceipt {
+                    rollout: would_be,
+                    replayed: false,
+                };
+                self.answer(request, Ok(receipt), out);
+            }
+            Ok(next) => {
+                let changes = self.rollouts.get_mut(&rollout).is_some_and(|run| {
+                    let changes = run.record != next;
+                    run.record = next;
+                    changes
+                });
+                if changes {
+                    self.commit(now, rollout, Batch::default(), out);
+                    self.end_if_aborted(now, rollout, out);
+                }
+                self.receipt(request, rollout, out);
+            }
+        }
+    }
+
+    /// The rollout as it would be. To tell it what it does already is no error.
+    fn judge(&self, id: RolloutId, verb: Verb) -> Result<Rollout, Rejection> {
+        let record = self.rollout(id);
+        let record = record.ok_or_else(|| Rejection::one(rollout_not_found(&id.to_string())))?;
+        let mut next = record.clone();
+        match (record.state, verb) {
+            (RolloutState::Running | RolloutState::Paused, Verb::Pause) => {
+                next.state = RolloutState::Paused;
+            }
+            (RolloutState::Paused, Verb::Resume) => {
+                next.state = RolloutState::Running;
+                next.paused_because = None;
+                next.forgiven = next.tally.unsuccessful();
+            }
+            (RolloutState::Running, Verb::Resume) | (RolloutState::Aborted, Verb::Abort) => {}
+            (RolloutState::Running | RolloutState::Paused, Verb::Abort) => {
+                next.state = RolloutState::Aborted;
+                next.paused_because = None;
+            }
+            (RolloutState::Finished, _) | (RolloutState::Aborted, Verb::Pause | Verb::Resume) => {
+                return Err(Rejection::one(closed(record)));
+            }
+        }
+        Ok(next)
+    }
+
+    /// Skips what an aborted rollout has not begun. The abortion itself is durable before, and a
+    /// restart comes here again.
+    pub(super) fn end_if_aborted(
+        &mut self,
+        now: Timestamp,
+        id: RolloutId,
+        out: &mut Vec<RolloutOutput>,
+    ) {
+        let Some(run) = self.rollouts.get_mut(&id) else {
+            return;
+        };
+        if run.record.state != RolloutState::Aborted {
+            return;
+        }
+        let pending = |member: &&super::Member| member.state == MemberState::Pending;
+        let ids: Vec<_> = run
+            .members
+            .values()
+            .filter(pending)
+            .map(|m| m.subcloud)
+            .collect();
+        if ids.is_empty() {
+            return;
+        }
+        let fault = Fault::from(&Violation::new(
+            Reason::RolloutClosed,
+            format!("rollout {id} was aborted before this subcloud began"),
+            "make another rollout for it, if it shall be changed",
+        ));
+        let mut members = Vec::with_capacity(ids.len());
+        for subcloud in ids {
+            run.work.remove(&subcloud);
+            if let Some(member) = run.set(now, subcloud, MemberState::Skipped) {
+                member.faults = vec![fault.clone()];
+                members.push(member.clone());
+            }
+        }
+        run.queue.retain(|(turn, ..)| *turn == super::Turn::Begun);
+        let batch = Batch {
+            members,
+            then: Vec::new(),
+        };
+        self.commit(now, id, batch, out);
+        self.forget_closed(id, out);
+    }
+
+    /// Answers with the rollout as it is, once that is durable.
+    fn receipt(&mut self, request: RequestId, id: RolloutId, out: &mut Vec<RolloutOutput>) {
+        let Some(record) = self.rollout(id) else {
+            return;
+        };
+        let receipt = RolloutReceipt {
+            rollout: record.clone(),
+            replayed: false,
+        };
+        self.answer(request, Ok(receipt), out);
+    }
+
+    /// When a rollout has closed: lets go of its members, and forgets the oldest closed rollouts
+    /// beyond [`MAX_KEPT_ROLLOUTS`].
+    pub(super) fn forget_closed(&mut self, id: RolloutId, out: &mut Vec<RolloutOutput>) {
+        let Some(run) = self.rollouts.get_mut(&id).filter(|run| !run.is_open()) else {
+            return;
+        };
+        run.members.clear();
+        run.queue.clear();
+        let closed = self.rollouts.iter().filter(|(_, run)| !run.is_open());
+        let closed: Vec<_> = closed.map(|(id, _)| *id).collect();
+        let excess = closed.len().saturating_sub(MAX_KEPT_ROLLOUTS);
+        for old in closed.into_iter().take(excess) {
+            self.rollouts.remove(&old);
+            out.push(RolloutOutput::Forget(old));
+        }
+    }
+}
+
+fn closed(record: &Rollout) -> Violation {
+    let state = match record.state {
+        RolloutState::Aborted => "aborted",
+        RolloutState::Running | RolloutState::Paused | RolloutState::Finished => "finished",
+    };
+    Violation::new(
+        Reason::RolloutClosed,
+        format!("rollout {} is {state}", record.id),
+        "make another rollout for the subclouds that shall still be changed",
+    )
+    .object("rollout", record.id.to_string())
+    .fact("state", record.state.name())
+}
+
+/// There is no rollout of this number.
+pub fn rollout_not_found(reference: &str) -> Violation {
+    Violation::new(
+        Reason::RolloutNotFound,
+        format!("there is no rollout {reference:?}"),
+        "`tandem dcmanager network-rollout list` shows the rollouts that are kept",
+    )
+    .object("rollout", reference)
+}

@@ -1,0 +1,422 @@
+//! Rollouts: what is foreseen, and that every subcloud is changed exactly once, whatever breaks.
+
+mod common;
+#[path = "rollout/world.rs"]
+mod world;
+
+use common::{at, reasons};
+use fleet::{
+    Answered, BACKSTOP, Fault, MAX_KEPT_ROLLOUTS, MAX_OPEN_ROLLOUTS, MemberState, Order,
+    PoolAction, RolloutId, RolloutInput, RolloutRequest, RolloutState, Selector, Standing, Step,
+    Verb, preview,
+};
+use proptest::prelude::*;
+use site::{NetworkKind, Rank};
+use world::{Act, World, order, request};
+
+#[test]
+fn faults_of_a_request_come_at_once() {
+    let bad = RolloutRequest {
+        network: "lan".to_owned(),
+        action: Some(PoolAction::Add),
+        selector: Selector::default(),
+        template: b"order: {index}\n".to_vec(),
+        table: Vec::new(),
+        max_parallel: 0,
+        max_failures: 0,
+    };
+    let rejection = Order::read(bad).unwrap_err();
+    let fields: Vec<_> = rejection
+        .violations()
+        .iter()
+        .map(|v| v.field.as_str())
+        .collect();
+    assert_eq!(fields, ["network", "template", "selector", "max_parallel"]);
+    let fields = |request: RolloutRequest| -> Vec<String> {
+        let rejection = Order::read(request).unwrap_err();
+        rejection
+            .violations()
+            .iter()
+            .map(|v| v.field.clone())
+            .collect()
+    };
+    let both = RolloutRequest {
+        table: b"subcloud\nx\n".to_vec(),
+        ..request(3)
+    };
+    assert_eq!(fields(both), ["table", "selector"]);
+    let nothing = RolloutRequest {
+        template: Vec::new(),
+        ..request(3)
+    };
+    assert_eq!(fields(nothing), ["template"]);
+    let remove = RolloutRequest {
+        action: Some(PoolAction::Remove { delete: false }),
+        ..request(3)
+    };
+    assert_eq!(fields(remove), ["template"]);
+}
+
+#[test]
+fn a_preview_tells_effects_and_refusals_by_subcloud() {
+    let world = World::new(3);
+    let seen = world.preview(&order());
+    let of = |name: &str| {
+        seen.iter()
+            .find(|f| f.member.name == name)
+            .expect("a member")
+    };
+    assert_eq!(of("s1").member.state, MemberState::Pending);
+    assert_eq!(of("s1").steps, [Step::AddPool, Step::AssignPool]);
+    let kinds: Vec<_> = of("s1")
+        .effects
+        .iter()
+        .map(|effect| effect.kind())
+        .collect();
+    assert!(kinds.contains(&"CONFIGURE_NETWORK"), "{kinds:?}");
+    assert_eq!(of("pending").member.state, MemberState::Skipped);
+    assert_eq!(
+        of("pending").member.faults[0].reason,
+        "SUBCLOUD_NOT_ENROLLED"
+    );
+    // Index and name order agree: pending comes first and has index 0.
+    assert_eq!(of("s1").member.index, 1);
+}
+
+#[test]
+fn members_that_would_overlap_each_other_are_found() {
+    let world = World::new(2);
+    let text = "name: admin6\nsubnet: fd00:10::/64\nfloating_address: \"{subnet+2}\"\n";
+    let order = Order::read(RolloutRequest {
+        template: text.into(),
+        ..request(2)
+    })
+    .unwrap();
+    let seen = world.preview(&order);
+    let states: Vec<_> = seen.iter().map(|f| f.member.state).collect();
+    assert_eq!(
+        states,
+        [
+            MemberState::Skipped,
+            MemberState::Pending,
+            MemberState::Refused
+        ]
+    );
+    assert_eq!(seen[2].member.faults[0].reason, "ADDRESS_OVERLAP");
+    assert!(
+        seen[2].member.faults[0].message.contains("s1"),
+        "{:?}",
+        seen[2].member.faults
+    );
+}
+
+#[test]
+fn selections_are_judged() {
+    let world = World::new(2);
+    let select = |selector: Selector| {
+        let order = Order {
+            selector,
+            ..order()
+        };
+        let found = preview(world.view.fleet_ref(), &order, at(0), |id| {
+            world.reported(id)
+        });
+        (reasons(&found), found.map(|f| f.len()).unwrap_or_default())
+    };
+    let named = |names: &[&str]| Selector {
+        names: names.iter().map(|&n| n.to_owned()).collect(),
+        ..Selector::default()
+    };
+    assert_eq!(select(named(&["s2", "s1", "s2"])), (vec![], 2));
+    assert_eq!(
+        select(named(&["s2", "x", "y"])),
+        (vec!["SUBCLOUD_NOT_FOUND", "SUBCLOUD_NOT_FOUND"], 0)
+    );
+    let v6 = Selector {
+        all: true,
+        family: Some(site::Family::Ipv6),
+        ..Selector::default()
+    };
+    assert_eq!(select(v6), (vec!["INVALID_ARGUMENT"], 0));
+    let v4 = Selector {
+        all: true,
+        family: Some(site::Family::Ipv4),
+        ..Selector::default()
+    };
+    assert_eq!(select(v4).1, 2);
+}
+
+#[test]
+fn a_rollout_changes_every_subcloud_and_keeps_the_results() {
+    let mut world = World::new(5);
+    let id = world.create(order()).unwrap();
+    world.run(200);
+    let rollout = world.record(id);
+    assert_eq!(rollout.state, RolloutState::Finished);
+    assert_eq!((rollout.tally.done, rollout.tally.skipped), (5, 1));
+    world.check();
+    assert!(
+        world
+            .stored_members(id)
+            .iter()
+            .filter(|m| m.changed)
+            .count()
+            == 5
+    );
+    // Again: everything is in effect.
+    let again = world.create(order()).unwrap();
+    assert_eq!(world.record(again).state, RolloutState::Finished);
+    assert!(
+        world
+            .stored_members(again)
+            .iter()
+            .all(|member| !member.changed)
+    );
+}
+
+#[test]
+fn never_more_than_max_parallel_at_once() {
+    let mut world = World::new(6);
+    world
+        .create(Order {
+            max_parallel: 2,
+            ..order()
+        })
+        .unwrap();
+    assert_eq!(world.busy(), 2);
+    world.run(200);
+    assert_eq!(world.most_busy, 2);
+}
+
+#[test]
+fn pool_removal_and_modification_follow_their_pools() {
+    let mut world = World::new(2);
+    world.create(order()).unwrap();
+    world.run(100);
+    let modify = Order::read(RolloutRequest {
+        action: Some(PoolAction::Modify {
+            rank: Rank::Secondary,
+        }),
+        template: b"gateway_address: \"{subnet+1}\"\nname: renamed\n".to_vec(),
+        ..request(2)
+    });
+    let refused = world.create(modify.unwrap()).unwrap();
+    // {subnet} has no meaning without a subnet line: refused by subcloud, nothing happens.
+    assert_eq!(world.record(refused).tally.refused, 2);
+    let modify = Order::read(RolloutRequest {
+        action: Some(PoolAction::Modify {
+            rank: Rank::Secondary,
+        }),
+        template: b"name: renamed\norder: sequential\n".to_vec(),
+        ..request(2)
+    });
+    let modified = world.create(modify.unwrap()).unwrap();
+    world.run(100);
+    assert_eq!(world.record(modified).tally.done, 2);
+    assert!(world.site("s1").find_pool("renamed").is_some());
+    let remove = Order::read(RolloutRequest {
+        action: Some(PoolAction::Remove { delete: true }),
+        template: Vec::new(),
+        ..request(2)
+    });
+    let removed = world.create(remove.unwrap()).unwrap();
+    world.run(100);
+    assert_eq!(world.record(removed).tally.done, 2);
+    assert!(world.site("s1").find_pool("renamed").is_none());
+    let admin = world.site("s1");
+    let admin = admin.network(NetworkKind::Admin).unwrap();
+    assert!(admin.pools().secondary().is_none());
+    world.check();
+}
+
+#[test]
+fn one_that_is_not_ready_waits_and_holds_up_nobody() {
+    let mut world = World::new(3);
+    world.standing("s1", Standing::Offline);
+    world.standing("s2", Standing::Unmanaged);
+    let id = world
+        .create(Order {
+            max_parallel: 1,
+            ..order()
+        })
+        .unwrap();
+    world.run(100);
+    assert_eq!(world.record(id).tally.done, 1);
+    assert_eq!(world.record(id).state, RolloutState::Running);
+    world.standing("s1", Standing::Ready);
+    world.stir("s1");
+    world.run(100);
+    assert_eq!(world.record(id).tally.done, 2);
+    // Nobody tells of s2: the backstop finds it.
+    world.standing("s2", Standing::Ready);
+    world.now += BACKSTOP.as_secs();
+    world.feed(RolloutInput::Timer);
+    world.run(100);
+    assert_eq!(world.record(id).state, RolloutState::Finished);
+    world.check();
+}
+
+#[test]
+fn a_refusal_stops_only_a_rollout_that_says_so() {
+    for (max_failures, state, done) in [
+        (None, RolloutState::Finished, 3),
+        (Some(1), RolloutState::Paused, 0),
+    ] {
+        let mut world = World::new(4);
+        let order = Order {
+            max_failures,
+            max_parallel: 1,
+            ..order()
+        };
+        world.spoil("s1");
+        let id = world.create(order).unwrap();
+        world.run(100);
+        let record = world.record(id);
+        assert_eq!(
+            (record.state, record.tally.done),
+            (state, done),
+            "{record:?}"
+        );
+        assert_eq!(record.tally.refused, 1);
+        if max_failures.is_some() {
+            assert_eq!(record.paused_because.unwrap().reason, "ROLLOUT_PAUSED");
+            world.control(id, Verb::Resume).unwrap();
+            world.run(100);
+            assert_eq!(world.record(id).state, RolloutState::Finished);
+            assert_eq!(world.record(id).tally.done, 3);
+        }
+        world.check();
+    }
+}
+
+#[test]
+fn a_step_refused_after_another_is_told_as_half_done() {
+    let mut world = World::new(1);
+    let id = world.create(order()).unwrap();
+    // The disk, the report, the disk, the first command and its answer, the disk.
+    while !world.has_command(Step::AssignPool) {
+        world.step();
+    }
+    world.answer_with(Answered::Refused(vec![Fault {
+        reason: "NETWORK_HAS_TWO_POOLS".to_owned(),
+        ..Fault::default()
+    }]));
+    world.run(20);
+    let members = world.stored_members(id);
+    let member = members.iter().find(|m| m.name == "s1").unwrap();
+    assert_eq!(member.state, MemberState::Failed);
+    let reasons: Vec<_> = member.faults.iter().map(|f| f.reason.as_str()).collect();
+    assert_eq!(reasons, ["NETWORK_HAS_TWO_POOLS", "ROLLOUT_INCOMPLETE"]);
+}
+
+#[test]
+fn closed_rollouts_obey_nobody_and_a_preview_of_a_word_changes_nothing() {
+    let mut world = World::new(1);
+    let id = world.create(order()).unwrap();
+    let preview = world.feed_control(id, Verb::Abort, true).unwrap();
+    assert_eq!(preview.rollout.state, RolloutState::Aborted);
+    assert_eq!(world.record(id).state, RolloutState::Running);
+    world.run(50);
+    assert_eq!(world.record(id).state, RolloutState::Finished);
+    for verb in [Verb::Pause, Verb::Resume, Verb::Abort] {
+        assert_eq!(reasons(&world.control(id, verb)), ["ROLLOUT_CLOSED"]);
+    }
+    let unknown = world.control(RolloutId(77), Verb::Pause);
+    assert_eq!(reasons(&unknown), ["ROLLOUT_NOT_FOUND"]);
+}
+
+#[test]
+fn the_same_request_makes_one_rollout() {
+    let mut world = World::new(1);
+    let one = world.create_named(order(), "r-1", [1; 32]).unwrap();
+    let again = world.create_named(order(), "r-1", [1; 32]).unwrap();
+    assert_eq!((one.rollout.id, again.replayed), (again.rollout.id, true));
+    let other = world.create_named(order(), "r-1", [2; 32]);
+    assert_eq!(reasons(&other), ["INVALID_ARGUMENT"]);
+}
+
+#[test]
+fn open_rollouts_are_limited_and_old_results_are_forgotten() {
+    let mut world = World::new(1);
+    world.standing("s1", Standing::Offline);
+    for _ in 0..MAX_OPEN_ROLLOUTS {
+        world.create(order()).unwrap();
+    }
+    assert_eq!(reasons(&world.create(order())), ["TOO_MANY_ROLLOUTS"]);
+    // One after the other has the subcloud, each when the report on what the first did is due.
+    world.standing("s1", Standing::Ready);
+    for _ in 0..MAX_OPEN_ROLLOUTS {
+        world.now += BACKSTOP.as_secs();
+        world.feed(RolloutInput::Timer);
+        world.run(1000);
+        assert!(world.busy() <= 1);
+    }
+    world.check();
+    for _ in 0..MAX_KEPT_ROLLOUTS {
+        world.create(order()).unwrap();
+    }
+    let first = u64::try_from(MAX_OPEN_ROLLOUTS).unwrap() + 1;
+    let kept: Vec<_> = world.stored_rollouts();
+    assert_eq!(kept.first(), Some(&RolloutId(first)));
+    assert_eq!(kept.len(), MAX_KEPT_ROLLOUTS);
+}
+
+#[test]
+fn a_subcloud_that_is_deleted_is_skipped() {
+    let mut world = World::new(2);
+    world.standing("s2", Standing::Gone);
+    let id = world.create(order()).unwrap();
+    world.run(100);
+    let members = world.stored_members(id);
+    let member = members.iter().find(|m| m.name == "s2").unwrap();
+    assert_eq!(member.state, MemberState::Skipped);
+    assert_eq!(member.faults[0].reason, "SUBCLOUD_NOT_FOUND");
+}
+
+#[test]
+fn the_template_of_the_tests_is_what_the_site_gets() {
+    let mut world = World::new(1);
+    world.create(order()).unwrap();
+    world.run(50);
+    let s1 = world.site("s1");
+    let pool = s1.find_pool("s1-admin6").unwrap();
+    assert_eq!(pool.subnet().to_string(), "fd00:10:0:1::/64");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Crashes, lost commands, lost answers, late reports, subclouds that come and go, and
+    /// operators who pause, resume and abort: no step is done twice, no result is lost, and
+    /// nothing begins after an abortion.
+    #[test]
+    fn every_subcloud_is_changed_exactly_once(
+        acts in proptest::collection::vec(any::<u16>(), 0..250),
+        parallel in 1_u32..4,
+    ) {
+        let mut world = World::new(4);
+        let id = world.create(Order { max_parallel: parallel, ..order() }).unwrap();
+        for number in acts {
+            world.act(Act::of(number), id);
+            world.check();
+        }
+        world.recover_all(id);
+        world.run(600);
+        world.check();
+        let record = world.record(id);
+        prop_assert_eq!(record.tally.open(), 0);
+        if record.state == RolloutState::Finished {
+            prop_assert_eq!(record.tally.done, 4);
+        } else {
+            prop_assert_eq!(record.state, RolloutState::Aborted);
+        }
+        for member in world.stored_members(id) {
+            let changed = world.changed(&member.name);
+            match member.state {
+                MemberState::Done => prop_assert!(changed, "{} is done", member.name),
+                MemberState::Skipped => prop_assert!(!changed, "{} is skipped", member.name),
+                state => prop_assert!(false, "{} is {:?}", member.name, state),
+            }
+        }
+    }
+}
