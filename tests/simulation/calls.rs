@@ -61,6 +61,7 @@ impl Answer {
         Self {
             outcome: match outcome {
                 Ok(fleet::Answer::Subcloud(receipt)) => Ok(receipt.subcloud.id),
+                Ok(fleet::Answer::Peer(_)) => unreachable!("nobody asks about peers here"),
                 Err(rejection) => Err(Refusal {
                     code: fleet::ReasonSet::code(rejection.first().reason),
                     faults: Fault::all_of(&rejection),
@@ -270,6 +271,8 @@ impl World {
                 owner: self.controller.id(),
                 epoch: fleet::Epoch(1),
                 controllers: vec![self.controller.endpoint()],
+                authority: None,
+                alternates: Default::default(),
                 networks: None,
             }),
             Err(refusal) => EnrollerInput::Refused(refusal),

@@ -75,6 +75,11 @@ impl ControllerNode {
             source_check: SourceCheck::Strict,
             heartbeat_interval: HEARTBEAT_INTERVAL,
             fleet_limit: 100,
+            authority: fleet::Authority {
+                key: fleet::Fingerprint([200; 32]),
+                certificate: vec![200].into(),
+            },
+            failover: fleet::FAILOVER,
         }
     }
 }
@@ -90,6 +95,13 @@ impl Durable {
                 Write::Site { subcloud, site } => {
                     self.sites.insert(subcloud, site);
                 }
+                // No peers live in this world; `geo` has those that have some.
+                Write::Peer(_)
+                | Write::ForgetPeer(_)
+                | Write::PeerGroup(_)
+                | Write::ForgetPeerGroup(_)
+                | Write::Association(_)
+                | Write::ForgetAssociation(..) => {}
                 Write::Event(event) => self.events = event.position,
                 Write::Audit(entry) => self.audit = entry.position,
                 Write::ForgetEvent(_) | Write::ForgetAudit(_) => {}
@@ -111,6 +123,7 @@ impl World {
             subclouds: durable.subclouds.values().cloned().collect(),
             last_event: durable.events,
             last_audit: durable.audit,
+            ..Records::default()
         };
         self.note(1, || "controller starts".to_owned());
         let node = &mut self.controller;
@@ -242,6 +255,7 @@ impl World {
                 let (life, setting) = (self.controller.life, self.controller.setting);
                 self.at(Self::due(at), Happening::ControllerTimer { life, setting });
             }
+            Output::Peer(_) => {}
             Output::Event(event) => {
                 if event.kind == EventKind::Offline {
                     self.check_offline(event.subcloud);

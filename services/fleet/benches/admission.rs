@@ -81,6 +81,7 @@ fn fleet_of(count: u32) -> Fleet {
             }),
             observed: None,
             refused: None,
+            geo: fleet::Geo::default(),
             created_at: Timestamp(0),
             updated_at: Timestamp(0),
         }));

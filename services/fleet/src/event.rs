@@ -53,6 +53,10 @@ pub enum EventKind {
         /// Every rule that it broke.
         faults: Vec<Fault>,
     },
+    /// It was taken over from another controller.
+    TakenOver,
+    /// It obeys another controller from now on.
+    Demoted,
     /// Its link came up. Not durable.
     Online,
     /// Its link has been gone for too long. Not durable.
@@ -82,6 +86,8 @@ names! {
     Self::EnrollmentRefused { .. } => "ENROLLMENT_REFUSED",
     Self::ReportAccepted { .. } => "REPORT_ACCEPTED",
     Self::ReportRefused { .. } => "REPORT_REFUSED",
+    Self::TakenOver => "TAKEN_OVER",
+    Self::Demoted => "DEMOTED",
     Self::Online => "ONLINE",
     Self::Offline => "OFFLINE",
 }
@@ -132,6 +138,34 @@ pub enum Action {
     Enroll,
     /// A change of a subcloud's site, asked for over its link.
     Command(SiteMethod),
+    /// `system-peer add` without a token.
+    IssuePeering,
+    /// `system-peer add` with a token.
+    AddPeer,
+    /// The other site presents a token.
+    AcceptPeering,
+    /// `system-peer update`.
+    UpdatePeer,
+    /// `system-peer delete`.
+    DeletePeer,
+    /// `subcloud-peer-group add`.
+    AddPeerGroup,
+    /// `subcloud-peer-group update`, or a change of its members.
+    UpdatePeerGroup,
+    /// `subcloud-peer-group delete`.
+    DeletePeerGroup,
+    /// A change of this site's gateways towards a subcloud.
+    SetGateways,
+    /// `peer-group-association add`.
+    Associate,
+    /// `peer-group-association delete`.
+    Dissociate,
+    /// `peer-group-association sync`.
+    SyncAssociation,
+    /// `subcloud-peer-group migrate`.
+    Migrate,
+    /// A conflict was seen.
+    DismissConflict,
 }
 
 /// What came of a call.
@@ -150,7 +184,25 @@ pub enum Outcome {
 
 impl Action {
     /// Every action but the commands.
-    pub const ALL: [Self; 3] = [Self::AddSubcloud, Self::IssueToken, Self::Enroll];
+    pub const ALL: [Self; 17] = [
+        Self::AddSubcloud,
+        Self::IssueToken,
+        Self::Enroll,
+        Self::IssuePeering,
+        Self::AddPeer,
+        Self::AcceptPeering,
+        Self::UpdatePeer,
+        Self::DeletePeer,
+        Self::AddPeerGroup,
+        Self::UpdatePeerGroup,
+        Self::DeletePeerGroup,
+        Self::SetGateways,
+        Self::Associate,
+        Self::Dissociate,
+        Self::SyncAssociation,
+        Self::Migrate,
+        Self::DismissConflict,
+    ];
 
     /// The stable name.
     pub fn name(self) -> &'static str {
@@ -159,6 +211,20 @@ impl Action {
             Self::IssueToken => "SUBCLOUD_TOKEN",
             Self::Enroll => "ENROLL",
             Self::Command(method) => method.audit_name(),
+            Self::IssuePeering => "SYSTEM_PEER_TOKEN",
+            Self::AddPeer => "SYSTEM_PEER_ADD",
+            Self::AcceptPeering => "SYSTEM_PEER_ACCEPT",
+            Self::UpdatePeer => "SYSTEM_PEER_UPDATE",
+            Self::DeletePeer => "SYSTEM_PEER_DELETE",
+            Self::AddPeerGroup => "PEER_GROUP_ADD",
+            Self::UpdatePeerGroup => "PEER_GROUP_UPDATE",
+            Self::DeletePeerGroup => "PEER_GROUP_DELETE",
+            Self::SetGateways => "SUBCLOUD_GATEWAYS",
+            Self::Associate => "PEER_GROUP_ASSOCIATION_ADD",
+            Self::Dissociate => "PEER_GROUP_ASSOCIATION_DELETE",
+            Self::SyncAssociation => "PEER_GROUP_ASSOCIATION_SYNC",
+            Self::Migrate => "PEER_GROUP_MIGRATE",
+            Self::DismissConflict => "CONFLICT_DISMISS",
         }
     }
 }

@@ -55,6 +55,7 @@ mod footprint;
 mod ids;
 pub mod index;
 mod message;
+pub mod peer;
 mod reason;
 mod rollout;
 mod subcloud;
@@ -69,10 +70,11 @@ pub use command::{
     MAX_COMMANDS, MAX_COMMANDS_BYTES, MAX_COMMANDS_PER_LINK, SiteMethod,
 };
 pub use controller::{
-    AddSubcloud, Answer, Availability, Controller, ControllerConfig, Enroll, HEARTBEAT_INTERVAL,
-    HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS, MISSED_HEARTBEATS, NewToken, Output, Presence,
-    RESTART_GRACE, Reach, Receipt, Records, RunCommand, SourceCheck, TOKEN_TTL_MAX, TOKEN_TTL_MIN,
-    Write, command_outcome_unknown, subcloud_not_found,
+    AddSubcloud, Answer, AssociationView, Availability, Controller, ControllerConfig, Enroll,
+    GroupView, HANDOVER_PATIENCE, HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken,
+    MAX_COMMITS, MIGRATION_PATIENCE, MISSED_HEARTBEATS, NewToken, Output, PeerAvailability,
+    PeerView, Presence, RESTART_GRACE, Reach, Receipt, Records, RunCommand, SYNC_DELAY,
+    SourceCheck, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write, command_outcome_unknown, subcloud_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
 pub use entropy::Entropy;
@@ -80,12 +82,23 @@ pub use event::{Action, Actor, AuditEntry, Event, EventKind, LOG_LIMIT, Outcome}
 pub use fleet::{DEFAULT_FLEET_LIMIT, Fleet};
 pub use footprint::{Candidate, Footprint, LinkNetwork, LinkPool};
 pub use ids::{
-    CommandId, ConnectionId, ControllerId, Endpoint, Epoch, Fingerprint, LinkId, NetworksDigest,
-    Position, RequestId, SecretHash, SubcloudId, Ticket, TokenId,
+    CardDigest, CommandId, ConnectionId, ControllerId, Endpoint, Epoch, Fingerprint,
+    KnownController, LinkId, NetworksDigest, PeerLinkId, Position, RequestId, SecretHash,
+    SubcloudId, SyncDigest, Ticket, TokenId,
 };
 pub use message::{
-    AgentMessage, ControllerMessage, ControllerNetworks, ControllerPool, Goodbye, GoodbyeReason,
-    Hello, Report, Welcome,
+    AgentMessage, Alternates, ControllerMessage, ControllerNetworks, ControllerPool, FAILOVER,
+    FAILOVER_BOUNDS, Goodbye, GoodbyeReason, Hello, MAX_ALTERNATES, Report, Welcome,
+};
+pub use peer::{
+    AcceptPeering, Administrative, Association, AssociationState, Authority, Batch, Conflict,
+    Established, FailurePolicy, Geo, GroupHeader, GroupId, Leader, MAX_ENDPOINTS, MAX_GROUPS,
+    MAX_HANDOVER, MAX_LINEAGE, MAX_PEERS, MAX_PRIORITY, MAX_SUBCLOUD_REHOMING, MAX_SYNC_BATCH,
+    Migration, Offer, PEER_FAILURE_THRESHOLD, PEER_HEARTBEAT, PEER_HEARTBEAT_BOUNDS,
+    PEER_THRESHOLD_BOUNDS, PeerAction, PeerAlarm, PeerCall, PeerCard, PeerGoodbye, PeerGroup,
+    PeerId, PeerInput, PeerMessage, PeerOutput, PeerReceipt, PeerSettings, PeerSeverity,
+    PeerSubject, Peering, Pull, REHOMING_BOUNDS, SyncItem, SystemPeer, judge_peer,
+    judge_token_addresses,
 };
 pub use reason::{Code, Fault, Object, Reason, ReasonSet, Rejection, Violation};
 pub use rollout::{

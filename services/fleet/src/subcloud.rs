@@ -6,7 +6,7 @@ use std::time::Duration;
 use site::{Digest, Family, Generation, Stack, Timestamp};
 use uuid::Uuid;
 
-use crate::{Epoch, Fault, Fingerprint, Footprint, SecretHash, SubcloudId, TokenId};
+use crate::{Epoch, Fault, Fingerprint, Footprint, Geo, SecretHash, SubcloudId, TokenId};
 
 /// How long after its redemption a token still answers the *same key* with success. It bounds
 /// how late a lost answer can be asked for again: a day, the life of the certificate that the
@@ -29,6 +29,8 @@ pub struct Subcloud {
     pub observed: Option<Observed>,
     /// The newest report when it was refused; cleared by an accepted one.
     pub refused: Option<Refused>,
+    /// Who owns it, and its place among the sites that share it.
+    pub geo: Geo,
     /// When `subcloud add` was accepted.
     pub created_at: Timestamp,
     /// When the record last changed.
@@ -84,7 +86,7 @@ pub struct Enrolled {
     pub site: Uuid,
     /// The token that it spent, so that a lost answer can be asked for again.
     pub spent: SpentToken,
-    /// The term of this controller's ownership.
+    /// The term of its owner, which is this controller unless [`Geo::owner`] names another.
     pub epoch: Epoch,
     /// When it enrolled.
     pub enrolled_at: Timestamp,
@@ -145,7 +147,7 @@ impl Subcloud {
         match (&self.observed, &self.enrollment) {
             (Some(observed), _) => Some(&observed.footprint),
             (None, Enrollment::Pending(pending)) => pending.declared.as_deref(),
-            (None, Enrollment::Enrolled(_)) => None,
+            (None, Enrollment::Enrolled(_)) => self.geo.footprint.as_deref(),
         }
     }
 
@@ -155,6 +157,11 @@ impl Subcloud {
             Enrollment::Enrolled(enrolled) => Some(enrolled),
             Enrollment::Pending(_) => None,
         }
+    }
+
+    /// Whether it obeys this controller, as far as is known here.
+    pub fn owned_here(&self) -> bool {
+        self.geo.owner.is_none()
     }
 
     /// The id of the token that is or was valid for it.

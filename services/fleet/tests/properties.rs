@@ -49,6 +49,7 @@ fn agent_message() -> impl Strategy<Value = AgentMessage> {
                 features: BTreeSet::new(),
                 owner: ControllerId(Uuid::nil()),
                 epoch: Epoch(1),
+                owner_lost: None,
                 generation: snapshot.generation,
                 digest: snapshot.digest,
                 networks: None,
@@ -84,6 +85,7 @@ fn controller_input() -> impl Strategy<Value = Option<Input>> {
                 link,
                 subcloud: SubcloudId(Uuid::from_u128(u128::from(number))),
                 key: key(keyed),
+                authority: None,
                 source: [10, number, 0, 2].into(),
             })
         }),
@@ -106,6 +108,7 @@ fn controller_message() -> impl Strategy<Value = ControllerMessage> {
                 heartbeat_interval: Duration::from_secs(number),
                 report_needed: yes,
                 controllers: vec![Endpoint("10.0.0.1:1".parse().unwrap()); usize::from(yes)],
+                alternates: Default::default(),
             }),
             1 => ControllerMessage::ReportAccepted { generation, digest },
             2 => ControllerMessage::ReportRefused {
@@ -121,6 +124,7 @@ fn controller_message() -> impl Strategy<Value = ControllerMessage> {
             _ => ControllerMessage::Goodbye(Goodbye {
                 reason: GoodbyeReason::ALL[usize::try_from(number).unwrap()],
                 controllers: Vec::new(),
+                owners: Vec::new(),
             }),
         }
     })
@@ -203,6 +207,8 @@ proptest! {
             owner: ControllerId(Uuid::nil()),
             epoch: Epoch(1),
             controllers: vec![Endpoint("10.0.0.1:1".parse().unwrap())],
+            authority: None,
+            alternates: Default::default(),
             networks: None,
         };
         let (mut agent, _) = Agent::start(at(0), record, Snapshot::of(&sites()[0]));
@@ -235,6 +241,8 @@ proptest! {
                     owner: ControllerId(Uuid::nil()),
                     epoch: Epoch(1),
                     controllers: Vec::new(),
+                    authority: None,
+                    alternates: Default::default(),
                     networks: None,
                 }),
                 _ => EnrollerInput::Timer,

@@ -376,6 +376,9 @@ fn record(answer: &EnrollResponse) -> Result<AgentRecord, Failure> {
         owner: controller_from_text(&answer.controller_uuid).map_err(|error| wrong(&error))?,
         epoch: Epoch(answer.epoch),
         controllers: endpoints(&answer.controllers).map_err(|error| wrong(&error))?,
+        // The pinned authority of the token is the one that signed the certificate.
+        authority: None,
+        alternates: fleet::Alternates::default(),
         networks: None,
     })
 }

@@ -155,6 +155,10 @@ impl Driver {
             AgentOutput::Connect {
                 connection,
                 controller,
+                // The one authority and identity of its certificate are checked until peers are
+                // served.
+                identity: _,
+                authority: _,
                 from,
             } => {
                 self.connect(connection, controller, from);

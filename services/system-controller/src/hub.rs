@@ -184,6 +184,7 @@ impl Hub {
                 link: id,
                 subcloud,
                 key,
+                authority: None,
                 source,
             },
         );
@@ -282,6 +283,8 @@ impl Hub {
                 Output::SetTimer { at } => {
                     self.timer.send_replace(Some(at));
                 }
+                // Nothing about peers is asked for before they are served.
+                Output::Peer(output) => tracing::warn!(?output, "peers are not served"),
                 Output::Event(event) => {
                     tracing::info!(
                         subcloud = event.name,

@@ -73,6 +73,7 @@ pub(crate) fn read_fleet(store: &Store) -> Result<Records, Failure> {
         subclouds,
         last_event: newest(EVENTS)?,
         last_audit: newest(AUDIT)?,
+        ..Records::default()
     })
 }
 
@@ -157,6 +158,14 @@ pub(crate) fn store_write(write: &Write) -> store::Write {
             log_key(AUDIT, entry.position),
             audit_to_record(entry).encode_to_vec(),
         ),
+        Write::Peer(_)
+        | Write::ForgetPeer(_)
+        | Write::PeerGroup(_)
+        | Write::ForgetPeerGroup(_)
+        | Write::Association(_)
+        | Write::ForgetAssociation(..) => {
+            unreachable!("no call makes peers before they are served")
+        }
         Write::ForgetEvent(position) => (log_key(EVENTS, *position), Action::Delete),
         Write::ForgetAudit(position) => (log_key(AUDIT, *position), Action::Delete),
     };

@@ -64,7 +64,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     })?;
     let console = console::serve(&life, &settings.console_listen).await?;
 
-    let config = settings.controller(&site, link_address);
+    let config = settings.controller(&site, link_address, &authority);
     let certificate = Certificate::issue(Arc::clone(&authority), addresses(&site, &settings))?;
     let hub = Hub::start(&life, Arc::clone(&store), config.clone(), &site)?;
     let keeper = Arc::new(SiteKeeper::new(Arc::clone(&store), site, revision)?);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use daemon::{Exit, Failure, OperatorOptions};
 use fleet::{ControllerConfig, DEFAULT_FLEET_LIMIT, Endpoint, HEARTBEAT_INTERVAL, SourceCheck};
+use identity::Ca;
 use serde::Deserialize;
 use site::{NetworkKind, Site};
 
@@ -124,7 +125,7 @@ impl Settings {
     }
 
     /// What the fleet's machine is told; `link` is where agents really find this controller.
-    pub(crate) fn controller(&self, site: &Site, link: SocketAddr) -> ControllerConfig {
+    pub(crate) fn controller(&self, site: &Site, link: SocketAddr, ca: &Ca) -> ControllerConfig {
         if self.source_check == SourceCheck::Off {
             tracing::warn!("--source-check off: agents may connect from any address");
         }
@@ -134,6 +135,11 @@ impl Settings {
             source_check: self.source_check,
             heartbeat_interval: self.heartbeat_interval,
             fleet_limit: self.fleet_limit,
+            authority: fleet::Authority {
+                key: fleet::Fingerprint(*ca.spki_sha256().as_bytes()),
+                certificate: ca.certificate().der().to_vec().into(),
+            },
+            failover: fleet::FAILOVER,
         }
     }
 }

@@ -244,6 +244,7 @@ fn subcloud(number: u128, known: &Value) -> Option<Subcloud> {
         }),
         observed: None,
         refused: None,
+        geo: fleet::Geo::default(),
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
     })

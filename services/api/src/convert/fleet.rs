@@ -28,6 +28,7 @@ pub fn subcloud_to_wire(
         enrollment,
         observed,
         refused,
+        geo: _,
         created_at,
         updated_at: _,
     } = subcloud;
@@ -118,6 +119,8 @@ pub fn event_to_wire(event: &Event) -> wire::FleetEvent {
             format!("reported generation {}, which is refused", generation.0),
             faults.as_slice(),
         ),
+        EventKind::TakenOver => ("was taken over".to_owned(), &[][..]),
+        EventKind::Demoted => ("obeys another controller".to_owned(), &[][..]),
         EventKind::Online => ("is online".to_owned(), &[][..]),
         EventKind::Offline => ("is offline".to_owned(), &[][..]),
     };

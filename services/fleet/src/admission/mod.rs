@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use site::{Family, NetworkKind, Site, SiteParts, SoftwareVersion};
 
+pub(crate) use gateway::fit as gateways_fit;
+
 use crate::{Candidate, Fleet, Footprint, LinkNetwork, Reason, Rejection, SubcloudId, Violation};
 
 /// Dual-stack exists from this version on (F7).

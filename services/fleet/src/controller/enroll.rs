@@ -243,6 +243,11 @@ fn enrolled(
             enrolled_at: now,
             differences,
         }),
+        // The answer carries owner and term, and the agent keeps them before it says Hello.
+        geo: crate::Geo {
+            confirmed: true,
+            ..record.geo.clone()
+        },
         observed: Some(Observed {
             generation: call.report.site.generation,
             digest: call.report.digest,

@@ -7,9 +7,10 @@ use std::time::Duration;
 use site::{Site, SiteParts, Timestamp};
 
 use crate::{
-    Actor, AgentMessage, AuditEntry, Candidate, CommandOutcome, ControllerMessage, Event,
-    Fingerprint, Goodbye, LinkId, Position, Rejection, Report, RequestId, SecretHash,
-    SharedSubcloud, SiteMethod, Subcloud, SubcloudId, Ticket, TokenId, Violation,
+    Actor, AgentMessage, Association, AuditEntry, Candidate, CommandOutcome, ControllerMessage,
+    Event, Fingerprint, Goodbye, GroupId, LinkId, PeerGroup, PeerId, PeerInput, PeerOutput,
+    PeerReceipt, Position, Rejection, Report, RequestId, SecretHash, SharedSubcloud, SiteMethod,
+    Subcloud, SubcloudId, SystemPeer, Ticket, TokenId, Violation,
 };
 
 /// Something that happened.
@@ -31,6 +32,9 @@ pub enum Input {
         subcloud: SubcloudId,
         /// The key of the certificate.
         key: Fingerprint,
+        /// The key of the authority that signed the certificate; `None` when the driver accepts
+        /// none but this site's own.
+        authority: Option<Fingerprint>,
         /// Where the connection comes from.
         source: IpAddr,
     },
@@ -55,6 +59,8 @@ pub enum Input {
         /// Which write.
         ticket: Ticket,
     },
+    /// Something happened between peers.
+    Peer(PeerInput),
     /// The process is about to end: links are told to come back.
     ShuttingDown,
 }
@@ -105,6 +111,8 @@ pub enum Output {
     },
     /// Tell watchers.
     Event(Event),
+    /// Do something for peers.
+    Peer(PeerOutput),
 }
 
 /// One record to write.
@@ -120,6 +128,18 @@ pub enum Write {
         /// What was reported.
         site: Arc<SiteParts>,
     },
+    /// Put the record of a peer in the place of the one of the same id.
+    Peer(Box<SystemPeer>),
+    /// Forget a peer.
+    ForgetPeer(PeerId),
+    /// Put the record of a peer group in the place of the one of the same id.
+    PeerGroup(Box<PeerGroup>),
+    /// Forget a peer group.
+    ForgetPeerGroup(GroupId),
+    /// Put the record of an association in the place of that of the same group and peer.
+    Association(Box<Association>),
+    /// Forget an association.
+    ForgetAssociation(GroupId, PeerId),
     /// Append to the event log.
     Event(Event),
     /// Forget the event at this place.
@@ -135,6 +155,12 @@ pub enum Write {
 pub struct Records {
     /// Every subcloud.
     pub subclouds: Vec<Subcloud>,
+    /// Every peer.
+    pub peers: Vec<SystemPeer>,
+    /// Every peer group.
+    pub peer_groups: Vec<PeerGroup>,
+    /// Every association.
+    pub associations: Vec<Association>,
     /// The place of the newest event; zero when there is none.
     pub last_event: Position,
     /// The place of the newest audit entry; zero when there is none.
@@ -231,6 +257,8 @@ pub struct RunCommand {
 pub enum Answer {
     /// To a call about one subcloud.
     Subcloud(Receipt),
+    /// To a call about peers, peer groups or associations.
+    Peer(Box<PeerReceipt>),
 }
 
 impl From<Receipt> for Answer {
@@ -247,6 +275,7 @@ impl TryFrom<Answer> for Receipt {
     fn try_from(answer: Answer) -> Result<Self, Answer> {
         match answer {
             Answer::Subcloud(receipt) => Ok(receipt),
+            other => Err(other),
         }
     }
 }

@@ -10,6 +10,7 @@ mod enroll;
 mod input;
 mod link;
 mod operator;
+mod peers;
 mod presence;
 mod reach;
 
@@ -21,10 +22,10 @@ use site::{Site, Timestamp};
 
 use crate::admission::ControllerView;
 use crate::{
-    Action, Actor, AuditEntry, ControllerId, ControllerMessage, ControllerNetworks, Endpoint,
-    Entropy, Event, EventKind, Fleet, Goodbye, GoodbyeReason, LOG_LIMIT, LinkId, Management,
-    NetworksDigest, Outcome, Position, Reason, SharedSubcloud, Standing, Subcloud, SubcloudId,
-    Violation,
+    Action, Actor, AuditEntry, Authority, ControllerId, ControllerMessage, ControllerNetworks,
+    Endpoint, Entropy, Event, EventKind, Fingerprint, Fleet, Goodbye, GoodbyeReason, LOG_LIMIT,
+    LinkId, Management, NetworksDigest, Outcome, Position, Reason, SharedSubcloud, Standing,
+    Subcloud, SubcloudId, Violation,
 };
 
 use command::Commands;
@@ -37,6 +38,11 @@ pub use input::{
 pub use link::HELLO_TIMEOUT;
 use link::Link;
 pub use operator::{TOKEN_TTL_MAX, TOKEN_TTL_MIN, subcloud_not_found};
+use peers::Peers;
+pub use peers::{
+    AssociationView, GroupView, HANDOVER_PATIENCE, MIGRATION_PATIENCE, PeerAvailability, PeerView,
+    SYNC_DELAY,
+};
 pub use presence::{Availability, MISSED_HEARTBEATS, Presence, RESTART_GRACE};
 use presence::{Wake, Wakeups};
 pub use reach::Reach;
@@ -59,6 +65,11 @@ pub struct ControllerConfig {
     pub heartbeat_interval: Duration,
     /// How many subclouds there may be (F9).
     pub fleet_limit: usize,
+    /// Who signs this site's certificates; peers are told.
+    pub authority: Authority,
+    /// For how long agents wait for this controller before they turn to another one, where they
+    /// are told of one ([`crate::FAILOVER_BOUNDS`]).
+    pub failover: Duration,
 }
 
 /// Whether connections must come from the link primary pool (F8).
@@ -88,6 +99,7 @@ pub struct Controller {
     wakeups: Wakeups,
     commands: Commands,
     commits: Commits,
+    peers: Peers,
     last_event: Position,
     last_audit: Position,
 }
@@ -99,17 +111,14 @@ impl Controller {
         now: Timestamp,
         config: ControllerConfig,
         site: &Site,
-        records: Records,
+        mut records: Records,
     ) -> (Self, Vec<Output>) {
-        let Records {
-            subclouds,
-            last_event,
-            last_audit,
-        } = records;
+        let subclouds = std::mem::take(&mut records.subclouds);
         let networks = ControllerNetworks::of(site);
         let mut fleet = Fleet::new(ControllerView::of(site), config.fleet_limit);
         fleet.extend(subclouds);
         let mut machine = Self {
+            peers: Peers::new(Self::card_of(&config, site)),
             config,
             fleet,
             networks_digest: networks.digest(),
@@ -120,18 +129,19 @@ impl Controller {
             wakeups: Wakeups::default(),
             commands: Commands::default(),
             commits: Commits::default(),
-            last_event,
-            last_audit,
+            last_event: records.last_event,
+            last_audit: records.last_audit,
         };
         let enrolled: Vec<SubcloudId> = machine
             .fleet
             .subclouds()
-            .filter(|subcloud| subcloud.enrolled().is_some())
+            .filter(|subcloud| subcloud.enrolled().is_some() && subcloud.owned_here())
             .map(|subcloud| subcloud.id)
             .collect();
         for id in enrolled {
             machine.await_first_link(now, id, RESTART_GRACE);
         }
+        machine.recover_peers(now, &mut records);
         let timer = machine.wakeups.arm();
         (machine, timer.into_iter().collect())
     }
@@ -148,14 +158,22 @@ impl Controller {
                 link,
                 subcloud,
                 key,
+                authority,
                 source,
-            } => self.link_opened(now, link, subcloud, key, source, &mut out),
+            } => {
+                let proof = Proof { key, authority };
+                self.link_opened(now, link, subcloud, proof, source, &mut out);
+            }
             Input::LinkMessage { link, message } => {
                 self.link_message(now, entropy, link, message, &mut out);
             }
             Input::LinkClosed { link } => self.link_closed(now, link, &mut out),
-            Input::ControllerSiteChanged(site) => self.site_changed(&site, &mut out),
-            Input::Timer => self.timer(now, &mut out),
+            Input::ControllerSiteChanged(site) => {
+                self.site_changed(&site, &mut out);
+                self.peers_hear_of_site(now, &site, &mut out);
+            }
+            Input::Timer => self.timer(now, entropy, &mut out),
+            Input::Peer(input) => self.peer_input(now, entropy, input, &mut out),
             Input::Committed { ticket } => {
                 for deferred in self.commits.committed(ticket) {
                     self.release(deferred, &mut out);
@@ -164,6 +182,7 @@ impl Controller {
             }
             Input::ShuttingDown => self.say_goodbye(now, &mut out),
         }
+        self.settle_peers(now, entropy, &mut out);
         out.extend(self.wakeups.arm());
         out
     }
@@ -196,7 +215,8 @@ impl Controller {
         if record.enrolled().is_none() {
             return Standing::NotEnrolled;
         }
-        if record.management == Management::Unmanaged {
+        // What obeys another controller is as good as unmanaged here.
+        if record.management == Management::Unmanaged || !record.owned_here() {
             return Standing::Unmanaged;
         }
         if record.quarantined() {
@@ -262,7 +282,7 @@ impl Controller {
         deferred.append(&mut batch.then);
         let (ticket, output) = self.commits.submit(batch.writes, deferred);
         out.push(output);
-        if let Some(id) = batch.subcloud {
+        for id in batch.subclouds {
             self.presence.entry(id).or_default().written = Some(ticket);
         }
     }
@@ -275,6 +295,9 @@ impl Controller {
                     return;
                 };
                 state.greeted = true;
+                state.alternates = welcome.alternates.clone();
+                let subcloud = state.subcloud;
+                self.arrived(subcloud);
                 out.push(Output::Send {
                     link,
                     message: ControllerMessage::Welcome(welcome),
@@ -315,11 +338,14 @@ impl Controller {
         })
     }
 
-    fn put(&mut self, batch: &mut Batch, subcloud: Subcloud) -> SharedSubcloud {
+    fn put(&mut self, batch: &mut Batch, mut subcloud: Subcloud) -> SharedSubcloud {
+        self.count_edit(&mut subcloud);
+        let old = self.fleet.subcloud(subcloud.id).map(Arc::clone);
         let shared = Arc::new(subcloud);
-        batch.subcloud = Some(shared.id);
+        batch.subclouds.push(shared.id);
         batch.writes.push(Write::Subcloud(Arc::clone(&shared)));
         self.fleet.put(Arc::clone(&shared));
+        self.shared_changed(old.as_deref(), Some(&shared));
         shared
     }
 
@@ -369,7 +395,17 @@ struct Batch {
     writes: Vec<Write>,
     events: Vec<Event>,
     then: Vec<Deferred>,
-    subcloud: Option<SubcloudId>,
+    /// The records of subclouds among the writes.
+    subclouds: Vec<SubcloudId>,
+}
+
+/// What an agent proved on its connection.
+#[derive(Debug, Clone, Copy)]
+struct Proof {
+    /// The key of its certificate.
+    key: Fingerprint,
+    /// The key of the authority that signed it.
+    authority: Option<Fingerprint>,
 }
 
 /// What an audit entry tells.

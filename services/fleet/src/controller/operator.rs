@@ -109,6 +109,7 @@ impl Controller {
             }),
             observed: None,
             refused: None,
+            geo: crate::Geo::default(),
             created_at: now,
             updated_at: now,
         };
@@ -226,7 +227,7 @@ fn issued(now: Timestamp, token: &NewToken) -> Token {
 }
 
 /// A name that can be typed, listed, and told from a uuid.
-fn invalid_name(name: &str) -> Option<Violation> {
+pub(super) fn invalid_name(name: &str) -> Option<Violation> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let fault = if name.is_empty() {
         "is empty"
