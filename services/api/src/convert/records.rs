@@ -2,7 +2,7 @@
 
 use fleet::{
     Actor, AgentRecord, AuditEntry, Conflict, Enrolled, Enrollment, Epoch, Event, EventKind,
-    Fingerprint, Footprint, Geo, GroupId, LinkNetwork, LinkPool, Management, Observed, Outcome,
+    Fingerprint, Footprint, Geo, LinkNetwork, LinkPool, Management, Observed, Outcome, PeerGroupId,
     Pending, Position, Refused, SecretHash, SpentToken, Subcloud, SubcloudId, Token, TokenId,
 };
 use ipnet::IpNet;
@@ -149,7 +149,7 @@ fn geo_from_record(record: wire::SubcloudGeo) -> Result<Geo, Malformed> {
     Ok(Geo {
         owner: owner.transpose()?,
         confirmed,
-        group: group.transpose()?.map(GroupId),
+        group: group.transpose()?.map(PeerGroupId),
         gateways: gateways.collect::<Result<_, _>>()?,
         footprint: footprint
             .map(footprint_from_record)

@@ -8,7 +8,7 @@ use site::{Site, SiteParts, Timestamp};
 
 use crate::{
     Actor, AgentMessage, Association, AuditEntry, Candidate, CommandOutcome, ControllerMessage,
-    Event, Fingerprint, Goodbye, GroupId, LinkId, PeerGroup, PeerId, PeerInput, PeerOutput,
+    Event, Fingerprint, Goodbye, LinkId, PeerGroup, PeerGroupId, PeerId, PeerInput, PeerOutput,
     PeerReceipt, Position, Rejection, Report, RequestId, SecretHash, SharedSubcloud, SiteMethod,
     Subcloud, SubcloudId, SystemPeer, Ticket, TokenId, Violation,
 };
@@ -135,11 +135,11 @@ pub enum Write {
     /// Put the record of a peer group in the place of the one of the same id.
     PeerGroup(Box<PeerGroup>),
     /// Forget a peer group.
-    ForgetPeerGroup(GroupId),
+    ForgetPeerGroup(PeerGroupId),
     /// Put the record of an association in the place of that of the same group and peer.
     Association(Box<Association>),
     /// Forget an association.
-    ForgetAssociation(GroupId, PeerId),
+    ForgetAssociation(PeerGroupId, PeerId),
     /// Append to the event log.
     Event(Event),
     /// Forget the event at this place.

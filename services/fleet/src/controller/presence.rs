@@ -7,7 +7,7 @@ use site::Timestamp;
 
 use crate::entropy::after;
 use crate::{
-    CommandId, Entropy, Event, EventKind, Goodbye, GoodbyeReason, GroupId, LinkId, PeerId,
+    CommandId, Entropy, Event, EventKind, Goodbye, GoodbyeReason, LinkId, PeerGroupId, PeerId,
     SubcloudId, Ticket,
 };
 
@@ -62,11 +62,11 @@ pub(super) enum Wake {
     /// Is this peer there?
     Peer(PeerId),
     /// What changed of this group is to be offered.
-    Offer(GroupId),
+    Offer(PeerGroupId),
     /// A piece of this group is to be asked for again.
-    Pull(GroupId, PeerId),
+    Pull(PeerGroupId, PeerId),
     /// Members of this group are on their way.
-    Move(GroupId),
+    Move(PeerGroupId),
 }
 
 /// The moments to wake up at.

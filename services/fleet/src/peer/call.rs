@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use crate::{
-    Actor, Association, Endpoint, Fingerprint, GroupId, PeerCard, PeerGoodbye, PeerGroup, PeerId,
-    PeerLinkId, PeerMessage, PeerSettings, RequestId, SecretHash, SharedSubcloud, SystemPeer,
-    TokenId, Violation,
+    Actor, Association, Endpoint, Fingerprint, PeerCard, PeerGoodbye, PeerGroup, PeerGroupId,
+    PeerId, PeerLinkId, PeerMessage, PeerSettings, RequestId, SecretHash, SharedSubcloud,
+    SystemPeer, TokenId, Violation,
 };
 use crate::{ControllerId, NewToken};
 
@@ -139,7 +139,7 @@ pub enum PeerAction {
     /// `subcloud-peer-group add`.
     AddGroup {
         /// A fresh id.
-        id: GroupId,
+        id: PeerGroupId,
         /// The unique name.
         name: String,
         /// This site's place.

@@ -6,7 +6,7 @@
 
 use crate::ControllerId;
 use crate::{
-    CardDigest, Epoch, Fault, GroupHeader, GroupId, Leader, PeerCard, Subcloud, SubcloudId,
+    CardDigest, Epoch, Fault, GroupHeader, Leader, PeerCard, PeerGroupId, Subcloud, SubcloudId,
     SyncDigest,
 };
 
@@ -48,7 +48,7 @@ pub enum PeerMessage {
     /// The speaker has, durably, what an offer stood for.
     Synced {
         /// The group.
-        group: GroupId,
+        group: PeerGroupId,
         /// What was offered.
         digest: SyncDigest,
         /// What could not be taken in; it is kept as it was.
@@ -57,7 +57,7 @@ pub enum PeerMessage {
     /// The speaker takes these members over; their owner sends their agents to it.
     Handover {
         /// The group.
-        group: GroupId,
+        group: PeerGroupId,
         /// At most [`MAX_HANDOVER`].
         members: Vec<SubcloudId>,
     },
@@ -69,7 +69,7 @@ pub enum PeerMessage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
     /// The group.
-    pub group: GroupId,
+    pub group: PeerGroupId,
     /// Names everything that would be told.
     pub digest: SyncDigest,
     /// What the other acknowledged last; to a reader that still has it, only changes are told.
@@ -82,7 +82,7 @@ pub struct Offer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pull {
     /// The group.
-    pub group: GroupId,
+    pub group: PeerGroupId,
     /// The offer.
     pub digest: SyncDigest,
     /// Only what changed since the offer's base.
@@ -95,7 +95,7 @@ pub struct Pull {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// The group.
-    pub group: GroupId,
+    pub group: PeerGroupId,
     /// The offer that this belongs to.
     pub digest: SyncDigest,
     /// The answered pull was for changes only.

@@ -19,7 +19,7 @@ pub struct PeerId(pub Uuid);
 
 /// The id of a subcloud peer group; the same at every site that has the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupId(pub Uuid);
+pub struct PeerGroupId(pub Uuid);
 
 impl fmt::Display for PeerId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,7 +27,7 @@ impl fmt::Display for PeerId {
     }
 }
 
-impl fmt::Display for GroupId {
+impl fmt::Display for PeerGroupId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
     }
@@ -175,7 +175,7 @@ impl SystemPeer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerGroup {
     /// Its id, the same at every site.
-    pub id: GroupId,
+    pub id: PeerGroupId,
     /// What every site shares.
     pub header: GroupHeader,
     /// Who leads it.
@@ -239,7 +239,7 @@ impl Migration {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Association {
     /// The group.
-    pub group: GroupId,
+    pub group: PeerGroupId,
     /// The peer.
     pub peer: PeerId,
     /// The peer's place in the group.
@@ -292,7 +292,7 @@ pub struct Geo {
     /// same term it tells which one the agent chose.
     pub confirmed: bool,
     /// The group that it belongs to.
-    pub group: Option<GroupId>,
+    pub group: Option<PeerGroupId>,
     /// This site's gateways towards the subcloud. They are never synchronised: each site has its
     /// own.
     pub gateways: Vec<IpAddr>,

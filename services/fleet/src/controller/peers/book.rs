@@ -6,7 +6,7 @@ use site::{Site, Timestamp};
 
 use crate::peer::{item_digest, shared};
 use crate::{
-    Association, Authority, ControllerNetworks, GroupId, PeerCard, PeerGroup, PeerId, Records,
+    Association, Authority, ControllerNetworks, PeerCard, PeerGroup, PeerGroupId, PeerId, Records,
     SharedSubcloud, Subcloud, SubcloudId, SyncItem, SystemPeer,
 };
 
@@ -33,7 +33,7 @@ impl Controller {
         for peer in peers {
             self.await_peer(now, peer);
         }
-        let groups: Vec<GroupId> = self.peers.groups.keys().copied().collect();
+        let groups: Vec<PeerGroupId> = self.peers.groups.keys().copied().collect();
         for group in groups {
             self.group_touched(group);
             self.resume_move(now, group);
@@ -97,7 +97,7 @@ impl Controller {
         self.peer_touched(key.1);
     }
 
-    pub(super) fn forget_association(&mut self, batch: &mut Batch, key: (GroupId, PeerId)) {
+    pub(super) fn forget_association(&mut self, batch: &mut Batch, key: (PeerGroupId, PeerId)) {
         batch.writes.push(Write::ForgetAssociation(key.0, key.1));
         // The members' agents are told before the association that says so is gone.
         self.peer_touched(key.1);
@@ -107,7 +107,7 @@ impl Controller {
     }
 
     /// What is told of the group may be another thing now.
-    pub(super) fn group_touched(&mut self, group: GroupId) {
+    pub(super) fn group_touched(&mut self, group: PeerGroupId) {
         if let Some(told) = self.peers.told.get_mut(&group) {
             told.whole = None;
         }
@@ -116,7 +116,7 @@ impl Controller {
 
     /// Where members' agents may turn may be another place now.
     fn peer_touched(&mut self, peer: PeerId) {
-        let groups: Vec<GroupId> = self
+        let groups: Vec<PeerGroupId> = self
             .peers
             .associations
             .keys()
@@ -176,7 +176,7 @@ impl Controller {
         self.member_touched(group, record.id);
     }
 
-    fn member_touched(&mut self, group: GroupId, id: SubcloudId) {
+    fn member_touched(&mut self, group: PeerGroupId, id: SubcloudId) {
         self.group_touched(group);
         self.peers.due.alternates.insert(id);
         self.peers.due.alarms = true;

@@ -7,12 +7,12 @@ use site::Timestamp;
 
 use crate::entropy::{after, since};
 use crate::{
-    AcceptPeering, Action, Actor, Association, Established, Fault, GroupHeader, GroupId, Leader,
-    MAX_GROUPS, MAX_PEERS, MAX_PRIORITY, Migration, NewToken, Outcome, PEER_HEARTBEAT_BOUNDS,
-    PEER_THRESHOLD_BOUNDS, PeerAction, PeerCall, PeerCard, PeerGoodbye, PeerGroup, PeerId,
-    PeerOutput, PeerReceipt, PeerSettings, PeerSubject, Peering, REHOMING_BOUNDS, REPLAY_WINDOW,
-    Reason, Rejection, SharedSubcloud, SpentToken, Subcloud, SystemPeer, Token, Violation,
-    judge_peer, subcloud_not_found,
+    AcceptPeering, Action, Actor, Association, Established, Fault, GroupHeader, Leader, MAX_GROUPS,
+    MAX_PEERS, MAX_PRIORITY, Migration, NewToken, Outcome, PEER_HEARTBEAT_BOUNDS,
+    PEER_THRESHOLD_BOUNDS, PeerAction, PeerCall, PeerCard, PeerGoodbye, PeerGroup, PeerGroupId,
+    PeerId, PeerOutput, PeerReceipt, PeerSettings, PeerSubject, Peering, REHOMING_BOUNDS,
+    REPLAY_WINDOW, Reason, Rejection, SharedSubcloud, SpentToken, Subcloud, SystemPeer, Token,
+    Violation, judge_peer, subcloud_not_found,
 };
 
 use super::super::operator::invalid_name;
@@ -336,7 +336,7 @@ impl Controller {
     fn judge_add_group(
         &self,
         now: Timestamp,
-        id: GroupId,
+        id: PeerGroupId,
         name: &str,
         priority: u32,
         max_subcloud_rehoming: u32,

@@ -6,8 +6,8 @@ use site::Timestamp;
 
 use crate::{
     Alternates, ControllerId, ControllerMessage, Entropy, Epoch, EventKind, FailurePolicy,
-    Fingerprint, Goodbye, GoodbyeReason, GroupId, Hello, KnownController, Leader, LinkId,
-    MAX_ALTERNATES, MAX_LINEAGE, PeerId, SharedSubcloud, Subcloud, SubcloudId, SystemPeer,
+    Fingerprint, Goodbye, GoodbyeReason, Hello, KnownController, Leader, LinkId, MAX_ALTERNATES,
+    MAX_LINEAGE, PeerGroupId, PeerId, SharedSubcloud, Subcloud, SubcloudId, SystemPeer,
 };
 
 use super::super::{Batch, Controller, Deferred, Output};
@@ -107,7 +107,7 @@ impl Controller {
     }
 
     /// Whether, and as a member of which group, a subcloud that knocks is taken over.
-    fn taking(&self, record: &Subcloud, hello: &Hello) -> Option<GroupId> {
+    fn taking(&self, record: &Subcloud, hello: &Hello) -> Option<PeerGroupId> {
         let group = self.peers.groups.get(&record.geo.group?)?;
         let running = |migration: &crate::Migration| {
             migration.running() && migration.targets.contains(&record.id)
@@ -131,7 +131,7 @@ impl Controller {
         now: Timestamp,
         record: &SharedSubcloud,
         key: Option<Fingerprint>,
-        group: GroupId,
+        group: PeerGroupId,
         out: &mut Vec<Output>,
     ) {
         let mut changed = Subcloud::clone(record);
@@ -166,7 +166,7 @@ impl Controller {
     }
 
     /// A member moved here, so this site leads its group.
-    fn lead(&mut self, now: Timestamp, group: GroupId, batch: &mut Batch) {
+    fn lead(&mut self, now: Timestamp, group: PeerGroupId, batch: &mut Batch) {
         let Some(mut group) = self.peers.groups.get(&group).cloned() else {
             return;
         };
@@ -332,7 +332,7 @@ impl Controller {
         &mut self,
         now: Timestamp,
         entropy: &mut dyn Entropy,
-        group: GroupId,
+        group: PeerGroupId,
         out: &mut Vec<Output>,
     ) {
         for (link, hello) in self.next_queued(group) {

@@ -12,8 +12,8 @@ use site::Timestamp;
 use crate::admission::{Occasion, admit, room};
 use crate::entropy::after;
 use crate::{
-    Association, Batch as Piece, Candidate, Conflict, ControllerId, Epoch, Fault, GroupId,
-    MAX_COMMITS, MAX_GROUPS, MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerGroup, PeerId, PeerLinkId,
+    Association, Batch as Piece, Candidate, Conflict, ControllerId, Epoch, Fault, MAX_COMMITS,
+    MAX_GROUPS, MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerGroup, PeerGroupId, PeerId, PeerLinkId,
     PeerMessage, Pull, Reason, Rejection, Subcloud, SubcloudId, SyncDigest, SyncItem, Violation,
 };
 
@@ -42,7 +42,7 @@ pub(super) struct Hearing {
 
 /// One member as a peer tells it.
 struct Heard<'a> {
-    group: GroupId,
+    group: PeerGroupId,
     speaker: ControllerId,
     now: Timestamp,
     batch: &'a mut Batch,
@@ -63,7 +63,7 @@ impl Controller {
             return self.close_peer(now, link, PeerGoodbye::ProtocolViolation, out);
         }
         if complete {
-            let told: BTreeSet<GroupId> = offers.iter().map(|offer| offer.group).collect();
+            let told: BTreeSet<PeerGroupId> = offers.iter().map(|offer| offer.group).collect();
             self.end_others(now, peer, &told, out);
         }
         for offer in offers {
@@ -97,7 +97,7 @@ impl Controller {
         &mut self,
         now: Timestamp,
         peer: PeerId,
-        told: &BTreeSet<GroupId>,
+        told: &BTreeSet<PeerGroupId>,
         out: &mut Vec<Output>,
     ) {
         let mut batch = Batch::default();
@@ -122,7 +122,7 @@ impl Controller {
     }
 
     /// Asks for the next piece.
-    fn pull(&mut self, group: GroupId, peer: PeerId, out: &mut Vec<Output>) {
+    fn pull(&mut self, group: PeerGroupId, peer: PeerId, out: &mut Vec<Output>) {
         let (Some(link), Some(hearing)) = (
             self.ready_link(peer),
             self.peers.hearing.get(&(group, peer)),
@@ -138,7 +138,7 @@ impl Controller {
         out.push(send(link, PeerMessage::Pull(pull)));
     }
 
-    pub(super) fn pull_again(&mut self, group: GroupId, peer: PeerId, out: &mut Vec<Output>) {
+    pub(super) fn pull_again(&mut self, group: PeerGroupId, peer: PeerId, out: &mut Vec<Output>) {
         self.pull(group, peer, out);
     }
 
@@ -214,7 +214,7 @@ impl Controller {
         &mut self,
         now: Timestamp,
         link: PeerLinkId,
-        key: (GroupId, PeerId),
+        key: (PeerGroupId, PeerId),
         mut hearing: Hearing,
         mut batch: Batch,
         out: &mut Vec<Output>,
@@ -440,7 +440,7 @@ impl Controller {
     fn drop_untold(
         &mut self,
         now: Timestamp,
-        group: GroupId,
+        group: PeerGroupId,
         speaker: Option<ControllerId>,
         seen: &BTreeSet<SubcloudId>,
         batch: &mut Batch,
@@ -458,7 +458,7 @@ impl Controller {
         &mut self,
         now: Timestamp,
         id: SubcloudId,
-        group: GroupId,
+        group: PeerGroupId,
         speaker: ControllerId,
         batch: &mut Batch,
     ) {

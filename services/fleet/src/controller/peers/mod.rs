@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use site::Timestamp;
 
 use crate::{
-    Association, CardDigest, ControllerId, GroupId, PeerAlarm, PeerCard, PeerGroup, PeerId,
+    Association, CardDigest, ControllerId, PeerAlarm, PeerCard, PeerGroup, PeerGroupId, PeerId,
     PeerInput, PeerLinkId, SubcloudId, SystemPeer,
 };
 
@@ -38,17 +38,17 @@ pub(super) struct Peers {
     card: PeerCard,
     card_digest: CardDigest,
     peers: BTreeMap<PeerId, SystemPeer>,
-    groups: BTreeMap<GroupId, PeerGroup>,
-    associations: BTreeMap<(GroupId, PeerId), Association>,
+    groups: BTreeMap<PeerGroupId, PeerGroup>,
+    associations: BTreeMap<(PeerGroupId, PeerId), Association>,
     /// The members of each group.
-    members: BTreeMap<GroupId, BTreeSet<SubcloudId>>,
+    members: BTreeMap<PeerGroupId, BTreeSet<SubcloudId>>,
     links: BTreeMap<PeerLinkId, PeerLink>,
     contacts: BTreeMap<PeerId, Contact>,
     /// What would be told of each group.
-    told: BTreeMap<GroupId, Told>,
-    speaking: BTreeMap<(GroupId, PeerId), Speaking>,
-    hearing: BTreeMap<(GroupId, PeerId), Hearing>,
-    moving: BTreeMap<GroupId, Moving>,
+    told: BTreeMap<PeerGroupId, Told>,
+    speaking: BTreeMap<(PeerGroupId, PeerId), Speaking>,
+    hearing: BTreeMap<(PeerGroupId, PeerId), Hearing>,
+    moving: BTreeMap<PeerGroupId, Moving>,
     /// Members that a peer asked for, until their agents have gone there.
     handovers: BTreeMap<SubcloudId, Handover>,
     alarms: BTreeMap<(&'static str, String), PeerAlarm>,
@@ -59,9 +59,9 @@ pub(super) struct Peers {
 #[derive(Debug, Default)]
 struct Due {
     /// Groups that changed and must be offered.
-    offers: BTreeSet<GroupId>,
+    offers: BTreeSet<PeerGroupId>,
     /// Groups with room for another member on its way.
-    moves: BTreeSet<GroupId>,
+    moves: BTreeSet<PeerGroupId>,
     /// Subclouds whose agents may have to be told other controllers.
     alternates: BTreeSet<SubcloudId>,
     /// Something changed that alarms speak of.
@@ -95,7 +95,7 @@ impl Peers {
     }
 
     /// The associations of a group.
-    fn associations_of(&self, group: GroupId) -> impl Iterator<Item = &Association> {
+    fn associations_of(&self, group: PeerGroupId) -> impl Iterator<Item = &Association> {
         let all = (group, PeerId(uuid::Uuid::nil()))..=(group, PeerId(uuid::Uuid::max()));
         self.associations.range(all).map(|(_, known)| known)
     }

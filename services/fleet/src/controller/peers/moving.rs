@@ -7,8 +7,8 @@ use site::Timestamp;
 
 use crate::entropy::after;
 use crate::{
-    ControllerId, Entropy, Goodbye, GoodbyeReason, GroupId, Hello, KnownController, LinkId,
-    MAX_HANDOVER, PeerId, PeerLinkId, PeerMessage, SubcloudId,
+    ControllerId, Entropy, Goodbye, GoodbyeReason, Hello, KnownController, LinkId, MAX_HANDOVER,
+    PeerGroupId, PeerId, PeerLinkId, PeerMessage, SubcloudId,
 };
 
 use super::super::{Batch, Controller, Output, Wake};
@@ -45,7 +45,7 @@ pub(super) struct Handover {
 
 impl Controller {
     /// A migration that ran when the process ended goes on.
-    pub(super) fn resume_move(&mut self, now: Timestamp, group: GroupId) {
+    pub(super) fn resume_move(&mut self, now: Timestamp, group: PeerGroupId) {
         let known = self.peers.groups.get(&group);
         let migration = known.and_then(|group| group.migration.as_ref());
         if migration.is_some_and(crate::Migration::running) {
@@ -53,7 +53,7 @@ impl Controller {
         }
     }
 
-    pub(super) fn watch_move(&mut self, at: Timestamp, group: GroupId) {
+    pub(super) fn watch_move(&mut self, at: Timestamp, group: PeerGroupId) {
         let moving = self.peers.moving.entry(group).or_default();
         if moving.watched.is_none() {
             moving.watched = Some(at);
@@ -62,7 +62,7 @@ impl Controller {
     }
 
     /// Whether there is room for one more member on its way; takes it.
-    pub(super) fn slot(&mut self, now: Timestamp, group: GroupId, id: SubcloudId) -> bool {
+    pub(super) fn slot(&mut self, now: Timestamp, group: PeerGroupId, id: SubcloudId) -> bool {
         let Some(most) = self.rehoming_limit(group) else {
             return false;
         };
@@ -77,7 +77,7 @@ impl Controller {
         true
     }
 
-    fn rehoming_limit(&self, group: GroupId) -> Option<usize> {
+    fn rehoming_limit(&self, group: PeerGroupId) -> Option<usize> {
         let header = &self.peers.groups.get(&group)?.header;
         usize::try_from(header.max_subcloud_rehoming).ok()
     }
@@ -95,7 +95,7 @@ impl Controller {
         }
     }
 
-    pub(super) fn queue(&mut self, group: GroupId, link: LinkId, hello: Hello) {
+    pub(super) fn queue(&mut self, group: PeerGroupId, link: LinkId, hello: Hello) {
         let moving = self.peers.moving.entry(group).or_default();
         moving.queue.retain(|(queued, _)| *queued != link);
         moving.queue.push_back((link, hello));
@@ -109,7 +109,7 @@ impl Controller {
     }
 
     /// As many of those that wait as there is room for.
-    pub(super) fn next_queued(&mut self, group: GroupId) -> Vec<(LinkId, Hello)> {
+    pub(super) fn next_queued(&mut self, group: PeerGroupId) -> Vec<(LinkId, Hello)> {
         let Some(most) = self.rehoming_limit(group) else {
             return Vec::new();
         };
@@ -126,7 +126,7 @@ impl Controller {
         &mut self,
         now: Timestamp,
         entropy: &mut dyn Entropy,
-        group: GroupId,
+        group: PeerGroupId,
         out: &mut Vec<Output>,
     ) {
         if let Some(moving) = self.peers.moving.get_mut(&group) {
@@ -158,7 +158,7 @@ impl Controller {
     }
 
     /// The members that have yet to come, and how many have yet to obey.
-    pub(super) fn remaining(&self, group: GroupId) -> (Vec<SubcloudId>, usize) {
+    pub(super) fn remaining(&self, group: PeerGroupId) -> (Vec<SubcloudId>, usize) {
         let known = self.peers.groups.get(&group);
         let targets = known
             .and_then(|group| group.migration.as_ref())
@@ -181,7 +181,7 @@ impl Controller {
         (remaining, unconfirmed)
     }
 
-    fn finish_move(&mut self, now: Timestamp, group: GroupId, out: &mut Vec<Output>) {
+    fn finish_move(&mut self, now: Timestamp, group: PeerGroupId, out: &mut Vec<Output>) {
         let Some(mut known) = self.peers.groups.get(&group).cloned() else {
             return;
         };
@@ -202,7 +202,7 @@ impl Controller {
     fn ask_owners(
         &mut self,
         now: Timestamp,
-        group: GroupId,
+        group: PeerGroupId,
         remaining: &[SubcloudId],
         out: &mut Vec<Output>,
     ) {
@@ -247,7 +247,7 @@ impl Controller {
         now: Timestamp,
         link: PeerLinkId,
         peer: PeerId,
-        group: GroupId,
+        group: PeerGroupId,
         members: Vec<SubcloudId>,
         out: &mut Vec<Output>,
     ) {
@@ -306,7 +306,7 @@ impl Controller {
     }
 
     /// A migration begins.
-    pub(super) fn begin_move(&mut self, now: Timestamp, group: GroupId) {
+    pub(super) fn begin_move(&mut self, now: Timestamp, group: PeerGroupId) {
         let moving = self.peers.moving.entry(group).or_default();
         moving.asked.clear();
         moving.progress = None;

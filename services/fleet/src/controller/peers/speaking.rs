@@ -12,7 +12,7 @@ use site::Timestamp;
 use crate::entropy::after;
 use crate::peer::group_digest;
 use crate::{
-    Batch, Fault, GroupId, MAX_GROUPS, MAX_SYNC_BATCH, Offer, PeerGroup, PeerId, PeerLinkId,
+    Batch, Fault, MAX_GROUPS, MAX_SYNC_BATCH, Offer, PeerGroup, PeerGroupId, PeerId, PeerLinkId,
     PeerMessage, Pull, SubcloudId, SyncDigest, SyncItem,
 };
 
@@ -62,7 +62,7 @@ impl Controller {
         }
     }
 
-    pub(super) fn offer_due(&mut self, group: GroupId, out: &mut Vec<Output>) {
+    pub(super) fn offer_due(&mut self, group: PeerGroupId, out: &mut Vec<Output>) {
         if let Some(told) = self.peers.told.get_mut(&group) {
             told.scheduled = false;
         }
@@ -86,8 +86,9 @@ impl Controller {
         self.offer(link, peer, &groups, true, out);
     }
 
-    pub(super) fn groups_with(&self, peer: PeerId) -> Vec<GroupId> {
-        let shared = |((_, other), _): &(&(GroupId, PeerId), &crate::Association)| *other == peer;
+    pub(super) fn groups_with(&self, peer: PeerId) -> Vec<PeerGroupId> {
+        let shared =
+            |((_, other), _): &(&(PeerGroupId, PeerId), &crate::Association)| *other == peer;
         let associations = self.peers.associations.iter().filter(shared);
         associations.map(|((group, _), _)| *group).collect()
     }
@@ -96,7 +97,7 @@ impl Controller {
         &mut self,
         link: PeerLinkId,
         peer: PeerId,
-        groups: &[GroupId],
+        groups: &[PeerGroupId],
         complete: bool,
         out: &mut Vec<Output>,
     ) {
@@ -133,7 +134,7 @@ impl Controller {
     }
 
     /// Names what would be told of a group.
-    pub(super) fn digest_of(&mut self, group: GroupId) -> Option<SyncDigest> {
+    pub(super) fn digest_of(&mut self, group: PeerGroupId) -> Option<SyncDigest> {
         let PeerGroup {
             header,
             leader,
@@ -198,7 +199,7 @@ impl Controller {
     /// The peer has what was offered.
     pub(super) fn synced(
         &mut self,
-        group: GroupId,
+        group: PeerGroupId,
         peer: PeerId,
         digest: SyncDigest,
         mut faults: Vec<Fault>,

@@ -3,7 +3,7 @@
 use site::Timestamp;
 
 use crate::{
-    Association, AssociationState, Conflict, Fault, GroupId, PeerGroup, PeerId, SharedSubcloud,
+    Association, AssociationState, Conflict, Fault, PeerGroup, PeerGroupId, PeerId, SharedSubcloud,
     SubcloudId, SystemPeer,
 };
 
@@ -106,12 +106,12 @@ impl Controller {
         let by_name = groups.find(|group| group.header.name == reference);
         by_name.or_else(|| {
             let id = uuid::Uuid::try_parse(reference).ok()?;
-            self.peers.groups.get(&GroupId(id))
+            self.peers.groups.get(&PeerGroupId(id))
         })
     }
 
     /// The members of a group, by id.
-    pub fn group_members(&self, group: GroupId) -> impl Iterator<Item = &SharedSubcloud> {
+    pub fn group_members(&self, group: PeerGroupId) -> impl Iterator<Item = &SharedSubcloud> {
         let ids = self.peers.members.get(&group).into_iter().flatten();
         ids.filter_map(|id| self.fleet.subcloud(*id))
     }
@@ -134,7 +134,7 @@ impl Controller {
     /// The conflicts of a group's members.
     pub fn group_conflicts(
         &self,
-        group: GroupId,
+        group: PeerGroupId,
     ) -> impl Iterator<Item = (&SharedSubcloud, &Conflict)> {
         self.group_members(group)
             .filter_map(|member| Some((member, member.geo.conflict.as_deref()?)))
