@@ -61,6 +61,7 @@ impl Answer {
         Self {
             outcome: match outcome {
                 Ok(fleet::Answer::Subcloud(receipt)) => Ok(receipt.subcloud.id),
+                Ok(fleet::Answer::Group(group)) => Ok(SubcloudId(group.id.0)),
                 Err(rejection) => Err(Refusal {
                     code: fleet::ReasonSet::code(rejection.first().reason),
                     faults: Fault::all_of(&rejection),
@@ -183,6 +184,7 @@ impl World {
                 actor,
                 subcloud: node.name().to_owned(),
                 token: new(token, Duration::from_secs(3600)),
+                reenroll: false,
                 validate_only: false,
             }),
             CallKind::Enroll {

@@ -53,6 +53,22 @@ pub enum EventKind {
         /// Every rule that it broke.
         faults: Vec<Fault>,
     },
+    /// An operator changed what is said about it, or its group.
+    Updated,
+    /// Operators' commands are accepted for it from now on.
+    Managed,
+    /// Operators' commands are no longer accepted for it.
+    Unmanaged,
+    /// An operator deleted it; its certificate is revoked.
+    Deleted,
+    /// A site took the place of the one that had enrolled before, whose certificate is revoked.
+    Reenrolled,
+    /// An operator added a group.
+    GroupAdded,
+    /// An operator changed a group.
+    GroupUpdated,
+    /// An operator deleted a group.
+    GroupDeleted,
     /// Its link came up. Not durable.
     Online,
     /// Its link has been gone for too long. Not durable.
@@ -82,6 +98,14 @@ names! {
     Self::EnrollmentRefused { .. } => "ENROLLMENT_REFUSED",
     Self::ReportAccepted { .. } => "REPORT_ACCEPTED",
     Self::ReportRefused { .. } => "REPORT_REFUSED",
+    Self::Updated => "UPDATED",
+    Self::Managed => "MANAGED",
+    Self::Unmanaged => "UNMANAGED",
+    Self::Deleted => "DELETED",
+    Self::Reenrolled => "REENROLLED",
+    Self::GroupAdded => "GROUP_ADDED",
+    Self::GroupUpdated => "GROUP_UPDATED",
+    Self::GroupDeleted => "GROUP_DELETED",
     Self::Online => "ONLINE",
     Self::Offline => "OFFLINE",
 }
@@ -132,6 +156,20 @@ pub enum Action {
     Enroll,
     /// A change of a subcloud's site, asked for over its link.
     Command(SiteMethod),
+    /// `subcloud manage`.
+    ManageSubcloud,
+    /// `subcloud unmanage`.
+    UnmanageSubcloud,
+    /// `subcloud update`.
+    UpdateSubcloud,
+    /// `subcloud delete`.
+    DeleteSubcloud,
+    /// `subcloud-group add`.
+    AddGroup,
+    /// `subcloud-group update`.
+    UpdateGroup,
+    /// `subcloud-group delete`.
+    DeleteGroup,
 }
 
 /// What came of a call.
@@ -150,7 +188,18 @@ pub enum Outcome {
 
 impl Action {
     /// Every action but the commands.
-    pub const ALL: [Self; 3] = [Self::AddSubcloud, Self::IssueToken, Self::Enroll];
+    pub const ALL: [Self; 10] = [
+        Self::AddSubcloud,
+        Self::IssueToken,
+        Self::Enroll,
+        Self::ManageSubcloud,
+        Self::UnmanageSubcloud,
+        Self::UpdateSubcloud,
+        Self::DeleteSubcloud,
+        Self::AddGroup,
+        Self::UpdateGroup,
+        Self::DeleteGroup,
+    ];
 
     /// The stable name.
     pub fn name(self) -> &'static str {
@@ -159,6 +208,13 @@ impl Action {
             Self::IssueToken => "SUBCLOUD_TOKEN",
             Self::Enroll => "ENROLL",
             Self::Command(method) => method.audit_name(),
+            Self::ManageSubcloud => "SUBCLOUD_MANAGE",
+            Self::UnmanageSubcloud => "SUBCLOUD_UNMANAGE",
+            Self::UpdateSubcloud => "SUBCLOUD_UPDATE",
+            Self::DeleteSubcloud => "SUBCLOUD_DELETE",
+            Self::AddGroup => "SUBCLOUD_GROUP_ADD",
+            Self::UpdateGroup => "SUBCLOUD_GROUP_UPDATE",
+            Self::DeleteGroup => "SUBCLOUD_GROUP_DELETE",
         }
     }
 }

@@ -52,6 +52,7 @@ mod entropy;
 mod event;
 mod fleet;
 mod footprint;
+pub mod group;
 mod ids;
 pub mod index;
 mod message;
@@ -69,19 +70,21 @@ pub use command::{
     MAX_COMMANDS, MAX_COMMANDS_BYTES, MAX_COMMANDS_PER_LINK, SiteMethod,
 };
 pub use controller::{
-    AddSubcloud, Answer, Availability, Controller, ControllerConfig, Enroll, HEARTBEAT_INTERVAL,
-    HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS, MISSED_HEARTBEATS, NewToken, Output, Presence,
-    RESTART_GRACE, Reach, Receipt, Records, RunCommand, SourceCheck, TOKEN_TTL_MAX, TOKEN_TTL_MIN,
-    Write, command_outcome_unknown, subcloud_not_found,
+    ANSWER_KEPT, AddSubcloud, Answer, Answered, Availability, Controller, ControllerConfig, Enroll,
+    FleetChange, GroupEdit, HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS,
+    MISSED_HEARTBEATS, NewToken, Operate, Output, Presence, RESTART_GRACE, Reach, Receipt, Records,
+    RequestKey, RunCommand, SourceCheck, SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write,
+    command_outcome_unknown, subcloud_group_not_found, subcloud_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
 pub use entropy::Entropy;
 pub use event::{Action, Actor, AuditEntry, Event, EventKind, LOG_LIMIT, Outcome};
 pub use fleet::{DEFAULT_FLEET_LIMIT, Fleet};
 pub use footprint::{Candidate, Footprint, LinkNetwork, LinkPool};
+pub use group::{SharedGroup, SubcloudGroup, UpdateApply};
 pub use ids::{
-    CommandId, ConnectionId, ControllerId, Endpoint, Epoch, Fingerprint, LinkId, NetworksDigest,
-    Position, RequestId, SecretHash, SubcloudId, Ticket, TokenId,
+    CommandId, ConnectionId, ControllerId, Endpoint, Epoch, Fingerprint, GroupId, LinkId,
+    NetworksDigest, Position, RequestId, SecretHash, SubcloudId, Ticket, TokenId,
 };
 pub use message::{
     AgentMessage, ControllerMessage, ControllerNetworks, ControllerPool, Goodbye, GoodbyeReason,

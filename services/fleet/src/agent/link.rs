@@ -268,7 +268,9 @@ impl Agent {
         }
         let usual = self.backoff.fail(entropy);
         let wait = match cause {
-            Cause::Goodbye(GoodbyeReason::Revoked) => late(entropy, LONG_BACKOFF),
+            Cause::Goodbye(GoodbyeReason::Revoked) | Cause::CertificateExpired => {
+                late(entropy, LONG_BACKOFF)
+            }
             // Coming back at once would throw out whoever superseded this link, and so on.
             Cause::Goodbye(GoodbyeReason::Superseded | GoodbyeReason::WrongFamily)
             | Cause::NotOwner => late(entropy, LONGEST_BACKOFF),

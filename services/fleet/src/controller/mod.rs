@@ -4,11 +4,14 @@
 //! acknowledgement and durable event is held until the write that it speaks of, and every write
 //! before it, is on disk. A commit that fails ends the process, so nothing is ever rolled back.
 
+mod answers;
 mod command;
 mod commits;
 mod enroll;
+mod groups;
 mod input;
 mod link;
+mod operate;
 mod operator;
 mod presence;
 mod reach;
@@ -23,16 +26,18 @@ use crate::admission::ControllerView;
 use crate::{
     Action, Actor, AuditEntry, ControllerId, ControllerMessage, ControllerNetworks, Endpoint,
     Entropy, Event, EventKind, Fleet, Goodbye, GoodbyeReason, LOG_LIMIT, LinkId, Management,
-    NetworksDigest, Outcome, Position, Reason, SharedSubcloud, Standing, Subcloud, SubcloudId,
-    Violation,
+    NetworksDigest, Outcome, Position, Reason, SharedSubcloud, Standing, SubcloudId, Violation,
 };
 
+pub use answers::ANSWER_KEPT;
+use answers::Answers;
 use command::Commands;
 pub use command::command_outcome_unknown;
 use commits::{Commits, Deferred};
+pub use groups::subcloud_group_not_found;
 pub use input::{
-    AddSubcloud, Answer, Enroll, Input, IssueToken, NewToken, Output, Receipt, Records, RunCommand,
-    Write,
+    AddSubcloud, Answer, Answered, Enroll, FleetChange, GroupEdit, Input, IssueToken, NewToken,
+    Operate, Output, Receipt, Records, RequestKey, RunCommand, SubcloudEdit, Write,
 };
 pub use link::HELLO_TIMEOUT;
 use link::Link;
@@ -88,6 +93,7 @@ pub struct Controller {
     wakeups: Wakeups,
     commands: Commands,
     commits: Commits,
+    answers: Answers,
     last_event: Position,
     last_audit: Position,
 }
@@ -103,12 +109,17 @@ impl Controller {
     ) -> (Self, Vec<Output>) {
         let Records {
             subclouds,
+            groups,
+            answers,
             last_event,
             last_audit,
         } = records;
         let networks = ControllerNetworks::of(site);
         let mut fleet = Fleet::new(ControllerView::of(site), config.fleet_limit);
         fleet.extend(subclouds);
+        for group in groups {
+            fleet.put_group(Arc::new(group));
+        }
         let mut machine = Self {
             config,
             fleet,
@@ -120,6 +131,7 @@ impl Controller {
             wakeups: Wakeups::default(),
             commands: Commands::default(),
             commits: Commits::default(),
+            answers: Answers::recovered(answers),
             last_event,
             last_audit,
         };
@@ -142,6 +154,7 @@ impl Controller {
         match input {
             Input::AddSubcloud(call) => self.add_subcloud(now, call, &mut out),
             Input::IssueToken(call) => self.issue_token(now, call, &mut out),
+            Input::Operate(call) => self.operate(now, call, &mut out),
             Input::Enroll(call) => self.enroll(now, call, &mut out),
             Input::RunCommand(call) => self.run_command(now, call, &mut out),
             Input::LinkOpened {
@@ -315,12 +328,23 @@ impl Controller {
         })
     }
 
-    fn put(&mut self, batch: &mut Batch, subcloud: Subcloud) -> SharedSubcloud {
-        let shared = Arc::new(subcloud);
+    fn put(&mut self, batch: &mut Batch, subcloud: impl Into<SharedSubcloud>) -> SharedSubcloud {
+        let shared = subcloud.into();
         batch.subcloud = Some(shared.id);
         batch.writes.push(Write::Subcloud(Arc::clone(&shared)));
         self.fleet.put(Arc::clone(&shared));
         shared
+    }
+
+    /// What a call about a subcloud is answered.
+    fn receipt(&self, subcloud: SharedSubcloud, warnings: Vec<Violation>) -> Receipt {
+        Receipt {
+            presence: self.presence(subcloud.id),
+            group: self.fleet.group_of(&subcloud).name.clone(),
+            subcloud,
+            warnings,
+            replayed: false,
+        }
     }
 
     fn log_event(
