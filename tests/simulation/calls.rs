@@ -62,6 +62,7 @@ impl Answer {
             outcome: match outcome {
                 Ok(fleet::Answer::Subcloud(receipt)) => Ok(receipt.subcloud.id),
                 Ok(fleet::Answer::Peer(_)) => unreachable!("nobody asks about peers here"),
+                Ok(fleet::Answer::Group(group)) => Ok(SubcloudId(group.id.0)),
                 Err(rejection) => Err(Refusal {
                     code: fleet::ReasonSet::code(rejection.first().reason),
                     faults: Fault::all_of(&rejection),
@@ -184,6 +185,7 @@ impl World {
                 actor,
                 subcloud: node.name().to_owned(),
                 token: new(token, Duration::from_secs(3600)),
+                reenroll: false,
                 validate_only: false,
             }),
             CallKind::Enroll {

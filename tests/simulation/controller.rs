@@ -40,6 +40,7 @@ pub(crate) struct Disk {
 pub(crate) struct Durable {
     pub(crate) subclouds: BTreeMap<SubcloudId, Subcloud>,
     pub(crate) sites: BTreeMap<SubcloudId, Arc<SiteParts>>,
+    answers: BTreeMap<String, fleet::AnsweredCall>,
     events: Position,
     audit: Position,
 }
@@ -102,6 +103,20 @@ impl Durable {
                 | Write::ForgetPeerGroup(_)
                 | Write::Association(_)
                 | Write::ForgetAssociation(..) => {}
+                Write::ForgetSubcloud(subcloud) => {
+                    self.subclouds.remove(&subcloud.id);
+                }
+                Write::ForgetSite(id) => {
+                    self.sites.remove(&id);
+                }
+                Write::AnsweredCall(answered) => {
+                    self.answers.insert(answered.key.id.clone(), *answered);
+                }
+                Write::ForgetAnswer(id) => {
+                    self.answers.remove(&id);
+                }
+                // No operator of this world has groups.
+                Write::Group(_) | Write::ForgetGroup(_) => {}
                 Write::Event(event) => self.events = event.position,
                 Write::Audit(entry) => self.audit = entry.position,
                 Write::ForgetEvent(_) | Write::ForgetAudit(_) => {}
@@ -121,6 +136,8 @@ impl World {
         let durable = &self.controller.disk.durable;
         let records = Records {
             subclouds: durable.subclouds.values().cloned().collect(),
+            groups: Vec::new(),
+            answers: durable.answers.values().cloned().collect(),
             last_event: durable.events,
             last_audit: durable.audit,
             ..Records::default()

@@ -3,6 +3,8 @@
 mod change;
 mod command;
 mod fleet;
+mod fleet_answers;
+mod fleet_change;
 mod link;
 mod records;
 mod site;
@@ -10,6 +12,8 @@ mod site;
 pub use self::change::*;
 pub(crate) use self::command::*;
 pub use self::fleet::*;
+pub use self::fleet_answers::*;
+pub use self::fleet_change::*;
 pub use self::link::*;
 pub use self::records::*;
 pub use self::site::*;

@@ -25,5 +25,5 @@ pub use operators::{
     MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, Tls, bind_tcp,
 };
 pub use remote::{OwnSite, RemoteAnswer, RemoteCall, SUBCLOUD_METADATA, Subclouds};
-pub use requests::SecretAnswers;
+pub use requests::{SecretAnswers, fingerprint};
 pub use state_dir::{StateDirError, create_state_dir, open_store, read_site, site_write};

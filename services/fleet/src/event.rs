@@ -57,6 +57,22 @@ pub enum EventKind {
     TakenOver,
     /// It obeys another controller from now on.
     Demoted,
+    /// An operator changed what is said about it, or its group.
+    Updated,
+    /// Operators' commands are accepted for it from now on.
+    Managed,
+    /// Operators' commands are no longer accepted for it.
+    Unmanaged,
+    /// An operator deleted it; its certificate is revoked.
+    Deleted,
+    /// A site took the place of the one that had enrolled before, whose certificate is revoked.
+    Reenrolled,
+    /// An operator added a group.
+    GroupAdded,
+    /// An operator changed a group.
+    GroupUpdated,
+    /// An operator deleted a group.
+    GroupDeleted,
     /// Its link came up. Not durable.
     Online,
     /// Its link has been gone for too long. Not durable.
@@ -88,6 +104,14 @@ names! {
     Self::ReportRefused { .. } => "REPORT_REFUSED",
     Self::TakenOver => "TAKEN_OVER",
     Self::Demoted => "DEMOTED",
+    Self::Updated => "UPDATED",
+    Self::Managed => "MANAGED",
+    Self::Unmanaged => "UNMANAGED",
+    Self::Deleted => "DELETED",
+    Self::Reenrolled => "REENROLLED",
+    Self::GroupAdded => "GROUP_ADDED",
+    Self::GroupUpdated => "GROUP_UPDATED",
+    Self::GroupDeleted => "GROUP_DELETED",
     Self::Online => "ONLINE",
     Self::Offline => "OFFLINE",
 }
@@ -166,6 +190,20 @@ pub enum Action {
     Migrate,
     /// A conflict was seen.
     DismissConflict,
+    /// `subcloud manage`.
+    ManageSubcloud,
+    /// `subcloud unmanage`.
+    UnmanageSubcloud,
+    /// `subcloud update`.
+    UpdateSubcloud,
+    /// `subcloud delete`.
+    DeleteSubcloud,
+    /// `subcloud-group add`.
+    AddGroup,
+    /// `subcloud-group update`.
+    UpdateGroup,
+    /// `subcloud-group delete`.
+    DeleteGroup,
 }
 
 /// What came of a call.
@@ -184,7 +222,7 @@ pub enum Outcome {
 
 impl Action {
     /// Every action but the commands.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 24] = [
         Self::AddSubcloud,
         Self::IssueToken,
         Self::Enroll,
@@ -202,6 +240,13 @@ impl Action {
         Self::SyncAssociation,
         Self::Migrate,
         Self::DismissConflict,
+        Self::ManageSubcloud,
+        Self::UnmanageSubcloud,
+        Self::UpdateSubcloud,
+        Self::DeleteSubcloud,
+        Self::AddGroup,
+        Self::UpdateGroup,
+        Self::DeleteGroup,
     ];
 
     /// The stable name.
@@ -225,6 +270,13 @@ impl Action {
             Self::SyncAssociation => "PEER_GROUP_ASSOCIATION_SYNC",
             Self::Migrate => "PEER_GROUP_MIGRATE",
             Self::DismissConflict => "CONFLICT_DISMISS",
+            Self::ManageSubcloud => "SUBCLOUD_MANAGE",
+            Self::UnmanageSubcloud => "SUBCLOUD_UNMANAGE",
+            Self::UpdateSubcloud => "SUBCLOUD_UPDATE",
+            Self::DeleteSubcloud => "SUBCLOUD_DELETE",
+            Self::AddGroup => "SUBCLOUD_GROUP_ADD",
+            Self::UpdateGroup => "SUBCLOUD_GROUP_UPDATE",
+            Self::DeleteGroup => "SUBCLOUD_GROUP_DELETE",
         }
     }
 }

@@ -13,6 +13,15 @@ pub struct SubcloudId(pub Uuid);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ControllerId(pub Uuid);
 
+/// The id of a subcloud group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub Uuid);
+
+impl GroupId {
+    /// The group that always exists.
+    pub const DEFAULT: Self = Self(Uuid::from_u128(1));
+}
+
 /// The public id of an enrollment token; the secret is never kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenId(pub Uuid);
@@ -91,6 +100,12 @@ impl fmt::Display for SubcloudId {
 }
 
 impl fmt::Display for ControllerId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl fmt::Display for GroupId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
     }

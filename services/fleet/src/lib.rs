@@ -52,6 +52,7 @@ mod entropy;
 mod event;
 mod fleet;
 mod footprint;
+pub mod group;
 mod ids;
 pub mod index;
 mod message;
@@ -70,19 +71,22 @@ pub use command::{
     MAX_COMMANDS, MAX_COMMANDS_BYTES, MAX_COMMANDS_PER_LINK, SiteMethod,
 };
 pub use controller::{
-    AddSubcloud, Answer, AssociationView, Availability, Controller, ControllerConfig, Enroll,
-    GroupView, HANDOVER_PATIENCE, HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken,
-    MAX_COMMITS, MIGRATION_PATIENCE, MISSED_HEARTBEATS, NewToken, Output, PeerAvailability,
-    PeerView, Presence, RESTART_GRACE, Reach, Receipt, Records, RunCommand, SYNC_DELAY,
-    SourceCheck, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write, command_outcome_unknown, subcloud_not_found,
+    ANSWER_KEPT, AddSubcloud, Answer, AnsweredCall, AssociationView, Availability, Controller,
+    ControllerConfig, Enroll, FleetChange, GroupEdit, GroupView, HANDOVER_PATIENCE,
+    HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS, MIGRATION_PATIENCE,
+    MISSED_HEARTBEATS, NewToken, Operate, Output, PeerAvailability, PeerView, Presence,
+    RESTART_GRACE, Reach, Receipt, Records, RequestKey, RunCommand, SYNC_DELAY, SourceCheck,
+    SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write, command_outcome_unknown,
+    subcloud_group_not_found, subcloud_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
 pub use entropy::Entropy;
 pub use event::{Action, Actor, AuditEntry, Event, EventKind, LOG_LIMIT, Outcome};
 pub use fleet::{DEFAULT_FLEET_LIMIT, Fleet};
 pub use footprint::{Candidate, Footprint, LinkNetwork, LinkPool};
+pub use group::{SharedGroup, SubcloudGroup, UpdateApply};
 pub use ids::{
-    CardDigest, CommandId, ConnectionId, ControllerId, Endpoint, Epoch, Fingerprint,
+    CardDigest, CommandId, ConnectionId, ControllerId, Endpoint, Epoch, Fingerprint, GroupId,
     KnownController, LinkId, NetworksDigest, PeerLinkId, Position, RequestId, SecretHash,
     SubcloudId, SyncDigest, Ticket, TokenId,
 };

@@ -140,6 +140,18 @@ reasons! {
     SubcloudUnmanaged = "SUBCLOUD_UNMANAGED", FailedPrecondition;
     /// The subcloud's link is not up.
     SubcloudOffline = "SUBCLOUD_OFFLINE", Unavailable;
+    /// The subcloud is not online, and nobody said `force`.
+    SubcloudNotOnline = "SUBCLOUD_NOT_ONLINE", FailedPrecondition;
+    /// The subcloud is managed already, or must not be for this.
+    SubcloudManaged = "SUBCLOUD_MANAGED", FailedPrecondition;
+    /// No group of this name or id.
+    SubcloudGroupNotFound = "SUBCLOUD_GROUP_NOT_FOUND", NotFound;
+    /// Another group has the name.
+    SubcloudGroupNameTaken = "SUBCLOUD_GROUP_NAME_TAKEN", AlreadyExists;
+    /// There are as many groups as there may be.
+    SubcloudGroupsFull = "SUBCLOUD_GROUPS_FULL", ResourceExhausted;
+    /// The Default group keeps its name and cannot be deleted.
+    DefaultGroupFixed = "DEFAULT_GROUP_FIXED", FailedPrecondition;
     /// A name of a subcloud that cannot be one.
     InvalidName = "INVALID_NAME", InvalidArgument;
     /// A field of the request is malformed or out of bounds.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use site::{Digest, Family, Generation, Stack, Timestamp};
 use uuid::Uuid;
 
-use crate::{Epoch, Fault, Fingerprint, Footprint, Geo, SecretHash, SubcloudId, TokenId};
+use crate::group::etag;
+use crate::{Epoch, Fault, Fingerprint, Footprint, Geo, GroupId, SecretHash, SubcloudId, TokenId};
 
 /// How long after its redemption a token still answers the *same key* with success. It bounds
 /// how late a lost answer can be asked for again: a day, the life of the certificate that the
@@ -21,6 +22,13 @@ pub struct Subcloud {
     pub id: SubcloudId,
     /// The unique name.
     pub name: String,
+    /// What operators say about it; may be empty.
+    pub description: String,
+    /// Where it is, in operators' words; may be empty.
+    pub location: String,
+    /// The group that it is in. A group that is no longer there means the Default group, so that
+    /// deleting a group writes one record and not one for each member.
+    pub group: GroupId,
     /// Whether operators' commands may go out to it.
     pub management: Management,
     /// How far its enrollment has come.
@@ -92,6 +100,9 @@ pub struct Enrolled {
     pub enrolled_at: Timestamp,
     /// Where the site differed from its declaration.
     pub differences: Vec<Fault>,
+    /// An operator's word that another key may take its place: until that happens, the present
+    /// key stays the valid one.
+    pub reenroll: Option<Token>,
 }
 
 /// A token that has done its one duty.
@@ -164,12 +175,31 @@ impl Subcloud {
         self.geo.owner.is_none()
     }
 
-    /// The id of the token that is or was valid for it.
-    pub fn token(&self) -> TokenId {
+    /// The ids of the tokens that are or were valid for it: the open one, and the spent one.
+    pub fn tokens(&self) -> impl Iterator<Item = TokenId> {
+        let spent = self.enrolled().map(|enrolled| enrolled.spent.id);
+        spent
+            .into_iter()
+            .chain(self.open_token().map(|token| token.id))
+    }
+
+    /// The token that can be redeemed now, if there is one.
+    pub fn open_token(&self) -> Option<&Token> {
         match &self.enrollment {
-            Enrollment::Pending(pending) => pending.token.id,
-            Enrollment::Enrolled(enrolled) => enrolled.spent.id,
+            Enrollment::Pending(pending) => Some(&pending.token),
+            Enrollment::Enrolled(enrolled) => enrolled.reenroll.as_ref(),
         }
+    }
+
+    /// Names the state of what operators can change. Reports do not alter it.
+    pub fn etag(&self) -> String {
+        let management = match self.management {
+            Management::Managed => "managed",
+            Management::Unmanaged => "unmanaged",
+        };
+        let (id, group) = (self.id.to_string(), self.group.to_string());
+        let fields = [&id, &self.description, &self.location, &group, management];
+        etag(&fields)
     }
 
     /// The link family, when a report or a declaration tells it.

@@ -9,9 +9,10 @@ use std::time::Duration;
 use common::{Calm, add, at, controller, enroll, key, site, token};
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentRecord, Code, ConnectionId, ControllerId,
-    ControllerMessage, ControllerNetworks, Endpoint, Enroller, EnrollerInput, Epoch, Goodbye,
-    GoodbyeReason, Hello, Input, IssueToken, LinkId, NetworksDigest, Output, Refusal, Report,
-    RequestId, Snapshot, SubcloudId, Ticket, Welcome, Write,
+    ControllerMessage, ControllerNetworks, Endpoint, Enroller, EnrollerInput, Epoch, FleetChange,
+    Goodbye, GoodbyeReason, Hello, Input, IssueToken, LinkId, NetworksDigest, Operate, Output,
+    Refusal, Report, RequestId, RequestKey, Snapshot, SubcloudEdit, SubcloudId, Ticket, Welcome,
+    Write,
 };
 use proptest::prelude::*;
 use site::Site;
@@ -73,8 +74,35 @@ fn controller_input() -> impl Strategy<Value = Option<Input>> {
             actor: fleet::Actor::Operator("uid=0".to_owned()),
             subcloud: format!("s{number}"),
             token: token(fresh + 100),
+            reenroll: fresh == 2,
             validate_only: false,
         }))),
+        3 => (small(), 0..5, any::<bool>()).prop_map(|(number, kind, yes)| {
+            let subcloud = format!("s{number}");
+            let etag = String::new();
+            Some(Input::Operate(Operate {
+                request: RequestId(1),
+                actor: fleet::Actor::Operator("uid=0".to_owned()),
+                change: match kind {
+                    0 => FleetChange::Manage { subcloud, force: yes },
+                    1 => FleetChange::Unmanage { subcloud },
+                    2 => FleetChange::Update {
+                        subcloud,
+                        etag,
+                        edit: SubcloudEdit {
+                            location: Some("x".repeat(usize::from(number))),
+                            ..SubcloudEdit::default()
+                        },
+                    },
+                    _ => FleetChange::Delete { subcloud, etag },
+                },
+                key: (kind == 4).then(|| RequestKey {
+                    id: "once".to_owned(),
+                    fingerprint: [number; 32],
+                }),
+                validate_only: false,
+            }))
+        }),
         4 => (small(), small(), a_site()).prop_map(|(number, keyed, site)| {
             let mut call = enroll(number, &site);
             call.key = key(keyed);
@@ -188,6 +216,11 @@ proptest! {
                 }
             }
             prop_assert!(machine.links() <= machine.fleet().len(), "one link for each subcloud");
+            let live = |record: &&fleet::SharedSubcloud| {
+                machine.presence(record.id).link.is_some()
+            };
+            let live = machine.fleet().subclouds().filter(live).count();
+            prop_assert_eq!(live, machine.links(), "no link outlives its subcloud");
         }
         let families: BTreeSet<_> = machine
             .fleet()

@@ -1,11 +1,13 @@
 //! The controller's own services: convert, call, convert.
 
 mod enrollment;
+mod group;
 mod link;
 mod remote;
 mod subcloud;
 
 pub(crate) use enrollment::Enrollments;
+pub(crate) use group::Groups;
 pub(crate) use link::Links;
 pub(crate) use remote::SitesOfSubclouds;
 pub(crate) use subcloud::{Subclouds, TokenIssuer};

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use api::fleet_v1::enrollment_service_server::EnrollmentServiceServer;
 use api::fleet_v1::link_service_server::LinkServiceServer;
+use api::fleet_v1::subcloud_group_service_server::{self, SubcloudGroupServiceServer};
 use api::fleet_v1::subcloud_service_server::{self, SubcloudServiceServer};
 use daemon::{Exit, Failure, Life, OperatorListeners, SiteKeeper, Tls, bind_tcp};
 use fleet::{ControllerConfig, Input};
@@ -18,7 +19,7 @@ use store::Store;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 
-use crate::grpc::{Enrollments, Links, SitesOfSubclouds, Subclouds, TokenIssuer};
+use crate::grpc::{Enrollments, Groups, Links, SitesOfSubclouds, Subclouds, TokenIssuer};
 use crate::hub::Hub;
 use crate::settings::{ServeOptions, Settings};
 use crate::{console, records};
@@ -87,11 +88,18 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         answers: Arc::default(),
     });
     let subclouds = subclouds.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
+    let groups = SubcloudGroupServiceServer::new(Groups {
+        hub: Arc::clone(&hub),
+    });
+    let groups = groups.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
     let endpoints = operators.endpoints();
-    let names = [subcloud_service_server::SERVICE_NAME];
+    let names = [
+        subcloud_service_server::SERVICE_NAME,
+        subcloud_group_service_server::SERVICE_NAME,
+    ];
     let way = Some(Arc::new(SitesOfSubclouds(Arc::clone(&hub))) as Arc<dyn daemon::Subclouds>);
     let served = operators.serve(&life, &keeper, Some(&tls), &names, way, |routes| {
-        routes.add_service(subclouds);
+        routes.add_service(subclouds).add_service(groups);
     });
     served.await?;
 

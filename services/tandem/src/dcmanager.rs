@@ -3,7 +3,9 @@
 mod declaration;
 mod errors;
 mod event;
+mod management;
 mod subcloud;
+mod subcloud_group;
 
 use clap::Subcommand;
 
@@ -17,7 +19,7 @@ pub(crate) use declaration::Declaration;
 /// The commands of the fleet.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Dcmanager {
-    /// Subclouds: add, list, show; their tokens and refusals
+    /// Subclouds: add, list, manage, update, delete; their tokens and refusals
     #[command(
         subcommand_value_name = "COMMAND",
         after_help = "Example:\n  tandem dcmanager subcloud list"
@@ -25,6 +27,15 @@ pub(crate) enum Dcmanager {
     Subcloud {
         #[command(subcommand)]
         command: subcloud::SubcloudCommand,
+    },
+    /// Groups of subclouds, which changes reach together
+    #[command(
+        subcommand_value_name = "COMMAND",
+        after_help = "Example:\n  tandem dcmanager subcloud-group list"
+    )]
+    SubcloudGroup {
+        #[command(subcommand)]
+        command: subcloud_group::SubcloudGroupCommand,
     },
     /// What happened in the fleet
     #[command(
@@ -42,6 +53,7 @@ impl Dcmanager {
     pub(crate) fn shape(&self) -> Shape {
         match self {
             Self::Subcloud { command } => command.shape(),
+            Self::SubcloudGroup { command } => command.shape(),
             Self::Event { command } => command.shape(),
         }
     }
@@ -53,7 +65,7 @@ impl Dcmanager {
     pub(crate) fn declaration(&self, colour: bool) -> Result<Declaration, Failure> {
         match self {
             Self::Subcloud { command } => command.declaration(colour),
-            Self::Event { .. } => Ok(Declaration::default()),
+            Self::SubcloudGroup { .. } | Self::Event { .. } => Ok(Declaration::default()),
         }
     }
 
@@ -65,6 +77,7 @@ impl Dcmanager {
     ) -> Result<Answer, Failure> {
         match self {
             Self::Subcloud { command } => command.run(session, declaration).await,
+            Self::SubcloudGroup { command } => command.run(session).await,
             Self::Event { command } => command.run(session).await,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::fleet_v1::subcloud_group_service_client::SubcloudGroupServiceClient;
 use api::fleet_v1::subcloud_service_client::SubcloudServiceClient;
 use api::site_v1::network_service_client::NetworkServiceClient;
 use api::site_v1::site_service_client::SiteServiceClient;
@@ -80,6 +81,12 @@ impl Session {
     /// The subclouds of the controller.
     pub(crate) fn subclouds(&self) -> SubcloudServiceClient<Wire> {
         let client = SubcloudServiceClient::new(self.wire(Deadline::Call));
+        client.max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// The groups of subclouds of the controller.
+    pub(crate) fn groups(&self) -> SubcloudGroupServiceClient<Wire> {
+        let client = SubcloudGroupServiceClient::new(self.wire(Deadline::Call));
         client.max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 

@@ -1,6 +1,6 @@
 //! Enumerations and times of the contract, in operators' words.
 
-use api::fleet_v1::{Availability, EnrollmentState, ManagementState, SyncState};
+use api::fleet_v1::{Availability, EnrollmentState, ManagementState, SyncState, UpdateApplyType};
 use api::site_v1::{
     AdministrativeState, DistributedCloudRole, Family, KubernetesState, Order, Personality, Rank,
     Severity, Stack, SystemMode, SystemType,
@@ -68,6 +68,8 @@ words! {
     management(ManagementState) { Unmanaged = "unmanaged", Managed = "managed" }
     /// How far enrollment is.
     enrollment(EnrollmentState) { Pending = "pending", Enrolled = "enrolled" }
+    /// How a change goes through a group.
+    update_apply_type(UpdateApplyType) { Parallel = "parallel", Serial = "serial" }
     /// Whether the link of a subcloud is up.
     availability(Availability) { Unknown = "unknown", Online = "online", Offline = "offline" }
     /// Whether the controller has the present state of a subcloud.

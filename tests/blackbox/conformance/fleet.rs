@@ -237,6 +237,9 @@ fn subcloud(number: u128, known: &Value) -> Option<Subcloud> {
     Some(Subcloud {
         id: SubcloudId(Uuid::from_u128(number)),
         name,
+        description: String::new(),
+        location: String::new(),
+        group: fleet::GroupId::DEFAULT,
         management: Management::Unmanaged,
         enrollment: Enrollment::Pending(Pending {
             token,

@@ -2,8 +2,9 @@
 
 use fleet::{
     Actor, AgentRecord, AuditEntry, Conflict, Enrolled, Enrollment, Epoch, Event, EventKind,
-    Fingerprint, Footprint, Geo, LinkNetwork, LinkPool, Management, Observed, Outcome, PeerGroupId,
-    Pending, Position, Refused, SecretHash, SpentToken, Subcloud, SubcloudId, Token, TokenId,
+    Fingerprint, Footprint, Geo, GroupId, LinkNetwork, LinkPool, Management, Observed, Outcome,
+    PeerGroupId, Pending, Position, Refused, SecretHash, SpentToken, Subcloud, SubcloudId, Token,
+    TokenId,
 };
 use ipnet::IpNet;
 use site::{Digest, Generation, NetworkKind, Timestamp};
@@ -29,6 +30,9 @@ pub fn subcloud_to_record(subcloud: &Subcloud) -> wire::SubcloudRecord {
         geo,
         created_at,
         updated_at,
+        description,
+        location,
+        group,
     } = subcloud;
     let enrollment = match enrollment {
         Enrollment::Pending(pending) => Kept::Pending(pending_to_record(pending)),
@@ -47,6 +51,9 @@ pub fn subcloud_to_record(subcloud: &Subcloud) -> wire::SubcloudRecord {
         created_at_milliseconds: created_at.0,
         updated_at_milliseconds: updated_at.0,
         geo: Some(geo_to_record(geo)),
+        description: description.clone(),
+        location: location.clone(),
+        group: group.to_string(),
     }
 }
 
@@ -65,7 +72,14 @@ pub fn subcloud_from_record(record: wire::SubcloudRecord) -> Result<Subcloud, Ma
         created_at_milliseconds,
         updated_at_milliseconds,
         geo,
+        description,
+        location,
+        group,
     } = record;
+    let group = match group.as_str() {
+        "" => GroupId::DEFAULT,
+        text => GroupId(at("group", parse_uuid(text))?),
+    };
     let management = match ManagementState::try_from(management) {
         Ok(ManagementState::Unmanaged) => Management::Unmanaged,
         Ok(ManagementState::Managed) => Management::Managed,
@@ -95,6 +109,9 @@ pub fn subcloud_from_record(record: wire::SubcloudRecord) -> Result<Subcloud, Ma
         },
         created_at: Timestamp(created_at_milliseconds),
         updated_at: Timestamp(updated_at_milliseconds),
+        description,
+        location,
+        group,
     })
 }
 
@@ -241,6 +258,36 @@ fn pending_from_record(record: wire::PendingEnrollment) -> Result<Pending, Malfo
     })
 }
 
+fn token_to_record(token: &Token) -> wire::OpenToken {
+    let Token {
+        id,
+        secret,
+        issued_at,
+        expires_at,
+    } = token;
+    wire::OpenToken {
+        token: id.to_string(),
+        secret_sha256: secret.0.to_vec(),
+        issued_at_milliseconds: issued_at.0,
+        expires_at_milliseconds: expires_at.0,
+    }
+}
+
+fn token_from_record(record: wire::OpenToken) -> Result<Token, Malformed> {
+    let wire::OpenToken {
+        token,
+        secret_sha256,
+        issued_at_milliseconds,
+        expires_at_milliseconds,
+    } = record;
+    Ok(Token {
+        id: TokenId(at("token", parse_uuid(&token))?),
+        secret: SecretHash(bytes32("secret_sha256", &secret_sha256)?),
+        issued_at: Timestamp(issued_at_milliseconds),
+        expires_at: Timestamp(expires_at_milliseconds),
+    })
+}
+
 fn enrolled_to_record(enrolled: &Enrolled) -> wire::CompletedEnrollment {
     let Enrolled {
         key,
@@ -249,6 +296,7 @@ fn enrolled_to_record(enrolled: &Enrolled) -> wire::CompletedEnrollment {
         epoch,
         enrolled_at,
         differences,
+        reenroll,
     } = enrolled;
     wire::CompletedEnrollment {
         key_sha256: key.0.to_vec(),
@@ -258,6 +306,7 @@ fn enrolled_to_record(enrolled: &Enrolled) -> wire::CompletedEnrollment {
         epoch: epoch.0,
         enrolled_at_milliseconds: enrolled_at.0,
         differences: differences.iter().map(fault_to_wire).collect(),
+        reenroll: reenroll.as_ref().map(token_to_record),
     }
 }
 
@@ -270,6 +319,7 @@ fn enrolled_from_record(record: wire::CompletedEnrollment) -> Result<Enrolled, M
         epoch,
         enrolled_at_milliseconds,
         differences,
+        reenroll,
     } = record;
     Ok(Enrolled {
         key: Fingerprint(bytes32("key_sha256", &key_sha256)?),
@@ -281,6 +331,7 @@ fn enrolled_from_record(record: wire::CompletedEnrollment) -> Result<Enrolled, M
         epoch: Epoch(epoch),
         enrolled_at: Timestamp(enrolled_at_milliseconds),
         differences: differences.iter().map(fault_from_wire).collect(),
+        reenroll: reenroll.map(token_from_record).transpose()?,
     })
 }
 
@@ -472,6 +523,14 @@ pub fn event_to_record(event: &Event) -> wire::EventRecord {
         | EventKind::Enrolled
         | EventKind::TakenOver
         | EventKind::Demoted
+        | EventKind::Updated
+        | EventKind::Managed
+        | EventKind::Unmanaged
+        | EventKind::Deleted
+        | EventKind::Reenrolled
+        | EventKind::GroupAdded
+        | EventKind::GroupUpdated
+        | EventKind::GroupDeleted
         | EventKind::Online
         | EventKind::Offline => (Generation(0), &[][..]),
     };
@@ -512,6 +571,14 @@ pub fn event_from_record(
         "ENROLLMENT_REFUSED" => EventKind::EnrollmentRefused { faults },
         "REPORT_ACCEPTED" => EventKind::ReportAccepted { generation },
         "REPORT_REFUSED" => EventKind::ReportRefused { generation, faults },
+        "UPDATED" => EventKind::Updated,
+        "MANAGED" => EventKind::Managed,
+        "UNMANAGED" => EventKind::Unmanaged,
+        "DELETED" => EventKind::Deleted,
+        "REENROLLED" => EventKind::Reenrolled,
+        "GROUP_ADDED" => EventKind::GroupAdded,
+        "GROUP_UPDATED" => EventKind::GroupUpdated,
+        "GROUP_DELETED" => EventKind::GroupDeleted,
         "ONLINE" => EventKind::Online,
         "OFFLINE" => EventKind::Offline,
         other => return Err(Malformed::new("kind", format!("`{other}` is unknown"))),

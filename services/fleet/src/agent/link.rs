@@ -321,6 +321,7 @@ impl Agent {
             Cause::Goodbye(GoodbyeReason::Revoked) if role == Some(Role::Owner) => {
                 late(entropy, LONG_BACKOFF)
             }
+            Cause::CertificateExpired => late(entropy, LONG_BACKOFF),
             // Coming back at once would throw out whoever superseded this link, and so on.
             Cause::Goodbye(GoodbyeReason::Superseded | GoodbyeReason::WrongFamily) => {
                 late(entropy, LONGEST_BACKOFF)

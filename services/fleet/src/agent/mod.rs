@@ -72,6 +72,8 @@ pub enum AgentInput {
     Connected(ConnectionId),
     /// A connection did not come up, or ended.
     Disconnected(ConnectionId),
+    /// The certificate has expired, so no connection was tried.
+    CertificateExpired(ConnectionId),
     /// The controller said something.
     Message(ConnectionId, ControllerMessage),
     /// The moment of the last [`AgentOutput::SetTimer`] has come.
@@ -198,6 +200,8 @@ pub enum Cause {
     NotOwner,
     /// The controller said something out of bounds.
     ProtocolViolation,
+    /// The site's certificate has expired: only an operator's word brings it back.
+    CertificateExpired,
 }
 
 /// The machine.
@@ -280,6 +284,11 @@ impl Agent {
             AgentInput::Disconnected(connection) => {
                 if self.link.connection() == Some(connection) {
                     self.wait(now, entropy, Cause::ConnectionLost, &mut out);
+                }
+            }
+            AgentInput::CertificateExpired(connection) => {
+                if self.link.connection() == Some(connection) {
+                    self.wait(now, entropy, Cause::CertificateExpired, &mut out);
                 }
             }
             AgentInput::Message(connection, message) => {

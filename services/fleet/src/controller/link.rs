@@ -56,10 +56,9 @@ impl Controller {
         out: &mut Vec<Output>,
     ) {
         if let Some(reason) = self.unwelcome(subcloud, proof, source) {
-            out.push(Output::CloseLink {
-                link,
-                goodbye: Goodbye::because(reason),
-            });
+            // It rests on records that may still be on their way to the disk.
+            let goodbye = Goodbye::because(reason);
+            self.after_all(Deferred::Output(Output::CloseLink { link, goodbye }), out);
             return;
         }
         if let Some(old) = self.presence(subcloud).link {
@@ -422,7 +421,11 @@ fn same_site(record: &Subcloud, site: &SiteParts) -> Result<(), Rejection> {
                     "subcloud {} enrolled with site {}, but reports as site {reported}",
                     record.name, enrolled.site
                 ),
-                "delete the subcloud, add it again and enroll the new site",
+                format!(
+                    "`tandem dcmanager subcloud token {} --reenroll` gives a token with which the \
+                     new site can enroll in its place",
+                    record.name
+                ),
             )
             .object("subcloud", record.name.clone())
             .fact("enrolledSite", enrolled.site)

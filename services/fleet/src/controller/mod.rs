@@ -4,11 +4,14 @@
 //! acknowledgement and durable event is held until the write that it speaks of, and every write
 //! before it, is on disk. A commit that fails ends the process, so nothing is ever rolled back.
 
+mod answers;
 mod command;
 mod commits;
 mod enroll;
+mod groups;
 mod input;
 mod link;
+mod operate;
 mod operator;
 mod peers;
 mod presence;
@@ -25,15 +28,18 @@ use crate::{
     Action, Actor, AuditEntry, Authority, ControllerId, ControllerMessage, ControllerNetworks,
     Endpoint, Entropy, Event, EventKind, Fingerprint, Fleet, Goodbye, GoodbyeReason, LOG_LIMIT,
     LinkId, Management, NetworksDigest, Outcome, Position, Reason, SharedSubcloud, Standing,
-    Subcloud, SubcloudId, Violation,
+    SubcloudId, Violation,
 };
 
+pub use answers::ANSWER_KEPT;
+use answers::Answers;
 use command::Commands;
 pub use command::command_outcome_unknown;
 use commits::{Commits, Deferred};
+pub use groups::subcloud_group_not_found;
 pub use input::{
-    AddSubcloud, Answer, Enroll, Input, IssueToken, NewToken, Output, Receipt, Records, RunCommand,
-    Write,
+    AddSubcloud, Answer, AnsweredCall, Enroll, FleetChange, GroupEdit, Input, IssueToken, NewToken,
+    Operate, Output, Receipt, Records, RequestKey, RunCommand, SubcloudEdit, Write,
 };
 pub use link::HELLO_TIMEOUT;
 use link::Link;
@@ -100,6 +106,7 @@ pub struct Controller {
     commands: Commands,
     commits: Commits,
     peers: Peers,
+    answers: Answers,
     last_event: Position,
     last_audit: Position,
 }
@@ -114,9 +121,14 @@ impl Controller {
         mut records: Records,
     ) -> (Self, Vec<Output>) {
         let subclouds = std::mem::take(&mut records.subclouds);
+        let groups = std::mem::take(&mut records.groups);
+        let answers = std::mem::take(&mut records.answers);
         let networks = ControllerNetworks::of(site);
         let mut fleet = Fleet::new(ControllerView::of(site), config.fleet_limit);
         fleet.extend(subclouds);
+        for group in groups {
+            fleet.put_group(Arc::new(group));
+        }
         let mut machine = Self {
             peers: Peers::new(Self::card_of(&config, site)),
             config,
@@ -131,6 +143,7 @@ impl Controller {
             commits: Commits::default(),
             last_event: records.last_event,
             last_audit: records.last_audit,
+            answers: Answers::recovered(answers),
         };
         let enrolled: Vec<SubcloudId> = machine
             .fleet
@@ -152,6 +165,7 @@ impl Controller {
         match input {
             Input::AddSubcloud(call) => self.add_subcloud(now, call, &mut out),
             Input::IssueToken(call) => self.issue_token(now, call, &mut out),
+            Input::Operate(call) => self.operate(now, call, &mut out),
             Input::Enroll(call) => self.enroll(now, call, &mut out),
             Input::RunCommand(call) => self.run_command(now, call, &mut out),
             Input::LinkOpened {
@@ -338,15 +352,26 @@ impl Controller {
         })
     }
 
-    fn put(&mut self, batch: &mut Batch, mut subcloud: Subcloud) -> SharedSubcloud {
-        self.count_edit(&mut subcloud);
-        let old = self.fleet.subcloud(subcloud.id).map(Arc::clone);
-        let shared = Arc::new(subcloud);
+    fn put(&mut self, batch: &mut Batch, subcloud: impl Into<SharedSubcloud>) -> SharedSubcloud {
+        let mut shared = subcloud.into();
+        self.count_edit(Arc::make_mut(&mut shared));
+        let old = self.fleet.subcloud(shared.id).map(Arc::clone);
         batch.subclouds.push(shared.id);
         batch.writes.push(Write::Subcloud(Arc::clone(&shared)));
         self.fleet.put(Arc::clone(&shared));
         self.shared_changed(old.as_deref(), Some(&shared));
         shared
+    }
+
+    /// What a call about a subcloud is answered.
+    fn receipt(&self, subcloud: SharedSubcloud, warnings: Vec<Violation>) -> Receipt {
+        Receipt {
+            presence: self.presence(subcloud.id),
+            group: self.fleet.group_of(&subcloud).name.clone(),
+            subcloud,
+            warnings,
+            replayed: false,
+        }
     }
 
     fn log_event(

@@ -108,6 +108,17 @@ impl Wakeups {
     }
 }
 
+impl Presence {
+    /// What was known once of a link, without the link.
+    pub fn seen(availability: Availability, last_seen: Option<Timestamp>) -> Self {
+        Self {
+            availability,
+            last_seen,
+            ..Self::default()
+        }
+    }
+}
+
 impl Controller {
     /// Looks at everything whose time has come.
     pub(super) fn timer(

@@ -150,6 +150,8 @@ fn subcloud(words: &mut Words, record: &Subcloud) {
             epoch,
             enrolled_at,
             differences,
+            // An open token is of the site that issued it.
+            reenroll: _,
         } = enrolled;
         words.bytes(&key.0);
         words.bytes(site.as_bytes());

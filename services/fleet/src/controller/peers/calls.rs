@@ -110,13 +110,13 @@ impl Controller {
                 name,
                 priority,
                 max_subcloud_rehoming,
-            } => self.judge_add_group(now, *id, name, *priority, *max_subcloud_rehoming),
+            } => self.judge_add_peer_group(now, *id, name, *priority, *max_subcloud_rehoming),
             PeerAction::UpdateGroup {
                 group,
                 priority,
                 max_subcloud_rehoming,
-            } => self.judge_update_group(now, group, *priority, *max_subcloud_rehoming),
-            PeerAction::DeleteGroup { group } => self.judge_delete_group(group),
+            } => self.judge_update_peer_group(now, group, *priority, *max_subcloud_rehoming),
+            PeerAction::DeleteGroup { group } => self.judge_delete_peer_group(group),
             PeerAction::SetMembers { group, add, remove } => {
                 self.judge_members(now, group, add, remove)
             }
@@ -333,7 +333,7 @@ impl Controller {
         Ok(Change::ForgetPeer(peer.clone()))
     }
 
-    fn judge_add_group(
+    fn judge_add_peer_group(
         &self,
         now: Timestamp,
         id: PeerGroupId,
@@ -371,7 +371,7 @@ impl Controller {
         }))
     }
 
-    fn judge_update_group(
+    fn judge_update_peer_group(
         &self,
         now: Timestamp,
         group: &str,
@@ -393,7 +393,7 @@ impl Controller {
         Ok(Change::Group(changed))
     }
 
-    fn judge_delete_group(&self, group: &str) -> Judged {
+    fn judge_delete_peer_group(&self, group: &str) -> Judged {
         let group = self.group_named(group)?;
         let name = &group.header.name;
         let mut violations = Vec::new();
