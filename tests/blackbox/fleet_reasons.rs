@@ -7,7 +7,8 @@ use std::fs;
 
 use api::fleet_v1::exchange_request::Message as Say;
 use api::fleet_v1::exchange_response::Message as Heard;
-use api::fleet_v1::{ReportChunk, Violation};
+use api::fleet_v1::subcloud_group_service_client::SubcloudGroupServiceClient;
+use api::fleet_v1::{AddSubcloudGroupRequest, ReportChunk, SubcloudGroup, Violation};
 use base64::Engine as _;
 use fleet::{Reason, ReasonSet as _};
 use serde_json::{Value, json};
@@ -16,6 +17,7 @@ use tonic_types::StatusExt as _;
 
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::by_hand::{ByHand, hello, link_of_nobody, report};
+use crate::support::client::operators;
 use crate::support::cloud::{Added, Controller, Place};
 use crate::support::grpcurl::{GrpcError, Violation as Precondition};
 use crate::support::process::{Daemon, Program};
@@ -30,7 +32,7 @@ const COMMANDS: &str = "is provoked through the site services, in `remote`";
 const ROLLOUTS: &str = "is provoked through the service of rollouts, in `rollout`";
 
 /// Reasons that no message to the fleet's services provokes.
-const NOT_BY_MESSAGE: [(Reason, &str); 16] = [
+const NOT_BY_MESSAGE: [(Reason, &str); 14] = [
     (Reason::RolloutNotFound, ROLLOUTS),
     (Reason::RolloutClosed, ROLLOUTS),
     (Reason::RolloutPaused, ROLLOUTS),
@@ -43,9 +45,7 @@ const NOT_BY_MESSAGE: [(Reason, &str); 16] = [
         Reason::ControllerBusy,
         "a thousand writes wait only for a disk that stalls",
     ),
-    (Reason::SubcloudNotEnrolled, COMMANDS),
     (Reason::SubcloudQuarantined, COMMANDS),
-    (Reason::SubcloudUnmanaged, COMMANDS),
     (Reason::SubcloudOffline, COMMANDS),
     (Reason::TooManyCommands, COMMANDS),
     (Reason::CommandTooLarge, COMMANDS),
@@ -222,6 +222,8 @@ async fn every_reason_of_the_fleet_is_given() {
     declarations(&site);
     reports(&site).await;
     links(&site).await;
+    verbs(&site);
+    groups(&site).await;
     without_link_network(&site);
     drop(site);
 
@@ -451,6 +453,81 @@ async fn links(site: &Asked<'_>) {
         let wanted = want(INVALID, Reason::LinkProtocolViolation, "", words);
         site.turned_away::<()>(Err(end), &wanted);
     }
+}
+
+/// Operators' verbs: `up` has enrolled and never came online, `south` has not enrolled.
+fn verbs(site: &Asked<'_>) {
+    let refused = |method: &str, request: &Value, reason: Reason, words: &str| {
+        let wanted = want(PRECONDITION, reason, "subcloud:", words);
+        site.refused(method, request, &wanted);
+    };
+    let (up, south) = (json!({"subcloud": "up"}), json!({"subcloud": "south"}));
+    let forced = json!({"subcloud": "up", "force": true});
+    let reason = Reason::SubcloudNotOnline;
+    refused("ManageSubcloud", &up, reason, "up is not online");
+    let reason = Reason::SubcloudNotEnrolled;
+    refused("ManageSubcloud", &south, reason, "south");
+    let anew = json!({"subcloud": "south", "reenroll": true});
+    refused("IssueSubcloudToken", &anew, reason, "never enrolled");
+    let reason = Reason::SubcloudUnmanaged;
+    refused("UnmanageSubcloud", &up, reason, "up is not managed");
+    site.ask("ManageSubcloud", &forced).expect("managed");
+    let reason = Reason::SubcloudManaged;
+    refused("ManageSubcloud", &forced, reason, "managed already");
+    refused("DeleteSubcloud", &up, reason, "only unmanaged");
+    site.ask("UnmanageSubcloud", &up).expect("unmanaged");
+    for method in ["ManageSubcloud", "UnmanageSubcloud", "DeleteSubcloud"] {
+        let wanted = want(NOT_FOUND, Reason::SubcloudNotFound, "nope", "nope");
+        site.refused(method, &json!({"subcloud": "nope"}), &wanted);
+    }
+    let nothing = json!({"target": "up", "subcloud": {}});
+    let wanted = want(INVALID, Reason::InvalidArgument, "update_mask", "nothing");
+    site.refused("UpdateSubcloud", &nothing, &wanted);
+    let reason = Reason::SubcloudGroupNotFound;
+    let nowhere = json!({"target": "up", "subcloud": {"group": "nowhere"}});
+    let wanted = want(NOT_FOUND, reason, "group:nowhere", "nowhere");
+    site.refused("UpdateSubcloud", &nowhere, &wanted);
+}
+
+/// Groups of subclouds.
+async fn groups(site: &Asked<'_>) {
+    let named = |name: &str| json!({"subcloudGroup": {"name": name}});
+    let refused = |method: &str, request: &Value, wanted: &Want<'_>| {
+        let method = format!("tandem.fleet.v1.SubcloudGroupService/{method}");
+        let error = site.controller.grpcurl(&method, request);
+        site.check(&error.expect_err("must be refused"), wanted);
+    };
+    let reason = Reason::SubcloudGroupNameTaken;
+    let wanted = want(EXISTS, reason, "Default", "Default already");
+    refused("AddSubcloudGroup", &named("Default"), &wanted);
+    let reason = Reason::DefaultGroupFixed;
+    let wanted = want(PRECONDITION, reason, "Default", "cannot be deleted");
+    let default = json!({"subcloudGroup": "Default"});
+    refused("DeleteSubcloudGroup", &default, &wanted);
+    let renamed = json!({"target": "Default", "subcloudGroup": {"name": "all"}});
+    let wanted = want(PRECONDITION, reason, "Default", "keeps its name");
+    refused("UpdateSubcloudGroup", &renamed, &wanted);
+    let reason = Reason::SubcloudGroupNotFound;
+    let wanted = want(NOT_FOUND, reason, "nowhere", "nowhere");
+    let nowhere = json!({"subcloudGroup": "nowhere"});
+    refused("GetSubcloudGroup", &nowhere, &wanted);
+
+    let socket = site.controller.state_dir().join("operator.sock");
+    let mut client = SubcloudGroupServiceClient::new(operators(&socket).await);
+    for number in 1..fleet::group::MAX_GROUPS {
+        let subcloud_group = Some(SubcloudGroup {
+            name: format!("group-{number}"),
+            ..SubcloudGroup::default()
+        });
+        let request = AddSubcloudGroupRequest {
+            subcloud_group,
+            ..AddSubcloudGroupRequest::default()
+        };
+        client.add_subcloud_group(request).await.expect("added");
+    }
+    let reason = Reason::SubcloudGroupsFull;
+    let wanted = want(EXHAUSTED, reason, "", "200 subcloud groups");
+    refused("AddSubcloudGroup", &named("one-more"), &wanted);
 }
 
 /// A controller whose own network towards subclouds is gone.

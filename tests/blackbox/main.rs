@@ -7,6 +7,7 @@ mod conformance;
 mod fleet_reasons;
 mod guide;
 mod kill;
+mod life;
 mod link;
 mod malformed;
 mod matrix;
