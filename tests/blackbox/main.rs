@@ -16,6 +16,7 @@ mod process_life;
 mod purity;
 mod reasons;
 mod reconnect;
+mod renewal;
 mod scripts;
 mod strangers;
 mod support;

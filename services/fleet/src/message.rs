@@ -10,7 +10,10 @@ use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use site::{Digest, Generation, NetworkKind, Pool, Range, Site, SiteParts, SoftwareVersion};
 
-use crate::{Command, CommandResult, ControllerId, Endpoint, Epoch, Fault, NetworksDigest};
+use crate::{
+    Command, CommandResult, ControllerId, Endpoint, Epoch, Fault, Fingerprint, InstanceId,
+    NetworksDigest,
+};
 
 /// From an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub enum AgentMessage {
     Heartbeat,
     /// What a command came to.
     CommandResult(CommandResult),
+    /// The certificate is at half of its life: another one is asked for.
+    CertificateRequest(CertificateRequest),
 }
 
 /// From a controller.
@@ -57,6 +62,8 @@ pub enum ControllerMessage {
     Heartbeat,
     /// Something for the site to do.
     Command(Command),
+    /// The certificate that was asked for. Its key is durable at the controller.
+    Certificate(GrantedCertificate),
     /// The controller ends the link.
     Goodbye(Goodbye),
 }
@@ -78,6 +85,33 @@ pub struct Hello {
     pub digest: Digest,
     /// The controller's networks that it has applied.
     pub networks: Option<NetworksDigest>,
+    /// How often the certificate of this connection has been renewed; 0 for the one that the
+    /// enrollment gave.
+    pub renewals: u64,
+    /// The process that speaks.
+    pub instance: InstanceId,
+    /// The number of this connection among those of the process, the first being 1; 0 when the
+    /// agent does not count.
+    pub connection: u64,
+}
+
+/// A fresh key, and the proof that the agent has its private half.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateRequest {
+    /// The key. On the controller's side it is read from the request whose signature was
+    /// checked, never from what the agent says.
+    pub key: Fingerprint,
+    /// The certificate signing request (PKCS#10, DER); only the identity crate can read it.
+    pub csr: Vec<u8>,
+}
+
+/// A renewed certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantedCertificate {
+    /// The certificate (DER); only the identity crate can read it.
+    pub certificate: Vec<u8>,
+    /// How long it is valid from now on: a duration, for the clocks of two sites differ.
+    pub validity: Duration,
 }
 
 /// The whole state of a site.
@@ -100,6 +134,9 @@ pub struct Welcome {
     pub heartbeat_interval: Duration,
     /// Whether the controller lacks the state that Hello named.
     pub report_needed: bool,
+    /// Whether the first heartbeat shall come at once: the controller has heard of two processes
+    /// of this subcloud and wants to know which of them are alive.
+    pub answer_at_once: bool,
     /// Where to find controllers, the preferred one first; never empty.
     pub controllers: Vec<Endpoint>,
 }
@@ -130,6 +167,8 @@ pub enum GoodbyeReason {
     HeartbeatsMissed,
     /// A message was out of turn or could not be understood.
     ProtocolViolation,
+    /// Somebody else has this identity too; both are shut out until an operator decides.
+    IdentityCloned,
 }
 
 /// The controller's networks as its subclouds keep them.
@@ -156,7 +195,7 @@ pub struct ControllerPool {
 
 impl GoodbyeReason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ShuttingDown,
         Self::Superseded,
         Self::Revoked,
@@ -164,6 +203,7 @@ impl GoodbyeReason {
         Self::HelloTimeout,
         Self::HeartbeatsMissed,
         Self::ProtocolViolation,
+        Self::IdentityCloned,
     ];
 
     /// The stable name.
@@ -176,6 +216,7 @@ impl GoodbyeReason {
             Self::HelloTimeout => "HELLO_TIMEOUT",
             Self::HeartbeatsMissed => "HEARTBEATS_MISSED",
             Self::ProtocolViolation => "PROTOCOL_VIOLATION",
+            Self::IdentityCloned => "IDENTITY_CLONED",
         }
     }
 }

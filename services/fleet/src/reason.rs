@@ -160,6 +160,8 @@ reasons! {
     RolloutIncomplete = "ROLLOUT_INCOMPLETE", FailedPrecondition;
     /// As many rollouts are open as there may be.
     TooManyRollouts = "TOO_MANY_ROLLOUTS", ResourceExhausted;
+    /// Two hold the identity of the subcloud: neither is taken for it.
+    IdentityCloned = "IDENTITY_CLONED", Unauthenticated;
     /// The link's message cannot be understood or is out of turn.
     LinkProtocolViolation = "LINK_PROTOCOL_VIOLATION", InvalidArgument;
     /// The subcloud, or the fleet, works on as many commands as it may.

@@ -13,8 +13,8 @@ use clap::Args;
 use daemon::{Exit, Failure, SystemEntropy, now};
 use fleet::admission::check_family;
 use fleet::{
-    AgentRecord, Enroller, EnrollerInput, EnrollerOutput, Epoch, Fingerprint, Footprint, Refusal,
-    SubcloudId,
+    AgentRecord, Credential, Enroller, EnrollerInput, EnrollerOutput, Epoch, Fingerprint,
+    Footprint, Refusal, SubcloudId,
 };
 use identity::{EnrollmentToken, LeafKey, enroll_client_config};
 use rustls::ClientConfig;
@@ -22,7 +22,7 @@ use site::Site;
 use store::Store;
 use uuid::Uuid;
 
-use crate::records::{KeptKey, certificate_write, key_write, record_write};
+use crate::records::{KeptKey, certificate_write, fingerprint, key_write, record_write};
 use crate::settings::{LinkSource, source};
 use crate::transport::TransportError;
 use crate::{records, refusal, transport};
@@ -179,7 +179,8 @@ impl Enrollment {
                     }
                 }
                 EnrollerOutput::Keep(record) => {
-                    self.keep(&record, answer.as_ref().ok_or_else(no_key)?)
+                    let key = fingerprint(key.as_ref().ok_or_else(no_key)?);
+                    self.keep(key, &record, answer.as_ref().ok_or_else(no_key)?)
                         .await?;
                     EnrollerInput::Kept
                 }
@@ -231,8 +232,20 @@ impl Enrollment {
     }
 
     /// Keeps the certificate and whom the site obeys, in one step.
-    async fn keep(&self, record: &AgentRecord, answer: &EnrollResponse) -> Result<(), Failure> {
-        let certificate = certificate_write(&answer.certificate, &answer.authority_certificate);
+    async fn keep(
+        &self,
+        key: Fingerprint,
+        record: &AgentRecord,
+        answer: &EnrollResponse,
+    ) -> Result<(), Failure> {
+        let credential = Credential {
+            key,
+            renewals: 0,
+            received_at: now(),
+            validity: Duration::from_millis(answer.validity_milliseconds),
+        };
+        let authority = &answer.authority_certificate;
+        let certificate = certificate_write(&credential, &answer.certificate, authority);
         let committed = self
             .store
             .commit(vec![certificate, record_write(record)])
@@ -392,10 +405,6 @@ fn warn(answer: &EnrollResponse) {
 fn make_key() -> Result<LeafKey, Failure> {
     LeafKey::generate()
         .map_err(|error| Failure::because(Exit::Software, "cannot make a key", &error))
-}
-
-fn fingerprint(key: &LeafKey) -> Fingerprint {
-    Fingerprint(*key.spki_sha256().as_bytes())
 }
 
 fn refused(refusal: &Refusal) -> Failure {

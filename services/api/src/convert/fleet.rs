@@ -76,6 +76,10 @@ pub fn subcloud_to_wire(
         enrolled_at_milliseconds: enrolled_at,
         token_expires_at_milliseconds: token_expires_at,
         site: site.map(site_to_wire),
+        certificate_renewals: subcloud
+            .enrolled()
+            .map_or(0, |enrolled| enrolled.renewal.count),
+        identity_fault: subcloud.cloned().map(|cloned| fault_to_wire(&cloned.fault)),
     }
 }
 
@@ -118,6 +122,11 @@ pub fn event_to_wire(event: &Event) -> wire::FleetEvent {
             format!("reported generation {}, which is refused", generation.0),
             faults.as_slice(),
         ),
+        EventKind::IdentityCloned { faults } => (
+            "is shut out, because two hold its identity".to_owned(),
+            faults.as_slice(),
+        ),
+        EventKind::CertificateRenewed => ("renewed its certificate".to_owned(), &[][..]),
         EventKind::Online => ("is online".to_owned(), &[][..]),
         EventKind::Offline => ("is offline".to_owned(), &[][..]),
     };

@@ -1,17 +1,18 @@
 //! The fleet's records to the domain and back.
 
 use fleet::{
-    Actor, AgentRecord, AuditEntry, Enrolled, Enrollment, Epoch, Event, EventKind, Fingerprint,
-    Footprint, LinkNetwork, LinkPool, Management, Observed, Outcome, Pending, Position, Refused,
-    SecretHash, SpentToken, Subcloud, SubcloudId, Token, TokenId,
+    Actor, AgentRecord, AuditEntry, Cloned, Credential, Enrolled, Enrollment, Epoch, Event,
+    EventKind, Fingerprint, Footprint, LinkNetwork, LinkPool, Management, Observed, Outcome,
+    Pending, Position, Refused, Renewal, SecretHash, SpentToken, Subcloud, SubcloudId, Superseded,
+    Token, TokenId,
 };
 use ipnet::IpNet;
 use site::{Digest, Generation, NetworkKind, Timestamp};
 
 use super::{
     Malformed, bytes32, controller_from_text, endpoints, fault_from_wire, fault_to_wire,
-    networks_digest, parse_address, parse_cidr, parse_optional, parse_range, parse_uuid,
-    parse_version, range_to_wire, urls,
+    milliseconds, networks_digest, parse_address, parse_cidr, parse_optional, parse_range,
+    parse_uuid, parse_version, range_to_wire, urls,
 };
 use crate::fleet_v1::ManagementState;
 use crate::store_v1 as wire;
@@ -137,6 +138,8 @@ fn enrolled_to_record(enrolled: &Enrolled) -> wire::CompletedEnrollment {
         epoch,
         enrolled_at,
         differences,
+        renewal,
+        cloned,
     } = enrolled;
     wire::CompletedEnrollment {
         key_sha256: key.0.to_vec(),
@@ -146,6 +149,13 @@ fn enrolled_to_record(enrolled: &Enrolled) -> wire::CompletedEnrollment {
         epoch: epoch.0,
         enrolled_at_milliseconds: enrolled_at.0,
         differences: differences.iter().map(fault_to_wire).collect(),
+        renewal: Some(renewal_to_record(renewal)),
+        cloned: cloned
+            .as_deref()
+            .map(|Cloned { at, fault }| wire::ClonedIdentity {
+                at_milliseconds: at.0,
+                violation: Some(fault_to_wire(fault)),
+            }),
     }
 }
 
@@ -158,7 +168,19 @@ fn enrolled_from_record(record: wire::CompletedEnrollment) -> Result<Enrolled, M
         epoch,
         enrolled_at_milliseconds,
         differences,
+        renewal,
+        cloned,
     } = record;
+    let cloned = cloned.map(|cloned| {
+        let wire::ClonedIdentity {
+            at_milliseconds,
+            violation,
+        } = cloned;
+        Box::new(Cloned {
+            at: Timestamp(at_milliseconds),
+            fault: fault_from_wire(&violation.unwrap_or_default()),
+        })
+    });
     Ok(Enrolled {
         key: Fingerprint(bytes32("key_sha256", &key_sha256)?),
         site: at("site", parse_uuid(&site))?,
@@ -169,6 +191,53 @@ fn enrolled_from_record(record: wire::CompletedEnrollment) -> Result<Enrolled, M
         epoch: Epoch(epoch),
         enrolled_at: Timestamp(enrolled_at_milliseconds),
         differences: differences.iter().map(fault_from_wire).collect(),
+        renewal: renewal_from_record(renewal.unwrap_or_default())?,
+        cloned,
+    })
+}
+
+fn renewal_to_record(renewal: &Renewal) -> wire::KeyRenewal {
+    let Renewal {
+        count,
+        next,
+        superseded,
+    } = renewal;
+    let superseded = superseded.iter().map(|Superseded { key, at }| {
+        let key_sha256 = key.0.to_vec();
+        wire::SupersededKey {
+            key_sha256,
+            at_milliseconds: at.0,
+        }
+    });
+    wire::KeyRenewal {
+        count: *count,
+        next_sha256: next.map(|key| key.0.to_vec()).unwrap_or_default(),
+        superseded: superseded.collect(),
+    }
+}
+
+fn renewal_from_record(record: wire::KeyRenewal) -> Result<Renewal, Malformed> {
+    let wire::KeyRenewal {
+        count,
+        next_sha256,
+        superseded,
+    } = record;
+    let key = |bytes: &[u8]| bytes32("renewal", bytes).map(Fingerprint);
+    let next = Some(next_sha256).filter(|bytes| !bytes.is_empty());
+    let superseded = superseded.into_iter().map(|superseded| {
+        let wire::SupersededKey {
+            key_sha256,
+            at_milliseconds,
+        } = superseded;
+        Ok(Superseded {
+            key: key(&key_sha256)?,
+            at: Timestamp(at_milliseconds),
+        })
+    });
+    Ok(Renewal {
+        count,
+        next: next.as_deref().map(key).transpose()?,
+        superseded: superseded.collect::<Result<_, Malformed>>()?,
     })
 }
 
@@ -352,12 +421,15 @@ pub fn event_to_record(event: &Event) -> wire::EventRecord {
         kind,
     } = event;
     let (generation, faults) = match kind {
-        EventKind::EnrollmentRefused { faults } => (Generation(0), faults.as_slice()),
+        EventKind::EnrollmentRefused { faults } | EventKind::IdentityCloned { faults } => {
+            (Generation(0), faults.as_slice())
+        }
         EventKind::ReportRefused { generation, faults } => (*generation, faults.as_slice()),
         EventKind::ReportAccepted { generation } => (*generation, &[][..]),
         EventKind::Added
         | EventKind::TokenIssued
         | EventKind::Enrolled
+        | EventKind::CertificateRenewed
         | EventKind::Online
         | EventKind::Offline => (Generation(0), &[][..]),
     };
@@ -396,6 +468,8 @@ pub fn event_from_record(
         "ENROLLMENT_REFUSED" => EventKind::EnrollmentRefused { faults },
         "REPORT_ACCEPTED" => EventKind::ReportAccepted { generation },
         "REPORT_REFUSED" => EventKind::ReportRefused { generation, faults },
+        "IDENTITY_CLONED" => EventKind::IdentityCloned { faults },
+        "CERTIFICATE_RENEWED" => EventKind::CertificateRenewed,
         "ONLINE" => EventKind::Online,
         "OFFLINE" => EventKind::Offline,
         other => return Err(Malformed::new("kind", format!("`{other}` is unknown"))),
@@ -481,6 +555,28 @@ pub fn agent_from_record(record: wire::AgentRecord) -> Result<AgentRecord, Malfo
         controllers: endpoints(&controllers)?,
         networks: networks_digest(&controller_networks_digest)?,
     })
+}
+
+/// The record of an agent's certificate.
+pub fn certificate_to_record(
+    credential: &Credential,
+    certificate: &[u8],
+    authority: &[u8],
+) -> wire::AgentCertificateRecord {
+    let Credential {
+        // Read back from the key itself.
+        key: _,
+        renewals,
+        received_at,
+        validity,
+    } = credential;
+    wire::AgentCertificateRecord {
+        certificate: certificate.to_vec(),
+        authority: authority.to_vec(),
+        renewals: *renewals,
+        received_at_milliseconds: received_at.0,
+        validity_milliseconds: milliseconds(*validity),
+    }
 }
 
 fn at<T>(path: &str, value: Result<T, String>) -> Result<T, Malformed> {

@@ -105,6 +105,7 @@ impl Agent {
             out.push(AgentOutput::Status(LinkStatus::NoAddress));
             return;
         };
+        self.renewal.connecting();
         self.last_connection += 1;
         let connection = ConnectionId(self.last_connection);
         self.link = Link::Connecting {
@@ -153,6 +154,9 @@ impl Agent {
                 generation: self.snapshot.generation,
                 digest: self.snapshot.digest,
                 networks: self.record.networks,
+                renewals: self.credential.renewals,
+                instance: self.instance,
+                connection: connection.0,
             }),
         });
     }
@@ -185,6 +189,9 @@ impl Agent {
             }
             ControllerMessage::Heartbeat => {}
             ControllerMessage::Command(command) => self.command(from, command, out),
+            ControllerMessage::Certificate(granted) => {
+                self.certificate_granted(now, from, granted, out);
+            }
             ControllerMessage::Goodbye(goodbye) => self.dismissed(now, entropy, goodbye, out),
         }
     }
@@ -223,6 +230,7 @@ impl Agent {
                     });
                 }
                 self.report(now, out);
+                self.renew(now, out);
             }
             Link::Waiting(_) | Link::Connecting { .. } | Link::Greeting { .. } => {}
         }
@@ -268,10 +276,14 @@ impl Agent {
         }
         let usual = self.backoff.fail(entropy);
         let wait = match cause {
-            Cause::Goodbye(GoodbyeReason::Revoked) => late(entropy, LONG_BACKOFF),
-            // Coming back at once would throw out whoever superseded this link, and so on.
-            Cause::Goodbye(GoodbyeReason::Superseded | GoodbyeReason::WrongFamily)
-            | Cause::NotOwner => late(entropy, LONGEST_BACKOFF),
+            Cause::Goodbye(GoodbyeReason::Revoked | GoodbyeReason::IdentityCloned) => {
+                late(entropy, LONG_BACKOFF)
+            }
+            // A link is superseded by a late one of this agent, which is nothing to wait for, or
+            // by a copy of it, which shows the sooner the sooner both have spoken.
+            Cause::Goodbye(GoodbyeReason::WrongFamily) | Cause::NotOwner => {
+                late(entropy, LONGEST_BACKOFF)
+            }
             _ => usual,
         };
         let until = after(now, wait);
@@ -355,8 +367,15 @@ impl Agent {
             beat_at: after(now, interval),
         };
         out.push(AgentOutput::Status(LinkStatus::Online { controller }));
+        if welcome.answer_at_once {
+            out.push(AgentOutput::Send {
+                connection,
+                message: AgentMessage::Heartbeat,
+            });
+        }
         self.reporting.welcomed(welcome.report_needed);
         self.report(now, out);
+        self.renew(now, out);
     }
 
     fn networks_told(

@@ -8,8 +8,8 @@ use crate::admission::{Occasion, admit};
 use crate::entropy::since;
 use crate::{
     Action, Actor, Candidate, Enrolled, Enrollment, Epoch, EventKind, Fault, Fingerprint,
-    Footprint, Observed, Outcome, REPLAY_WINDOW, Reason, Rejection, SecretHash, SharedSubcloud,
-    SpentToken, Subcloud, TokenId, Violation,
+    Footprint, Observed, Outcome, REPLAY_WINDOW, Reason, Rejection, Renewal, SecretHash,
+    SharedSubcloud, SpentToken, Subcloud, TokenId, Violation,
 };
 
 use super::{
@@ -242,6 +242,8 @@ fn enrolled(
             epoch: Epoch(1),
             enrolled_at: now,
             differences,
+            renewal: Renewal::default(),
+            cloned: None,
         }),
         observed: Some(Observed {
             generation: call.report.site.generation,

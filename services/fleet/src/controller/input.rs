@@ -7,9 +7,9 @@ use std::time::Duration;
 use site::{Site, SiteParts, Timestamp};
 
 use crate::{
-    Actor, AgentMessage, AuditEntry, Candidate, CommandOutcome, ControllerMessage, Event,
-    Fingerprint, Goodbye, LinkId, Position, Rejection, Report, RequestId, SecretHash,
-    SharedSubcloud, SiteMethod, Subcloud, SubcloudId, Ticket, TokenId, Violation,
+    Actor, AgentMessage, AuditEntry, Candidate, CertificateRequest, CommandOutcome,
+    ControllerMessage, Event, Fingerprint, Goodbye, LinkId, Position, Rejection, Report, RequestId,
+    SecretHash, SharedSubcloud, SiteMethod, Subcloud, SubcloudId, Ticket, TokenId, Violation,
 };
 
 /// Something that happened.
@@ -90,6 +90,15 @@ pub enum Output {
         link: LinkId,
         /// What to say.
         message: ControllerMessage,
+    },
+    /// Sign a certificate for a key and send it: the key is durable. Nothing, if the link is gone.
+    SendCertificate {
+        /// Over which link.
+        link: LinkId,
+        /// Whom it shall name.
+        subcloud: SubcloudId,
+        /// The key, and the proof that the agent has it.
+        request: CertificateRequest,
     },
     /// Say goodbye and end a link. No [`Input::LinkClosed`] is needed but one does no harm.
     CloseLink {

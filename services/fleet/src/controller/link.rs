@@ -4,18 +4,21 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use site::{Digest, Family, SiteParts, Timestamp};
+use site::{Digest, SiteParts, Timestamp};
 
 use crate::admission::{Occasion, admit};
 use crate::agent::HEARTBEAT_BOUNDS;
 use crate::entropy::{after, up_to};
 use crate::{
-    AgentMessage, Candidate, ControllerMessage, Entropy, Epoch, EventKind, Fault, Fingerprint,
-    Goodbye, GoodbyeReason, Hello, LinkId, NetworksDigest, Observed, Reason, Refused, Rejection,
-    Report, SharedSubcloud, Subcloud, SubcloudId, Violation, Welcome,
+    AgentMessage, Candidate, CertificateRequest, ControllerMessage, Entropy, Epoch, EventKind,
+    Fault, Fingerprint, Goodbye, GoodbyeReason, Hello, InstanceId, LinkId, NetworksDigest,
+    Observed, Reason, Refused, Rejection, Report, SharedSubcloud, Subcloud, SubcloudId, Violation,
+    Welcome,
 };
 
-use super::{Batch, Controller, Deferred, MAX_COMMITS, Output, SourceCheck, Wake, Write};
+use super::identity::Opening;
+use super::sightings::Seen;
+use super::{Batch, Controller, Deferred, MAX_COMMITS, Output, Wake, Write};
 
 /// How long a fresh link may stay silent: an agent says Hello with its first bytes.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +30,7 @@ const HEARTBEAT_SPREAD: u32 = 10;
 /// A live stream. A subcloud has at most one.
 #[derive(Debug)]
 pub(super) struct Link {
-    subcloud: SubcloudId,
+    pub(super) subcloud: SubcloudId,
     /// What Hello named; `None` before it.
     hello: Option<Digest>,
     /// Welcome has been sent.
@@ -36,8 +39,22 @@ pub(super) struct Link {
     pub(super) reported: bool,
     /// The controller's networks as the agent knows them.
     networks: Option<NetworksDigest>,
-    /// A report that waits until fewer writes wait.
-    parked: Option<Report>,
+    /// The key of its certificate.
+    pub(super) key: Fingerprint,
+    /// Who said Hello, until the Welcome is answered.
+    pub(super) unanswered: Option<(InstanceId, Seen)>,
+    /// The key that it asked a certificate for.
+    pub(super) granted: Option<Fingerprint>,
+    /// What waits until fewer writes wait.
+    parked: Option<Box<Parked>>,
+}
+
+/// Messages that cause a write and came while too many writes waited; the newest of each kind.
+#[derive(Debug, Default)]
+pub(super) struct Parked {
+    hello: Option<Hello>,
+    report: Option<Report>,
+    pub(super) request: Option<CertificateRequest>,
 }
 
 impl Controller {
@@ -50,12 +67,19 @@ impl Controller {
         source: IpAddr,
         out: &mut Vec<Output>,
     ) {
-        if let Some(reason) = self.unwelcome(subcloud, key, source) {
-            out.push(Output::CloseLink {
-                link,
-                goodbye: Goodbye::because(reason),
-            });
-            return;
+        match self.judge_opening(now, subcloud, key, source) {
+            Opening::Welcome => {}
+            Opening::Refuse(reason) => {
+                // The refusal may rest on a write that is not durable yet.
+                let goodbye = Goodbye::because(reason);
+                let end = Deferred::Output(Output::CloseLink { link, goodbye });
+                self.after_record(subcloud, end, out);
+                return;
+            }
+            Opening::Cloned(record, sign) => {
+                self.shut_out(now, &record, Some(link), &sign, out);
+                return;
+            }
         }
         if let Some(old) = self.presence(subcloud).link {
             self.close(now, old, Goodbye::because(GoodbyeReason::Superseded), out);
@@ -66,6 +90,9 @@ impl Controller {
             greeted: false,
             reported: false,
             networks: None,
+            key,
+            unanswered: None,
+            granted: None,
             parked: None,
         };
         self.links.insert(link, state);
@@ -85,6 +112,12 @@ impl Controller {
             return;
         };
         let (subcloud, greeted) = (state.subcloud, state.greeted);
+        if greeted && state.unanswered.is_some() {
+            self.answered(now, link, out);
+            if !self.links.contains_key(&link) {
+                return;
+            }
+        }
         match message {
             AgentMessage::Hello(hello) => self.hello(now, entropy, link, hello, out),
             AgentMessage::Heartbeat if greeted => {
@@ -102,7 +135,14 @@ impl Controller {
                 self.heard(now, subcloud);
                 self.command_result(now, link, result, out);
             }
-            AgentMessage::Heartbeat | AgentMessage::Report(_) | AgentMessage::CommandResult(_) => {
+            AgentMessage::CertificateRequest(request) if greeted => {
+                self.heard(now, subcloud);
+                self.certificate_requested(now, link, request, out);
+            }
+            AgentMessage::Heartbeat
+            | AgentMessage::Report(_)
+            | AgentMessage::CommandResult(_)
+            | AgentMessage::CertificateRequest(_) => {
                 let goodbye = Goodbye::because(GoodbyeReason::ProtocolViolation);
                 self.close(now, link, goodbye, out);
             }
@@ -166,44 +206,47 @@ impl Controller {
         });
     }
 
-    /// Takes up reports that had to wait, as far as there is room.
-    pub(super) fn unpark(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+    /// Lets a message of a link wait for room in the commits.
+    pub(super) fn park(&mut self, link: LinkId, keep: impl FnOnce(&mut Parked)) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        if state.parked.is_none() {
+            self.parked.push_back(link);
+        }
+        keep(state.parked.get_or_insert_default());
+    }
+
+    /// Takes up what had to wait, as far as there is room.
+    pub(super) fn unpark(
+        &mut self,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+        out: &mut Vec<Output>,
+    ) {
         while self.commits.len() < MAX_COMMITS {
             let Some(link) = self.parked.pop_front() else {
                 return;
             };
-            let report = self
+            let parked = self
                 .links
                 .get_mut(&link)
                 .and_then(|state| state.parked.take());
+            let Parked {
+                hello,
+                report,
+                request,
+            } = parked.map(|parked| *parked).unwrap_or_default();
+            if let Some(hello) = hello {
+                self.hello(now, entropy, link, hello, out);
+            }
             if let Some(report) = report {
                 self.report(now, link, report, out);
             }
+            if let Some(request) = request {
+                self.certificate_requested(now, link, request, out);
+            }
         }
-    }
-
-    fn unwelcome(
-        &self,
-        subcloud: SubcloudId,
-        key: Fingerprint,
-        source: IpAddr,
-    ) -> Option<GoodbyeReason> {
-        let enrolled = self
-            .fleet
-            .subcloud(subcloud)
-            .and_then(|subcloud| subcloud.enrolled());
-        if enrolled.is_none_or(|enrolled| enrolled.key != key) {
-            return Some(GoodbyeReason::Revoked);
-        }
-        let family = self
-            .fleet
-            .controller()
-            .link
-            .as_ref()
-            .map(|link| link.family());
-        let over = Family::of(source.to_canonical());
-        (self.config.source_check == SourceCheck::Strict && family != Some(over))
-            .then_some(GoodbyeReason::WrongFamily)
     }
 
     fn hello(
@@ -217,9 +260,31 @@ impl Controller {
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
+        if state.hello.is_some() {
+            self.close(
+                now,
+                link,
+                Goodbye::because(GoodbyeReason::ProtocolViolation),
+                out,
+            );
+            return;
+        }
+        // The first use of a renewed key is written down.
+        let (id, key) = (state.subcloud, state.key);
+        if self.commits.len() >= MAX_COMMITS && self.first_use(id, key) {
+            self.park(link, |parked| parked.hello = Some(hello));
+            return;
+        }
+        if !self.identify(now, link, &hello, out) {
+            return;
+        }
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        let seen = self.sightings.hello(id, hello.instance, hello.connection);
+        state.unanswered = Some((hello.instance, seen));
         state.hello = Some(hello.digest);
         state.networks = hello.networks;
-        let id = state.subcloud;
         self.online(now, id, out);
         let record = self.fleet.subcloud(id);
         let known = record
@@ -234,6 +299,7 @@ impl Controller {
             heartbeat_interval: (interval - up_to(entropy, interval / HEARTBEAT_SPREAD))
                 .max(*HEARTBEAT_BOUNDS.start()),
             report_needed: !known,
+            answer_at_once: seen.doubtful,
             controllers: self.config.controllers.clone(),
         };
         if let Some(state) = self.links.get_mut(&link) {
@@ -245,11 +311,7 @@ impl Controller {
 
     fn report(&mut self, now: Timestamp, link: LinkId, report: Report, out: &mut Vec<Output>) {
         if self.commits.len() >= MAX_COMMITS {
-            if let Some(state) = self.links.get_mut(&link)
-                && state.parked.replace(report).is_none()
-            {
-                self.parked.push_back(link);
-            }
+            self.park(link, |parked| parked.report = Some(report));
             return;
         }
         let Some(id) = self.links.get(&link).map(|state| state.subcloud) else {

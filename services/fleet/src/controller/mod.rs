@@ -7,11 +7,13 @@
 mod command;
 mod commits;
 mod enroll;
+mod identity;
 mod input;
 mod link;
 mod operator;
 mod presence;
 mod reach;
+mod sightings;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::{
 use command::Commands;
 pub use command::command_outcome_unknown;
 use commits::{Commits, Deferred};
+pub use identity::STALE_KEY;
 pub use input::{
     AddSubcloud, Answer, Enroll, Input, IssueToken, NewToken, Output, Receipt, Records, RunCommand,
     Write,
@@ -40,6 +43,7 @@ pub use operator::{TOKEN_TTL_MAX, TOKEN_TTL_MIN, subcloud_not_found};
 pub use presence::{Availability, MISSED_HEARTBEATS, Presence, RESTART_GRACE};
 use presence::{Wake, Wakeups};
 pub use reach::Reach;
+use sightings::Sightings;
 
 /// How many writes may wait for the disk. Enrollments and operators' calls beyond it are told to
 /// come back; reports beyond it wait, one for each link. A disk that does 1,600 batches a second
@@ -83,7 +87,8 @@ pub struct Controller {
     networks_digest: NetworksDigest,
     links: BTreeMap<LinkId, Link>,
     presence: BTreeMap<SubcloudId, Presence>,
-    /// Links whose report waits for room in the commits, in the order in which they came.
+    sightings: Sightings,
+    /// Links with a message that waits for room in the commits, in the order in which they came.
     parked: VecDeque<LinkId>,
     wakeups: Wakeups,
     commands: Commands,
@@ -116,6 +121,7 @@ impl Controller {
             networks,
             links: BTreeMap::new(),
             presence: BTreeMap::new(),
+            sightings: Sightings::default(),
             parked: VecDeque::new(),
             wakeups: Wakeups::default(),
             commands: Commands::default(),
@@ -160,7 +166,7 @@ impl Controller {
                 for deferred in self.commits.committed(ticket) {
                     self.release(deferred, &mut out);
                 }
-                self.unpark(now, &mut out);
+                self.unpark(now, entropy, &mut out);
             }
             Input::ShuttingDown => self.say_goodbye(now, &mut out),
         }
