@@ -18,6 +18,7 @@ mod purity;
 mod reasons;
 mod reconnect;
 mod remote;
+mod renewal;
 mod scripts;
 mod strangers;
 mod support;

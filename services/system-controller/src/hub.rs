@@ -22,6 +22,7 @@ use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::issuer::Issuer;
 use crate::records::{read_fleet, store_write};
 
 /// Messages that may wait for one link. The controller says little: a welcome, its networks, an
@@ -37,6 +38,7 @@ pub(crate) struct Hub {
     store: Arc<Store>,
     driven: Mutex<Driven>,
     durable: RwLock<Durable>,
+    issuer: Arc<Issuer>,
     commits: mpsc::Sender<Committing>,
     timer: watch::Sender<Option<Timestamp>>,
 }
@@ -102,6 +104,7 @@ impl Hub {
         life: &Life,
         store: Arc<Store>,
         config: ControllerConfig,
+        issuer: Arc<Issuer>,
         site: &Site,
     ) -> Result<Arc<Self>, Failure> {
         let records = read_fleet(&store)?;
@@ -120,6 +123,7 @@ impl Hub {
             store,
             driven: Mutex::new(driven),
             durable: RwLock::new(durable),
+            issuer,
             commits,
             timer: watch::Sender::new(None),
         });
@@ -340,6 +344,17 @@ impl Hub {
                     }
                 }
                 Output::Send { link, message } => send(driven, link, message),
+                // A signature takes some 100 µs, and a fleet of 10,000 asks once in 4 s.
+                Output::SendCertificate {
+                    link,
+                    subcloud,
+                    request,
+                } => match self.issuer.renew(&request, subcloud) {
+                    Ok(granted) => send(driven, link, ControllerMessage::Certificate(granted)),
+                    Err(error) => {
+                        tracing::error!(%subcloud, %error, "a certificate cannot be renewed");
+                    }
+                },
                 Output::CloseLink { link, goodbye } => {
                     send(driven, link, ControllerMessage::Goodbye(goodbye));
                     // The handler sends what is queued, then ends the stream.

@@ -12,6 +12,7 @@ mod console;
 mod grpc;
 mod hub;
 mod init;
+mod issuer;
 mod records;
 mod serve;
 mod settings;

@@ -21,6 +21,7 @@ use tonic::transport::Server;
 
 use crate::grpc::{Enrollments, Groups, Links, SitesOfSubclouds, Subclouds, TokenIssuer};
 use crate::hub::Hub;
+use crate::issuer::Issuer;
 use crate::settings::{ServeOptions, Settings};
 use crate::{console, records};
 
@@ -67,10 +68,20 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
 
     let config = settings.controller(&site, link_address, &authority);
     let certificate = Certificate::issue(Arc::clone(&authority), addresses(&site, &settings))?;
-    let hub = Hub::start(&life, Arc::clone(&store), config.clone(), &site)?;
+    let issuer = Arc::new(Issuer {
+        authority: Arc::clone(&authority),
+        validity: settings.certificate_validity,
+    });
+    let hub = Hub::start(
+        &life,
+        Arc::clone(&store),
+        config.clone(),
+        Arc::clone(&issuer),
+        &site,
+    )?;
     let keeper = Arc::new(SiteKeeper::new(Arc::clone(&store), site, revision)?);
 
-    serve_agents(&life, link, &hub, &certificate, config)?;
+    serve_agents(&life, link, &hub, &certificate, issuer, config)?;
     life.spawn(follow_site(
         Arc::clone(&hub),
         Arc::clone(&keeper),
@@ -141,12 +152,12 @@ fn serve_agents(
     listener: TcpListener,
     hub: &Arc<Hub>,
     certificate: &Certificate,
+    issuer: Arc<Issuer>,
     config: ControllerConfig,
 ) -> Result<(), Failure> {
-    let authority = Arc::clone(&certificate.authority);
     let enrollments = Enrollments {
         hub: Arc::clone(hub),
-        authority,
+        issuer,
         config,
     };
     let links = Links {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use daemon::{Exit, Failure, OperatorOptions};
 use fleet::{ControllerConfig, DEFAULT_FLEET_LIMIT, Endpoint, HEARTBEAT_INTERVAL, SourceCheck};
-use identity::Ca;
+use identity::{Ca, SUBCLOUD_VALIDITY};
 use serde::Deserialize;
 use site::{NetworkKind, Site};
 
@@ -21,6 +21,11 @@ const CONSOLE_PORT: u16 = 8442;
 
 /// Heartbeats may be this far apart, in milliseconds.
 const HEARTBEAT_MILLISECONDS: std::ops::RangeInclusive<u64> = 500..=600_000;
+
+/// Certificates of subclouds may live this long, in seconds: shorter, and one would end before an
+/// agent that reconnects could renew it; longer than thirty days, and a stolen one would serve for
+/// longer than anybody looks.
+const CERTIFICATE_SECONDS: std::ops::RangeInclusive<u64> = 4..=30 * 24 * 60 * 60;
 
 /// The command line of `serve`.
 #[derive(Debug, Args)]
@@ -43,6 +48,11 @@ pub(crate) struct ServeOptions {
     /// Whether connections of agents must come from their link pool [default: strict]
     #[arg(long, value_name = "CHECK")]
     source_check: Option<Check>,
+
+    /// How long certificates of subclouds are valid, in seconds; they are renewed at half of it
+    /// [default: 86400]
+    #[arg(long, value_name = "SECONDS")]
+    certificate_validity: Option<u64>,
 
     /// Address for the console (plain HTTP, health); may be given more than once
     /// [default: every oam address, port 8442]
@@ -70,6 +80,7 @@ struct File {
     source_check: Option<Check>,
     console_listen: Option<Vec<SocketAddr>>,
     heartbeat_interval_milliseconds: Option<u64>,
+    certificate_validity_seconds: Option<u64>,
     fleet_limit: Option<usize>,
 }
 
@@ -80,6 +91,7 @@ pub(crate) struct Settings {
     pub(crate) operator_listen: Vec<SocketAddr>,
     pub(crate) link_listen: SocketAddr,
     pub(crate) console_listen: Vec<SocketAddr>,
+    pub(crate) certificate_validity: Duration,
     source_check: SourceCheck,
     heartbeat_interval: Duration,
     fleet_limit: usize,
@@ -115,6 +127,10 @@ impl Settings {
             ),
             link_listen: link_listen(site, options.link_listen.or(file.link_listen))?,
             console_listen: listen(options.console_listen, file.console_listen, CONSOLE_PORT),
+            certificate_validity: certificate_validity(
+                options.certificate_validity,
+                file.certificate_validity_seconds,
+            )?,
             source_check,
             heartbeat_interval: heartbeat(
                 file.heartbeat_interval_milliseconds,
@@ -181,6 +197,20 @@ fn heartbeat(milliseconds: Option<u64>, file: Option<&Path>) -> Result<Duration,
             Err(Failure::new(Exit::Usage, message))
         }
     }
+}
+
+fn certificate_validity(flag: Option<u64>, setting: Option<u64>) -> Result<Duration, Failure> {
+    let (asked, named) = match (flag, setting) {
+        (Some(asked), _) => (asked, "--certificate-validity"),
+        (None, Some(asked)) => (asked, "certificate_validity_seconds"),
+        (None, None) => return Ok(SUBCLOUD_VALIDITY),
+    };
+    if CERTIFICATE_SECONDS.contains(&asked) {
+        return Ok(Duration::from_secs(asked));
+    }
+    let (least, most) = (CERTIFICATE_SECONDS.start(), CERTIFICATE_SECONDS.end());
+    let message = format!("{named} is {asked}; it must be {least} to {most} seconds");
+    Err(Failure::new(Exit::Usage, message))
 }
 
 fn read(path: &Path) -> Result<File, Failure> {

@@ -9,6 +9,7 @@ mod command;
 mod commits;
 mod enroll;
 mod groups;
+mod identity;
 mod input;
 mod link;
 mod operate;
@@ -16,6 +17,7 @@ mod operator;
 mod peers;
 mod presence;
 mod reach;
+mod sightings;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -37,6 +39,7 @@ use command::Commands;
 pub use command::command_outcome_unknown;
 use commits::{Commits, Deferred};
 pub use groups::subcloud_group_not_found;
+pub use identity::STALE_KEY;
 pub use input::{
     AddSubcloud, Answer, AnsweredCall, Enroll, FleetChange, GroupEdit, Input, IssueToken, NewToken,
     Operate, Output, Receipt, Records, RequestKey, RunCommand, SubcloudEdit, Write,
@@ -52,6 +55,7 @@ pub use peers::{
 pub use presence::{Availability, MISSED_HEARTBEATS, Presence, RESTART_GRACE};
 use presence::{Wake, Wakeups};
 pub use reach::Reach;
+use sightings::Sightings;
 
 /// How many writes may wait for the disk. Enrollments and operators' calls beyond it are told to
 /// come back; reports beyond it wait, one for each link. A disk that does 1,600 batches a second
@@ -100,7 +104,8 @@ pub struct Controller {
     networks_digest: NetworksDigest,
     links: BTreeMap<LinkId, Link>,
     presence: BTreeMap<SubcloudId, Presence>,
-    /// Links whose report waits for room in the commits, in the order in which they came.
+    sightings: Sightings,
+    /// Links with a message that waits for room in the commits, in the order in which they came.
     parked: VecDeque<LinkId>,
     wakeups: Wakeups,
     commands: Commands,
@@ -137,6 +142,7 @@ impl Controller {
             networks,
             links: BTreeMap::new(),
             presence: BTreeMap::new(),
+            sightings: Sightings::default(),
             parked: VecDeque::new(),
             wakeups: Wakeups::default(),
             commands: Commands::default(),
@@ -192,7 +198,7 @@ impl Controller {
                 for deferred in self.commits.committed(ticket) {
                     self.release(deferred, &mut out);
                 }
-                self.unpark(now, &mut out);
+                self.unpark(now, entropy, &mut out);
             }
             Input::ShuttingDown => self.say_goodbye(now, &mut out),
         }
