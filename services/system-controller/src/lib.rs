@@ -12,6 +12,8 @@ mod console;
 mod grpc;
 mod hub;
 mod init;
+mod link_listener;
+mod metrics;
 mod records;
 mod serve;
 mod settings;
