@@ -5,24 +5,28 @@
 //! the pure core, makes the result durable, and only then lets anybody see it.
 
 mod access;
+mod bounded;
 mod exit;
 mod grpc;
 mod history;
 mod install;
 mod keeper;
 mod life;
+mod logs;
 mod operators;
 mod remote;
 mod requests;
 mod state_dir;
 
 pub use access::Caller;
+pub use bounded::{Bounded, Oversize};
 pub use exit::{Exit, Failure, VERSION, fatal, usage};
 pub use install::{install, read_bootstrap};
 pub use keeper::{Call, SiteKeeper};
-pub use life::{Life, SystemEntropy, now, random_uuid, ready, start_logs};
+pub use life::{Life, SystemEntropy, now, random_uuid, ready};
+pub use logs::{LogOptions, Logs};
 pub use operators::{
-    MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, Tls, bind_tcp,
+    MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, OperatorTraffic, Tls, bind_tcp,
 };
 pub use remote::{OwnSite, RemoteAnswer, RemoteCall, SUBCLOUD_METADATA, Subclouds};
 pub use requests::{SecretAnswers, fingerprint};

@@ -13,6 +13,8 @@ mod grpc;
 mod hub;
 mod init;
 mod issuer;
+mod link_listener;
+mod metrics;
 mod records;
 mod serve;
 mod settings;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use daemon::{Exit, Failure, OperatorOptions};
+use daemon::{Exit, Failure, LogOptions, OperatorOptions};
 use fleet::{ControllerConfig, DEFAULT_FLEET_LIMIT, Endpoint, HEARTBEAT_INTERVAL, SourceCheck};
-use identity::{Ca, SUBCLOUD_VALIDITY};
+use identity::{Ca, Limits, SUBCLOUD_VALIDITY};
 use serde::Deserialize;
 use site::{NetworkKind, Site};
 
@@ -40,6 +40,9 @@ pub(crate) struct ServeOptions {
 
     #[command(flatten)]
     operators: OperatorOptions,
+
+    #[command(flatten)]
+    pub(crate) logs: LogOptions,
 
     /// Development only: another address than the link address for agents
     #[arg(long, value_name = "ADDR:PORT")]
@@ -82,6 +85,8 @@ struct File {
     heartbeat_interval_milliseconds: Option<u64>,
     certificate_validity_seconds: Option<u64>,
     fleet_limit: Option<usize>,
+    link_connections: Option<usize>,
+    link_connections_per_source: Option<usize>,
 }
 
 /// Everything that `serve` needs to know.
@@ -92,6 +97,8 @@ pub(crate) struct Settings {
     pub(crate) link_listen: SocketAddr,
     pub(crate) console_listen: Vec<SocketAddr>,
     pub(crate) certificate_validity: Duration,
+    /// What agents and strangers may occupy.
+    pub(crate) link_limits: Limits,
     source_check: SourceCheck,
     heartbeat_interval: Duration,
     fleet_limit: usize,
@@ -106,6 +113,7 @@ impl Settings {
             .map(read)
             .transpose()?
             .unwrap_or_default();
+        let link_limits = link_limits(&file, options.config.as_deref())?;
         let listen = |flags: Vec<SocketAddr>, setting: Option<Vec<SocketAddr>>, port: u16| {
             if flags.is_empty() {
                 setting.unwrap_or_else(|| on_oam(site, port))
@@ -131,6 +139,7 @@ impl Settings {
                 options.certificate_validity,
                 file.certificate_validity_seconds,
             )?,
+            link_limits,
             source_check,
             heartbeat_interval: heartbeat(
                 file.heartbeat_interval_milliseconds,
@@ -182,6 +191,34 @@ fn on_oam(site: &Site, port: u16) -> Vec<SocketAddr> {
     floating
         .map(|address| SocketAddr::new(address, port))
         .collect()
+}
+
+/// The limits of the link listener. More connections than the file descriptors of a process, or
+/// none at all, are a slip of the pen.
+fn link_limits(file: &File, path: Option<&Path>) -> Result<Limits, Failure> {
+    let usual = Limits::default();
+    let check = |name: &str, asked: Option<usize>, usual: usize| match asked {
+        None => Ok(usual),
+        Some(asked) if (1..=1_000_000).contains(&asked) => Ok(asked),
+        Some(asked) => {
+            let from =
+                path.map_or_else(String::new, |path| format!("--config {}: ", path.display()));
+            let message = format!(
+                "{from}{name} is {asked}; it must be 1 to 1000000: set one of these, or leave the \
+                 setting out for {usual}"
+            );
+            Err(Failure::new(Exit::Usage, message))
+        }
+    };
+    Ok(Limits {
+        connections: check("link_connections", file.link_connections, usual.connections)?,
+        per_source: check(
+            "link_connections_per_source",
+            file.link_connections_per_source,
+            usual.per_source,
+        )?,
+        ..usual
+    })
 }
 
 fn heartbeat(milliseconds: Option<u64>, file: Option<&Path>) -> Result<Duration, Failure> {
