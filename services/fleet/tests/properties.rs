@@ -148,6 +148,7 @@ fn controller_message() -> impl Strategy<Value = ControllerMessage> {
                 epoch: Epoch(number),
                 networks: ControllerNetworks::of(&site),
             },
+            4 if yes => ControllerMessage::ReportWanted,
             4 => ControllerMessage::Heartbeat,
             _ => ControllerMessage::Goodbye(Goodbye {
                 reason: GoodbyeReason::ALL[usize::try_from(number).unwrap()],

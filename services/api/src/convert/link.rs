@@ -244,6 +244,7 @@ pub fn controller_message_to_wire(message: &ControllerMessage) -> Vec<wire::Exch
                 networks: Some(networks_to_wire(networks)),
             })
         }
+        ControllerMessage::ReportWanted => FromController::ReportWanted(wire::ReportWanted {}),
         ControllerMessage::Heartbeat => FromController::Heartbeat(wire::Heartbeat {}),
         ControllerMessage::Goodbye(goodbye) => FromController::Goodbye(wire::Goodbye {
             reason: goodbye.reason.name().to_owned(),
@@ -330,6 +331,7 @@ fn controller_message_from_wire(message: FromController) -> Result<ControllerMes
                 networks,
             })
         }
+        FromController::ReportWanted(wire::ReportWanted {}) => Ok(ControllerMessage::ReportWanted),
         FromController::Heartbeat(wire::Heartbeat {}) => Ok(ControllerMessage::Heartbeat),
         FromController::Goodbye(wire::Goodbye {
             reason,
