@@ -225,8 +225,9 @@ async fn every_reason_of_the_fleet_is_given() {
     verbs(&site);
     groups(&site).await;
     copies(&site).await;
-    without_link_network(&site);
+    own_networks(&site);
     drop(site);
+    without_link_network(&start(install("unlinked")));
 
     let small = install("small");
     let settings = small.state_dir().with_file_name("settings.toml");
@@ -554,6 +555,20 @@ async fn copies(site: &Asked<'_>) {
     let last = ends.pop().flatten().expect("the last is cut");
     assert!(ends.iter().all(Option::is_none), "{ends:?}");
     site.turned_away::<()>(Err(last), &wanted);
+}
+
+/// A change of the controller's own networks that its subclouds would not survive.
+fn own_networks(site: &Asked<'_>) {
+    let call = |method: &str, request: Value| {
+        let method = format!("tandem.site.v1.{method}");
+        site.controller.grpcurl(&method, &request)
+    };
+    let locked = call("SiteService/LockHost", json!({"hostname": "controller-0"}));
+    locked.expect("locked");
+    let error = call("NetworkService/DeleteNetwork", json!({"network": "mgmt"}));
+    let reason = Reason::WouldBreakSubclouds;
+    let wanted = want(PRECONDITION, reason, "subcloud:down", "no pool on admin");
+    site.check(&error.expect_err("must be refused"), &wanted);
 }
 
 /// A controller whose own network towards subclouds is gone.

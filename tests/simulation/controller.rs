@@ -1,16 +1,19 @@
 //! The controller's process: the real machine, its disk, and its crashes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use fleet::admission::ControllerView;
 use fleet::{
-    Availability, Controller, ControllerConfig, ControllerId, Endpoint, EventKind,
-    HEARTBEAT_INTERVAL, Input, Output, Position, Records, SourceCheck, Subcloud, SubcloudId,
-    Ticket, Write,
+    Availability, Controller, ControllerConfig, ControllerId, Endpoint, EventKind, FleetAlarm,
+    HEARTBEAT_INTERVAL, Input, Management, Output, Position, Records, SourceCheck, Subcloud,
+    SubcloudId, Ticket, Write,
 };
+use ipnet::IpNet;
 use rand::Rng;
 use site::{Site, SiteParts};
+use uuid::Uuid;
 
 use crate::calls::Answer;
 use crate::sabotage::Sabotage;
@@ -24,6 +27,8 @@ pub(crate) struct ControllerNode {
     pub(crate) started: Millis,
     pub(crate) site: Site,
     pub(crate) disk: Disk,
+    /// Every oam subnet that it ever moved to.
+    pub(crate) oam: BTreeSet<IpNet>,
     setting: u64,
 }
 
@@ -41,6 +46,7 @@ pub(crate) struct Durable {
     pub(crate) subclouds: BTreeMap<SubcloudId, Subcloud>,
     pub(crate) sites: BTreeMap<SubcloudId, Arc<SiteParts>>,
     answers: BTreeMap<String, fleet::AnsweredCall>,
+    pub(crate) alarms: BTreeMap<Uuid, FleetAlarm>,
     events: Position,
     audit: Position,
 }
@@ -53,6 +59,7 @@ impl ControllerNode {
             started: 0,
             site: sites::controller(layout).clone(),
             disk: Disk::default(),
+            oam: BTreeSet::new(),
             setting: 0,
         }
     }
@@ -117,6 +124,12 @@ impl Durable {
                 }
                 // No operator of this world has groups.
                 Write::Group(_) | Write::ForgetGroup(_) => {}
+                Write::Alarm(alarm) => {
+                    self.alarms.insert(alarm.uuid(), FleetAlarm::clone(&alarm));
+                }
+                Write::ForgetAlarm(uuid) => {
+                    self.alarms.remove(&uuid);
+                }
                 Write::Event(event) => self.events = event.position,
                 Write::Audit(entry) => self.audit = entry.position,
                 Write::ForgetEvent(_) | Write::ForgetAudit(_) => {}
@@ -133,11 +146,13 @@ impl World {
         }
         self.controller.life += 1;
         self.controller.started = self.now;
+        self.manage_some();
         let durable = &self.controller.disk.durable;
         let records = Records {
             subclouds: durable.subclouds.values().cloned().collect(),
             groups: Vec::new(),
             answers: durable.answers.values().cloned().collect(),
+            alarms: durable.alarms.values().cloned().collect(),
             last_event: durable.events,
             last_audit: durable.audit,
             ..Records::default()
@@ -214,12 +229,45 @@ impl World {
         }
     }
 
-    /// Takes over a change of the controller's own site.
+    /// Changes the controller's own site, as far as that is allowed: an operator makes oam smaller,
+    /// moves it to where a subcloud has its link, or moves it back.
     pub(crate) fn change_controller(&mut self) {
-        let changed = sites::with_shorter_oam(&self.controller.site);
-        self.note(4, || "controller's oam network changes".to_owned());
+        let site = &self.controller.site;
+        let agent = self.rng.random_range(0..self.agents.len());
+        let other = &self.agents[agent].original;
+        let changed = match self.rng.random_range(0..3) {
+            0 => Some(sites::with_shorter_oam(site)),
+            1 => sites::with_oam_on(site, other),
+            _ => Some(sites::restored(site, sites::controller(self.layout))),
+        };
+        let (Some(changed), Some(machine)) = (changed, &self.controller.machine) else {
+            return;
+        };
+        let view = ControllerView::of(&changed);
+        let refused = machine.would_break(&view).is_err();
+        self.note(4, || match refused {
+            true => "controller's oam network may not change".to_owned(),
+            false => "controller's oam network changes".to_owned(),
+        });
+        self.check_own_site(&view, refused);
+        if refused {
+            return;
+        }
         self.controller.site = changed.clone();
+        self.controller.oam.extend(view.oam_subnets.iter().copied());
+        self.tell_controller(Input::ControllerSiteAccepted(Arc::new(view)));
         self.tell_controller(Input::ControllerSiteChanged(Arc::new(changed)));
+        self.check_records();
+    }
+
+    /// Operators manage about half of the subclouds that have enrolled.
+    fn manage_some(&mut self) {
+        for record in self.controller.disk.durable.subclouds.values_mut() {
+            let chosen = record.name.bytes().last().is_some_and(|last| last % 2 == 0);
+            if chosen && record.enrolled().is_some() {
+                record.management = Management::Managed;
+            }
+        }
     }
 
     fn controller_outputs(&mut self, outputs: Vec<Output>) {
@@ -295,6 +343,9 @@ impl World {
                 }
                 if matches!(event.kind, EventKind::IdentityCloned { .. }) {
                     self.check_cloned(event.subcloud);
+                }
+                if let EventKind::AlarmRaised { alarm, .. } = &event.kind {
+                    self.check_alarm(*alarm, event.subcloud);
                 }
                 self.note(5, || format!("event {} {}", event.kind.name(), event.name));
             }

@@ -228,6 +228,7 @@ fn heard(message: &fleet::ControllerMessage) -> String {
         }
         Message::Networks { .. } => "Networks".to_owned(),
         Message::Alternates { .. } => "Alternates".to_owned(),
+        Message::ReportWanted => "ReportWanted".to_owned(),
         Message::Heartbeat => "Heartbeat".to_owned(),
         Message::Command(command) => format!("Command {}", command.id.0),
         Message::Certificate(_) => "Certificate".to_owned(),

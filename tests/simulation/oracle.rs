@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fleet::admission::ControllerView;
 use fleet::{
-    AgentMessage, Answer, ControllerMessage, Fingerprint, LinkId, MISSED_HEARTBEATS, RESTART_GRACE,
-    Rejection, RequestId, Subcloud, SubcloudId, TokenId,
+    AgentMessage, AlarmKey, AlarmKind, Answer, Availability, ControllerMessage, Fingerprint,
+    LinkId, MISSED_HEARTBEATS, RESTART_GRACE, Rejection, RequestId, Subcloud, SubcloudId, TokenId,
 };
+use ipnet::IpNet;
 use site::Digest;
 
 use crate::agents::{AgentNode, Process};
@@ -85,6 +87,11 @@ impl World {
             }
         }
         faults.extend(overlaps(records.values()));
+        let oam = ControllerView::of(&self.controller.site).oam_subnets;
+        let met = records.values().filter(|record| on_link_of(record, &oam));
+        faults.extend(
+            met.map(|record| format!("{} has its link on the controller's oam", record.name)),
+        );
         for fault in faults {
             self.fail(fault);
         }
@@ -245,13 +252,78 @@ impl World {
         }
     }
 
+    /// An alarm has a cause: nobody is missed who is not managed or was heard from, and only
+    /// who reported something wrong is in quarantine.
+    pub(crate) fn check_alarm(&mut self, alarm: AlarmKind, id: Option<SubcloudId>) {
+        let durable = id.and_then(|id| self.controller.disk.durable.subclouds.get(&id));
+        let cause = durable.is_some_and(|record| match alarm {
+            AlarmKind::Offline => record.managed(),
+            AlarmKind::Quarantined => record.quarantined(),
+            AlarmKind::OutOfSync => record.managed() && record.quarantined(),
+            AlarmKind::IdentityCloned | AlarmKind::MassOutage => false,
+        });
+        if !cause {
+            self.fail(format!("alarm {} of {id:?} has no cause", alarm.id()));
+        }
+        if alarm == AlarmKind::Offline {
+            self.check_offline(id);
+        }
+    }
+
+    /// A change of the controller's own networks is refused exactly when somebody would suffer.
+    pub(crate) fn check_own_site(&mut self, next: &ControllerView, refused: bool) {
+        let records = self
+            .controller
+            .machine
+            .iter()
+            .flat_map(|it| it.fleet().subclouds());
+        let suffers = records
+            .filter(|record| on_link_of(record, &next.oam_subnets))
+            .map(|record| record.name.clone())
+            .next();
+        if suffers.is_some() != refused {
+            self.fail(format!(
+                "the controller's change, refused: {refused}, breaks {suffers:?}"
+            ));
+        }
+    }
+
+    /// Subclouds whose alarms are not what they should be by now.
+    fn wrong_alarms(&self) -> Vec<String> {
+        let Some(machine) = &self.controller.machine else {
+            return Vec::new();
+        };
+        let disk = &self.controller.disk.durable;
+        let raised: BTreeSet<&AlarmKey> = disk.alarms.values().map(|alarm| &alarm.key).collect();
+        let mut wrong = Vec::new();
+        for record in disk.subclouds.values() {
+            let away = machine.presence(record.id).availability == Availability::Offline;
+            let expected = [
+                (AlarmKind::Offline, record.managed() && away),
+                (AlarmKind::Quarantined, record.quarantined()),
+                (
+                    AlarmKind::OutOfSync,
+                    record.managed() && record.quarantined(),
+                ),
+            ];
+            for (kind, expected) in expected {
+                if raised.contains(&AlarmKey::of(record.id, kind)) != expected {
+                    wrong.push(format!("alarm {} of {} is wrong", kind.id(), record.name));
+                }
+            }
+        }
+        wrong
+    }
+
     /// What is not yet as it must be once nothing goes wrong any more.
     pub(crate) fn unfinished(&self) -> Vec<String> {
         let problem = |node: &AgentNode| {
             let why = self.problem_of(node)?;
             Some(format!("agent {}: {why}", node.index))
         };
-        self.agents.iter().filter_map(problem).collect()
+        let mut problems: Vec<String> = self.agents.iter().filter_map(problem).collect();
+        problems.extend(self.wrong_alarms());
+        problems
     }
 
     fn problem_of(&self, node: &AgentNode) -> Option<&'static str> {
@@ -301,10 +373,12 @@ impl World {
                 .iter()
                 .filter(|other| other.index != node.index && other.addresses == node.addresses);
             let rivals = twins.filter(|twin| twin.refused.is_none()).count();
+            let link = node.original.link_pool().map(|pool| pool.subnet());
+            let by_controller = link.is_some_and(|link| self.controller.oam.contains(&link));
             let refused_rightly = if wrong_family {
                 has("PRIMARY_FAMILY_MISMATCH")
             } else {
-                refused.is_empty() || (has("ADDRESS_OVERLAP") && rivals > 0)
+                refused.is_empty() || (has("ADDRESS_OVERLAP") && (rivals > 0 || by_controller))
             };
             if !refused_rightly {
                 faults.push(format!("agent {} ended as {refused:?}", node.index));
@@ -321,6 +395,16 @@ impl World {
             self.fail(fault);
         }
     }
+}
+
+/// Whether a subcloud holds a link subnet that meets one of these.
+fn on_link_of(record: &Subcloud, subnets: &[IpNet]) -> bool {
+    let link = record.footprint().and_then(|known| known.link.as_ref());
+    let mut pools = link.into_iter().flat_map(|link| link.pools());
+    pools.any(|pool| {
+        let meets = |other: &IpNet| pool.subnet.contains(other) || other.contains(&pool.subnet);
+        subnets.iter().any(meets)
+    })
 }
 
 /// Compares every pair, as slowly as can be.

@@ -76,6 +76,16 @@ pub(crate) fn with_shorter_oam(site: &Site) -> Site {
     })
 }
 
+/// The same site with its oam network where the link network of another is: a change of the
+/// controller that breaks F6 as long as the other is in the fleet. `None` where the families
+/// differ or the site's own rules do not allow it.
+pub(crate) fn with_oam_on(site: &Site, other: &Site) -> Option<Site> {
+    let theirs = other.link_pool()?;
+    let oam = site.network(site::NetworkKind::Oam)?.pools().primary().pool;
+    (site.pool(oam)?.family() == theirs.family()).then_some(())?;
+    taking(site, oam, theirs)
+}
+
 /// The same site with the addresses of another on its own link network: a change that breaks F6
 /// as long as the other is in the fleet. `None` where the site's own rules do not allow it.
 pub(crate) fn with_addresses_of(site: &Site, other: &Site) -> Option<Site> {
@@ -84,10 +94,14 @@ pub(crate) fn with_addresses_of(site: &Site, other: &Site) -> Option<Site> {
     if ours.family() != theirs.family() {
         return None;
     }
-    let id = ours.id();
+    taking(site, ours.id(), theirs)
+}
+
+/// The same site with one of its pools where a pool of another site is.
+fn taking(site: &Site, ours: site::PoolId, theirs: &site::Pool) -> Option<Site> {
     let mut parts = site.to_parts();
     parts.generation.0 += 1;
-    let pool = parts.pools.iter_mut().find(|pool| pool.id == id)?;
+    let pool = parts.pools.iter_mut().find(|pool| pool.id == ours)?;
     pool.subnet = theirs.subnet();
     pool.ranges = theirs
         .ranges()

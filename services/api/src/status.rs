@@ -69,7 +69,13 @@ pub fn from_rejection_at<R: ReasonSet>(
     if let Some(Object { kind, name }) = first.objects.first() {
         details.set_resource_info(*kind, name.clone(), "", "");
     }
-    let left_out = add_violations(&mut details, rejection.violations(), path);
+    let facts: usize = first
+        .metadata
+        .iter()
+        .map(|(key, value)| key.len() + value.len() + ENTRY_BYTES)
+        .sum();
+    let room = MAX_DETAIL_BYTES.saturating_sub(facts);
+    let left_out = add_violations(&mut details, room, rejection.violations(), path);
     let more = rejection.violations().len() - 1;
     let mut message = first.message.clone();
     if more > 0 {
@@ -132,17 +138,18 @@ pub fn from_malformed(faults: &[Malformed]) -> tonic::Status {
 /// Adds faults until the details are full; the number of those left out.
 fn add_violations<R: ReasonSet>(
     details: &mut ErrorDetails,
+    mut room: usize,
     all: &[Violation<R>],
     path: impl Fn(&str) -> String,
 ) -> usize {
-    let mut room = MAX_DETAIL_BYTES;
     for (index, violation) in all.iter().enumerate() {
         let text = format!("{}{REMEDY}{}", violation.message, violation.remedy);
         let subject = subject(violation);
         let field = path(&violation.field);
         let names = violation.reason.name().len() + subject.len() + field.len();
-        // A fault may stand in two lists.
-        let size = 2 * (text.len() + ENTRY_BYTES) + names;
+        // A fault of a field may stand in two lists.
+        let lists = 1 + usize::from(!field.is_empty());
+        let size = lists * (text.len() + ENTRY_BYTES) + names;
         if size > room && index > 0 {
             return all.len() - index;
         }

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::mutation::Mutation;
+use fleet::{Reason, Rejection};
 use prost::Message;
-use site::{Change, Generation, Plan, Rejection, Site, check_etag, plan};
+use site::{Alarm, Change, Generation, Plan, Site, check_etag, plan};
 use store::{Action, Expected, Revision, Store, Ticket, Write};
 use tokio::sync::watch;
 
@@ -19,6 +20,30 @@ pub struct SiteKeeper {
     store: Arc<Store>,
     planned: Mutex<Planned>,
     history: Mutex<History>,
+    neighbours: Option<Arc<dyn Neighbours>>,
+}
+
+/// Those with whom the networks of a site must get along: the fleet of a system controller. A
+/// subcloud has none that it knows of.
+///
+/// The lock of the site is held around these calls, so an implementation must never wait for the
+/// keeper.
+pub trait Neighbours: std::fmt::Debug + Send + Sync {
+    /// Judges the site as it would be.
+    ///
+    /// # Errors
+    /// Whom the change would break.
+    fn judge(&self, next: &Site) -> Result<(), Rejection>;
+
+    /// Judges the site as it will be and, when there is nothing against it, calls `enqueue` and
+    /// judges everything against the new site from then on, without a moment between.
+    ///
+    /// # Errors
+    /// Whom the change would break; `enqueue` is not called then.
+    fn accept(&self, next: &Site, enqueue: &mut dyn FnMut()) -> Result<(), Rejection>;
+
+    /// Alarms that are listed with those of the site.
+    fn alarms(&self) -> Vec<Alarm>;
 }
 
 /// What the next change is planned against; it may be ahead of the disk.
@@ -59,7 +84,23 @@ impl SiteKeeper {
             store,
             planned,
             history: Mutex::new(History::new(site)),
+            neighbours: None,
         })
+    }
+
+    /// Lets others judge every change too.
+    #[must_use]
+    pub fn among(mut self, neighbours: Arc<dyn Neighbours>) -> Self {
+        self.neighbours = Some(neighbours);
+        self
+    }
+
+    /// The raised alarms, oldest first: those of the site as it is on disk, and of its neighbours.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        let mut alarms = self.site().alarms().to_vec();
+        alarms.extend(self.neighbours.iter().flat_map(|others| others.alarms()));
+        alarms.sort_by_key(|alarm| (alarm.raised_at, alarm.uuid));
+        alarms
     }
 
     /// The site as it is on disk.
@@ -114,11 +155,11 @@ impl SiteKeeper {
     pub async fn change_own(self: &Arc<Self>, change: Change) -> Result<(), Rejection> {
         let write = {
             let mut planned = self.lock();
-            let plan = plan(&planned.site, change, now())?;
+            let plan = plan(&planned.site, change, now()).map_err(site_fault)?;
             if !plan.changes_site() {
                 return Ok(());
             }
-            self.enqueue(&mut planned, plan, None)
+            self.accept(&mut planned, plan, None)?
         };
         self.finish(write).await;
         Ok(())
@@ -140,14 +181,21 @@ impl SiteKeeper {
         let id = request.request_id();
         let fingerprint = fingerprint(method, request);
         let mut planned = self.lock();
-        if let Some(known) = planned.requests.find(id, fingerprint, at)? {
+        if let Some(known) = planned
+            .requests
+            .find(id, fingerprint, at)
+            .map_err(site_fault)?
+        {
             let (bytes, after) = (known.to_vec(), planned.site.generation());
             return Ok(Decided::Answered { bytes, after });
         }
-        check_etag(&planned.site, &change, request.etag())?;
-        let plan = plan(&planned.site, change, at)?;
+        check_etag(&planned.site, &change, request.etag()).map_err(site_fault)?;
+        let plan = plan(&planned.site, change, at).map_err(site_fault)?;
         let answer = respond(&plan);
         if request.validate_only() || (!plan.changes_site() && id.is_empty()) {
+            if let Some(others) = &self.neighbours {
+                others.judge(plan.next())?;
+            }
             return Ok(Decided::Previewed(answer));
         }
         let bytes = answer.encode_to_vec();
@@ -157,8 +205,32 @@ impl SiteKeeper {
             at,
         };
         let kept = (!id.is_empty()).then(|| (id.to_owned(), answered));
-        let write = self.enqueue(&mut planned, plan, kept);
+        let write = self.accept(&mut planned, plan, kept)?;
         Ok(Decided::Enqueued { answer, write })
+    }
+
+    /// Hands the new site to the disk, unless the neighbours have something against it.
+    fn accept(
+        &self,
+        planned: &mut Planned,
+        plan: Plan,
+        kept: Option<(String, Answered)>,
+    ) -> Result<Writing, Rejection> {
+        let Some(others) = &self.neighbours else {
+            return Ok(self.enqueue(planned, plan, kept));
+        };
+        let next = plan.next().clone();
+        let mut given = Some((plan, kept));
+        let mut write = None;
+        others.accept(&next, &mut || {
+            if let Some((plan, kept)) = given.take() {
+                write = Some(self.enqueue(planned, plan, kept));
+            }
+        })?;
+        match write {
+            Some(write) => Ok(write),
+            None => unreachable!("what is accepted is enqueued"),
+        }
     }
 
     /// Hands the new site to the disk and plans against it from now on.
@@ -235,6 +307,11 @@ impl SiteKeeper {
         // A panic while planning leaves the state as it was: it is replaced as a whole.
         self.planned.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A refusal of the one site's rules among those of the fleet.
+fn site_fault(rejection: site::Rejection) -> Rejection {
+    rejection.map(Reason::Site)
 }
 
 enum Decided<M> {

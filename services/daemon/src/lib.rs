@@ -22,7 +22,7 @@ pub use access::Caller;
 pub use bounded::{Bounded, Oversize};
 pub use exit::{Exit, Failure, VERSION, fatal, usage};
 pub use install::{install, read_bootstrap};
-pub use keeper::{Call, SiteKeeper};
+pub use keeper::{Call, Neighbours, SiteKeeper};
 pub use life::{Life, SystemEntropy, now, random_uuid, ready};
 pub use logs::{LogOptions, Logs};
 pub use operators::{

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use site::{Generation, Timestamp};
 
-use crate::{Fault, Position, SiteMethod, SubcloudId};
+use crate::{AlarmKind, Fault, Position, SiteMethod, SubcloudId};
 
 /// How many entries each log keeps: with some 300 bytes each, 100,000 are 30 MB, which is months
 /// of an ordinary fleet and minutes of an attack. Older ones are forgotten as new ones come.
@@ -82,6 +82,26 @@ pub enum EventKind {
     /// Not durable: the record counts them, and twice a day for each subcloud would push all
     /// else out of the log.
     CertificateRenewed,
+    /// It is in quarantine from now on; the refused report has an event of its own.
+    Quarantined,
+    /// Its quarantine is over.
+    Released,
+    /// An alarm was raised.
+    AlarmRaised {
+        /// Which.
+        alarm: AlarmKind,
+        /// What it is about.
+        entity: String,
+        /// What happened.
+        reason: String,
+    },
+    /// An alarm was cleared.
+    AlarmCleared {
+        /// Which.
+        alarm: AlarmKind,
+        /// What it was about.
+        entity: String,
+    },
     /// Its link came up. Not durable.
     Online,
     /// Its link has been gone for too long. Not durable.
@@ -123,6 +143,10 @@ names! {
     Self::GroupDeleted => "GROUP_DELETED",
     Self::IdentityCloned { .. } => "IDENTITY_CLONED",
     Self::CertificateRenewed => "CERTIFICATE_RENEWED",
+    Self::Quarantined => "QUARANTINED",
+    Self::Released => "RELEASED",
+    Self::AlarmRaised { .. } => "ALARM_RAISED",
+    Self::AlarmCleared { .. } => "ALARM_CLEARED",
     Self::Online => "ONLINE",
     Self::Offline => "OFFLINE",
 }

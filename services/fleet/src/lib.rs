@@ -49,6 +49,7 @@
 
 pub mod admission;
 mod agent;
+mod alarm;
 mod backoff;
 mod command;
 mod controller;
@@ -70,6 +71,9 @@ pub use agent::{
     Agent, AgentInput, AgentOutput, AgentRecord, CONNECT_TIMEOUT, Cause, Credential, LinkStatus,
     REFUSED_RETRY, STABLE_AFTER, Snapshot, WELCOME_TIMEOUT,
 };
+pub use alarm::{
+    AlarmCounts, AlarmKey, AlarmKind, AlarmStatus, AlarmSummary, FleetAlarm, SharedAlarm,
+};
 pub use backoff::{Backoff, LONG_BACKOFF, LONGEST_BACKOFF};
 pub use command::{
     COMMAND_TIMEOUT, Command, CommandFailure, CommandOutcome, CommandResult, MAX_COMMAND_BYTES,
@@ -77,12 +81,12 @@ pub use command::{
 };
 pub use controller::{
     ANSWER_KEPT, AddSubcloud, Answer, AnsweredCall, AssociationView, Availability, Controller,
-    ControllerConfig, Enroll, FleetChange, GroupEdit, GroupView, HANDOVER_PATIENCE,
-    HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS, MIGRATION_PATIENCE,
-    MISSED_HEARTBEATS, NewToken, Operate, Output, PeerAvailability, PeerView, Presence,
-    RESTART_GRACE, Reach, Receipt, Records, RequestKey, RunCommand, STALE_KEY, SYNC_DELAY,
-    SourceCheck, SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write, command_outcome_unknown,
-    subcloud_group_not_found, subcloud_not_found,
+    ControllerConfig, Enroll, FLAP_MEMORY, FleetChange, GroupEdit, GroupView, HANDOVER_PATIENCE,
+    HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken, MASS_OUTAGE, MAX_COMMITS,
+    MIGRATION_PATIENCE, MISSED_HEARTBEATS, NewToken, Operate, Output, PeerAvailability, PeerView,
+    Presence, RESTART_GRACE, Reach, Receipt, Records, RequestKey, RunCommand, SETTLED_HEARTBEATS,
+    STALE_KEY, SYNC_DELAY, SourceCheck, SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write,
+    command_outcome_unknown, subcloud_group_not_found, subcloud_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
 pub use entropy::Entropy;

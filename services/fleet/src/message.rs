@@ -65,6 +65,8 @@ pub enum ControllerMessage {
         /// What they are.
         alternates: Alternates,
     },
+    /// A refused report may be right by now: report again.
+    ReportWanted,
     /// The answer to a heartbeat.
     Heartbeat,
     /// Something for the site to do.

@@ -128,6 +128,8 @@ reasons! {
     SiteDiffersFromDeclared = "SITE_DIFFERS_FROM_DECLARED", FailedPrecondition;
     /// The controller itself has no link network, so it can have no subclouds.
     ControllerHasNoLinkPool = "CONTROLLER_HAS_NO_LINK_POOL", FailedPrecondition;
+    /// A change of the controller's own networks under which subclouds could not stay.
+    WouldBreakSubclouds = "WOULD_BREAK_SUBCLOUDS", FailedPrecondition;
     /// No subcloud of this name or id.
     SubcloudNotFound = "SUBCLOUD_NOT_FOUND", NotFound;
     /// The subcloud has enrolled already.

@@ -7,7 +7,10 @@ use site::{Digest, Family, Generation, Stack, Timestamp};
 use uuid::Uuid;
 
 use crate::group::etag;
-use crate::{Epoch, Fault, Fingerprint, Footprint, Geo, GroupId, SecretHash, SubcloudId, TokenId};
+use crate::{
+    AlarmCounts, Epoch, Fault, Fingerprint, Footprint, Geo, GroupId, SecretHash, SubcloudId,
+    TokenId,
+};
 
 /// How long after its redemption a token still answers the *same key* with success. It bounds
 /// how late a lost answer can be asked for again: a day, the life of the certificate that the
@@ -166,6 +169,8 @@ pub struct Observed {
     pub digest: Digest,
     /// When it came.
     pub received_at: Timestamp,
+    /// How many alarms the site had; `None` where an older version did not keep it.
+    pub alarms: Option<AlarmCounts>,
     /// What the rules need of it.
     pub footprint: Footprint,
 }
@@ -179,6 +184,8 @@ pub struct Refused {
     pub digest: Digest,
     /// When it came.
     pub received_at: Timestamp,
+    /// When the quarantine began: reports have been refused without a break since then.
+    pub since: Timestamp,
     /// Every rule that it broke.
     pub faults: Vec<Fault>,
 }

@@ -85,6 +85,7 @@ fn messages(outputs: &[Output]) -> Vec<&'static str> {
         ControllerMessage::ReportRefused { .. } => "refused",
         ControllerMessage::Networks { .. } => "networks",
         ControllerMessage::Alternates { .. } => "alternates",
+        ControllerMessage::ReportWanted => "wanted",
         ControllerMessage::Heartbeat => "heartbeat",
         ControllerMessage::Command(_) => "command",
         ControllerMessage::Certificate(_) => "certificate",
@@ -154,7 +155,8 @@ fn a_violating_report_is_refused_kept_as_such_and_mended_by_a_right_one() {
     settle(&mut machine, at(1), hello(LINK, &site));
     let wrong = renumbered(&site, &common::site("s", 3, "6"));
     let outputs = settle(&mut machine, at(2), report(LINK, &wrong));
-    assert_eq!(messages(&outputs), ["(write)", "refused"]);
+    // The second write is that of its alarms.
+    assert_eq!(messages(&outputs), ["(write)", "(write)", "refused"]);
     let record = machine.fleet().subcloud(id(1)).unwrap();
     assert_eq!(record.sync(), Sync::OutOfSync);
     assert_eq!(
@@ -177,7 +179,7 @@ fn a_violating_report_is_refused_kept_as_such_and_mended_by_a_right_one() {
     let outputs = settle(&mut machine, at(4), hello(second, &site));
     assert_eq!(messages(&outputs), ["welcome, report", "networks"]);
     let outputs = settle(&mut machine, at(5), report(second, &site));
-    assert_eq!(messages(&outputs), ["(write)", "accepted"]);
+    assert_eq!(messages(&outputs), ["(write)", "(write)", "accepted"]);
     assert_eq!(
         machine.fleet().subcloud(id(1)).unwrap().sync(),
         Sync::InSync

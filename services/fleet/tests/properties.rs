@@ -156,6 +156,7 @@ fn controller_message() -> impl Strategy<Value = ControllerMessage> {
                 epoch: Epoch(number),
                 networks: ControllerNetworks::of(&site),
             },
+            4 if yes => ControllerMessage::ReportWanted,
             4 => ControllerMessage::Heartbeat,
             5 => ControllerMessage::Certificate(GrantedCertificate {
                 certificate: Vec::new(),

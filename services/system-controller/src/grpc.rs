@@ -1,11 +1,13 @@
 //! The controller's own services: convert, call, convert.
 
+mod alarm;
 mod enrollment;
 mod group;
 mod link;
 mod remote;
 mod subcloud;
 
+pub(crate) use alarm::Alarms;
 pub(crate) use enrollment::Enrollments;
 pub(crate) use group::Groups;
 pub(crate) use link::Links;

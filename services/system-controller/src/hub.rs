@@ -10,18 +10,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use api::mutation::Mutation;
-use daemon::{Failure, Life, SystemEntropy, fatal, now};
+use daemon::{Failure, Life, Neighbours, SystemEntropy, fatal, now};
+use fleet::admission::ControllerView;
 use fleet::{
-    Actor, AgentMessage, Answer, CommandOutcome, Controller, ControllerConfig, ControllerMessage,
-    Fingerprint, FleetChange, GoodbyeReason, GroupId, Input, LinkId, Operate, Output, Presence,
-    Reason, Records, Rejection, RequestId, RequestKey, RunCommand, SharedGroup, SharedSubcloud,
-    SubcloudGroup, SubcloudId, Ticket, Violation, Write,
+    Actor, AgentMessage, AlarmCounts, AlarmSummary, Answer, CommandOutcome, Controller,
+    ControllerConfig, ControllerMessage, Fingerprint, FleetChange, GoodbyeReason, GroupId, Input,
+    LinkId, Operate, Output, Presence, Reason, Records, Rejection, RequestId, RequestKey,
+    RunCommand, SharedAlarm, SharedGroup, SharedSubcloud, SubcloudGroup, SubcloudId, Ticket,
+    Violation, Write,
 };
 use identity::{Connections, Identity};
-use site::{Site, Timestamp};
+use site::{Alarm, Site, Timestamp};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::issuer::Issuer;
 use crate::metrics::{Metrics, ReportOutcome};
@@ -59,6 +62,8 @@ struct Durable {
     default_group: SharedGroup,
     /// Every other group.
     groups: BTreeMap<GroupId, SharedGroup>,
+    /// The raised alarms, by the uuid of the occurrence.
+    alarms: BTreeMap<Uuid, SharedAlarm>,
 }
 
 /// A subcloud as it is shown.
@@ -357,6 +362,23 @@ impl Hub {
         &self.metrics
     }
 
+    /// The durable alarms summed up for each durable subcloud, by name.
+    pub(crate) fn alarm_summaries(&self) -> Vec<AlarmSummary> {
+        let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
+        let mut raised: BTreeMap<SubcloudId, AlarmCounts> = BTreeMap::new();
+        for alarm in durable.alarms.values() {
+            if let Some(id) = alarm.key.subcloud {
+                let counts = raised.entry(id).or_default();
+                counts.add(alarm.key.kind.severity());
+            }
+        }
+        let sum_up = |record: &SharedSubcloud| {
+            let ours = raised.get(&record.id).copied().unwrap_or_default();
+            AlarmSummary::of(record, ours)
+        };
+        durable.subclouds.values().map(sum_up).collect()
+    }
+
     /// The store, for what is only shown.
     pub(crate) fn store(&self) -> &Store {
         &self.store
@@ -476,6 +498,8 @@ impl Hub {
                     | Write::ForgetSubcloud(_)
                     | Write::Group(_)
                     | Write::ForgetGroup(_)
+                    | Write::Alarm(_)
+                    | Write::ForgetAlarm(_)
             )
         };
         let committing = Committing {
@@ -562,12 +586,16 @@ impl Durable {
             subclouds: BTreeMap::new(),
             default_group: Arc::new(SubcloudGroup::default_group()),
             groups: BTreeMap::new(),
+            alarms: BTreeMap::new(),
         };
         for group in &records.groups {
             durable.apply(Write::Group(Arc::new(group.clone())));
         }
         for subcloud in &records.subclouds {
             durable.apply(Write::Subcloud(Arc::new(subcloud.clone())));
+        }
+        for alarm in &records.alarms {
+            durable.apply(Write::Alarm(Arc::new(alarm.clone())));
         }
         durable
     }
@@ -587,6 +615,12 @@ impl Durable {
             Write::ForgetGroup(id) => {
                 self.groups.remove(&id);
             }
+            Write::Alarm(alarm) => {
+                self.alarms.insert(alarm.uuid(), alarm);
+            }
+            Write::ForgetAlarm(uuid) => {
+                self.alarms.remove(&uuid);
+            }
             _ => {}
         }
     }
@@ -595,6 +629,29 @@ impl Durable {
     fn group_of(&self, subcloud: &SharedSubcloud) -> SharedGroup {
         let known = self.groups.get(&subcloud.group);
         Arc::clone(known.unwrap_or(&self.default_group))
+    }
+}
+
+impl Neighbours for Hub {
+    fn judge(&self, next: &Site) -> Result<(), Rejection> {
+        self.lock().machine.would_break(&ControllerView::of(next))
+    }
+
+    fn accept(&self, next: &Site, enqueue: &mut dyn FnMut()) -> Result<(), Rejection> {
+        let view = ControllerView::of(next);
+        // Under the lock of the fleet: an enrollment is judged before, and then this change is
+        // judged against it, or after, and then it is judged against the new site; and the disk
+        // has the two in the same order.
+        let mut driven = self.lock();
+        driven.machine.would_break(&view)?;
+        enqueue();
+        self.feed_locked(&mut driven, Input::ControllerSiteAccepted(Arc::new(view)));
+        Ok(())
+    }
+
+    fn alarms(&self) -> Vec<Alarm> {
+        let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
+        durable.alarms.values().map(|alarm| alarm.shown()).collect()
     }
 }
 

@@ -3,13 +3,13 @@
 use std::error::Error;
 
 use api::convert::{
-    Malformed, answered_from_record, answered_to_record, audit_to_record, event_from_record,
-    event_to_record, group_from_record, group_to_record, parts_from_wire, parts_to_wire,
-    subcloud_from_record, subcloud_to_record,
+    Malformed, alarm_from_record, alarm_to_record, answered_from_record, answered_to_record,
+    audit_to_record, event_from_record, event_to_record, group_from_record, group_to_record,
+    parts_from_wire, parts_to_wire, subcloud_from_record, subcloud_to_record,
 };
 use api::store_v1::{
-    AuthorityRecord, EventRecord, FleetAnswerRecord, SubcloudGroupRecord, SubcloudRecord,
-    SubcloudSiteRecord,
+    AuthorityRecord, EventRecord, FleetAlarmRecord, FleetAnswerRecord, SubcloudGroupRecord,
+    SubcloudRecord, SubcloudSiteRecord,
 };
 use daemon::{Exit, Failure};
 use fleet::{Event, GroupId, Position, Records, SubcloudId, Write};
@@ -17,12 +17,14 @@ use identity::{Ca, CaParts};
 use prost::Message;
 use site::Site;
 use store::{Action, Expected, Key, Store};
+use uuid::Uuid;
 
 const AUTHORITY: &str = "authority";
 const SUBCLOUDS: &str = "subcloud/";
 const SITES: &str = "subcloud-site/";
 const GROUPS: &str = "subcloud-group/";
 const ANSWERS: &str = "fleet-answer/";
+const ALARMS: &str = "alarm/";
 const EVENTS: &str = "event/";
 const AUDIT: &str = "audit/";
 
@@ -73,6 +75,7 @@ pub(crate) fn read_fleet(store: &Store) -> Result<Records, Failure> {
         subclouds: read_all::<SubcloudRecord, _>(store, SUBCLOUDS, subcloud_from_record)?,
         groups: read_all::<SubcloudGroupRecord, _>(store, GROUPS, group_from_record)?,
         answers: read_all::<FleetAnswerRecord, _>(store, ANSWERS, answered_from_record)?,
+        alarms: read_all::<FleetAlarmRecord, _>(store, ALARMS, alarm_from_record)?,
         last_event: newest(EVENTS)?,
         last_audit: newest(AUDIT)?,
         ..Records::default()
@@ -176,6 +179,11 @@ pub(crate) fn store_write(write: &Write) -> store::Write {
             answered_to_record(answered).encode_to_vec(),
         ),
         Write::ForgetAnswer(id) => (answer_key(id), Action::Delete),
+        Write::Alarm(alarm) => put(
+            alarm_key(alarm.uuid()),
+            alarm_to_record(alarm).encode_to_vec(),
+        ),
+        Write::ForgetAlarm(uuid) => (alarm_key(*uuid), Action::Delete),
         Write::Event(event) => put(
             log_key(EVENTS, event.position),
             event_to_record(event).encode_to_vec(),
@@ -215,6 +223,10 @@ fn answer_key(request_id: &str) -> Key {
     let hash = ring::digest::digest(&ring::digest::SHA256, request_id.as_bytes());
     let hex = hash.as_ref().iter().map(|byte| format!("{byte:02x}"));
     key(hex.fold(ANSWERS.to_owned(), |text, byte| text + &byte))
+}
+
+fn alarm_key(occurrence: Uuid) -> Key {
+    key(format!("{ALARMS}{occurrence}"))
 }
 
 fn site_key(id: SubcloudId) -> Key {

@@ -4,11 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use api::fleet_v1::alarm_service_server::{self, AlarmServiceServer};
 use api::fleet_v1::enrollment_service_server::EnrollmentServiceServer;
 use api::fleet_v1::link_service_server::LinkServiceServer;
 use api::fleet_v1::subcloud_group_service_server::{self, SubcloudGroupServiceServer};
 use api::fleet_v1::subcloud_service_server::{self, SubcloudServiceServer};
-use daemon::{Exit, Failure, Life, OperatorListeners, OperatorTraffic, SiteKeeper, Tls, bind_tcp};
+use daemon::{
+    Exit, Failure, Life, Neighbours, OperatorListeners, OperatorTraffic, SiteKeeper, Tls, bind_tcp,
+};
 use fleet::{ControllerConfig, Input};
 use identity::{
     Acceptor, CONTROLLER_VALIDITY, Ca, ClientCertificates, Connections, LeafKey,
@@ -20,7 +23,7 @@ use store::Store;
 use tonic::service::Routes;
 
 use crate::console::Console;
-use crate::grpc::{Enrollments, Groups, Links, SitesOfSubclouds, Subclouds, TokenIssuer};
+use crate::grpc::{Alarms, Enrollments, Groups, Links, SitesOfSubclouds, Subclouds, TokenIssuer};
 use crate::hub::Hub;
 use crate::issuer::Issuer;
 use crate::link_listener::MAX_MESSAGE_BYTES;
@@ -86,7 +89,9 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         &site,
         observers,
     )?;
-    let keeper = Arc::new(SiteKeeper::new(Arc::clone(&store), site, revision)?);
+    let keeper = SiteKeeper::new(Arc::clone(&store), site, revision)?;
+    let neighbours: Arc<dyn Neighbours> = Arc::<Hub>::clone(&hub);
+    let keeper = Arc::new(keeper.among(neighbours));
 
     let agents = agents(&life, &hub, issuer, config);
     life.spawn(link_listener::serve(
@@ -116,14 +121,18 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         hub: Arc::clone(&hub),
     });
     let groups = groups.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
+    let alarms = AlarmServiceServer::new(Alarms(Arc::clone(&hub)));
+    let alarms = alarms.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
     let endpoints = operators.endpoints();
     let names = [
         subcloud_service_server::SERVICE_NAME,
         subcloud_group_service_server::SERVICE_NAME,
+        alarm_service_server::SERVICE_NAME,
     ];
     let way = Some(Arc::new(SitesOfSubclouds(Arc::clone(&hub))) as Arc<dyn daemon::Subclouds>);
     let served = operators.serve(&life, &keeper, Some(&tls), &names, way, |routes| {
         routes.add_service(subclouds).add_service(groups);
+        routes.add_service(alarms);
     });
     let traffic = served.await?;
 

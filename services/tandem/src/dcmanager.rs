@@ -1,5 +1,6 @@
 //! `tandem dcmanager …`: the commands of the fleet, a file for each family of them.
 
+mod alarm;
 mod declaration;
 mod errors;
 mod event;
@@ -37,6 +38,15 @@ pub(crate) enum Dcmanager {
         #[command(subcommand)]
         command: subcloud_group::SubcloudGroupCommand,
     },
+    /// Alarms of the subclouds
+    #[command(
+        subcommand_value_name = "COMMAND",
+        after_help = "Example:\n  tandem dcmanager alarm summary"
+    )]
+    Alarm {
+        #[command(subcommand)]
+        command: alarm::AlarmCommand,
+    },
     /// What happened in the fleet
     #[command(
         subcommand_value_name = "COMMAND",
@@ -54,6 +64,7 @@ impl Dcmanager {
         match self {
             Self::Subcloud { command } => command.shape(),
             Self::SubcloudGroup { command } => command.shape(),
+            Self::Alarm { command } => command.shape(),
             Self::Event { command } => command.shape(),
         }
     }
@@ -65,7 +76,9 @@ impl Dcmanager {
     pub(crate) fn declaration(&self, colour: bool) -> Result<Declaration, Failure> {
         match self {
             Self::Subcloud { command } => command.declaration(colour),
-            Self::SubcloudGroup { .. } | Self::Event { .. } => Ok(Declaration::default()),
+            Self::SubcloudGroup { .. } | Self::Alarm { .. } | Self::Event { .. } => {
+                Ok(Declaration::default())
+            }
         }
     }
 
@@ -78,6 +91,7 @@ impl Dcmanager {
         match self {
             Self::Subcloud { command } => command.run(session, declaration).await,
             Self::SubcloudGroup { command } => command.run(session).await,
+            Self::Alarm { command } => command.run(session).await,
             Self::Event { command } => command.run(session).await,
         }
     }

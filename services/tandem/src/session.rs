@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::fleet_v1::alarm_service_client::AlarmServiceClient;
 use api::fleet_v1::subcloud_group_service_client::SubcloudGroupServiceClient;
 use api::fleet_v1::subcloud_service_client::SubcloudServiceClient;
 use api::site_v1::network_service_client::NetworkServiceClient;
@@ -101,6 +102,12 @@ impl Session {
     /// The groups of subclouds of the controller.
     pub(crate) fn groups(&self) -> SubcloudGroupServiceClient<Wire> {
         let client = SubcloudGroupServiceClient::new(self.wire(Deadline::Call));
+        client.max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// Alarms of the subclouds.
+    pub(crate) fn alarms(&self) -> AlarmServiceClient<Wire> {
+        let client = AlarmServiceClient::new(self.wire(Deadline::Call));
         client.max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 

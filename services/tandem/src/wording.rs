@@ -1,6 +1,8 @@
 //! Enumerations and times of the contract, in operators' words.
 
-use api::fleet_v1::{Availability, EnrollmentState, ManagementState, SyncState, UpdateApplyType};
+use api::fleet_v1::{
+    AlarmStatus, Availability, EnrollmentState, ManagementState, SyncState, UpdateApplyType,
+};
 use api::site_v1::{
     AdministrativeState, DistributedCloudRole, Family, KubernetesState, Order, Personality, Rank,
     Severity, Stack, SystemMode, SystemType,
@@ -72,6 +74,10 @@ words! {
     update_apply_type(UpdateApplyType) { Parallel = "parallel", Serial = "serial" }
     /// Whether the link of a subcloud is up.
     availability(Availability) { Unknown = "unknown", Online = "online", Offline = "offline" }
+    /// What the alarms of a subcloud come to.
+    alarm_status(AlarmStatus) {
+        Ok = "OK", Degraded = "degraded", Critical = "critical", Disabled = "disabled",
+    }
     /// Whether the controller has the present state of a subcloud.
     sync(SyncState) { Unknown = "unknown", InSync = "in-sync", OutOfSync = "out-of-sync" }
 }

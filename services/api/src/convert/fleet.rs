@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use fleet::{
-    Availability, ControllerNetworks, ControllerPool, Endpoint, Enrollment, Event, EventKind,
-    Fault, Management, Presence, Receipt, Subcloud, Sync,
+    AlarmCounts, AlarmStatus, AlarmSummary, Availability, ControllerNetworks, ControllerPool,
+    Endpoint, Enrollment, Event, EventKind, Fault, Management, Presence, Receipt, Subcloud, Sync,
 };
 use ipnet::IpNet;
 use site::{Range, Site};
@@ -85,6 +85,59 @@ pub fn subcloud_to_wire(
             .enrolled()
             .map_or(0, |enrolled| enrolled.renewal.count),
         identity_fault: subcloud.cloned().map(|cloned| fault_to_wire(&cloned.fault)),
+        quarantined_since_milliseconds: refused.as_ref().map_or(0, |known| known.since.0),
+    }
+}
+
+/// How many alarms of each severity are raised.
+pub fn alarm_counts_to_wire(counts: AlarmCounts) -> wire::AlarmCounts {
+    let AlarmCounts {
+        critical,
+        major,
+        minor,
+        warning,
+    } = counts;
+    wire::AlarmCounts {
+        critical,
+        major,
+        minor,
+        warning,
+    }
+}
+
+/// How many alarms of each severity are raised.
+pub fn alarm_counts_from_wire(counts: wire::AlarmCounts) -> AlarmCounts {
+    let wire::AlarmCounts {
+        critical,
+        major,
+        minor,
+        warning,
+    } = counts;
+    AlarmCounts {
+        critical,
+        major,
+        minor,
+        warning,
+    }
+}
+
+/// What the alarms of a subcloud come to.
+pub fn alarm_summary_to_wire(summary: &AlarmSummary) -> wire::AlarmSummary {
+    let AlarmSummary {
+        subcloud,
+        counts,
+        status,
+    } = summary;
+    let status = match status {
+        AlarmStatus::Ok => wire::AlarmStatus::Ok,
+        AlarmStatus::Degraded => wire::AlarmStatus::Degraded,
+        AlarmStatus::Critical => wire::AlarmStatus::Critical,
+        AlarmStatus::Disabled => wire::AlarmStatus::Disabled,
+    };
+    wire::AlarmSummary {
+        subcloud: subcloud.clone(),
+        counts: counts.map(alarm_counts_to_wire),
+        status: status as i32,
     }
 }
 
@@ -171,6 +224,20 @@ pub fn event_to_wire(event: &Event) -> wire::FleetEvent {
             faults.as_slice(),
         ),
         EventKind::CertificateRenewed => ("renewed its certificate".to_owned(), &[][..]),
+        EventKind::Quarantined => ("is in quarantine".to_owned(), &[][..]),
+        EventKind::Released => ("is out of quarantine".to_owned(), &[][..]),
+        EventKind::AlarmRaised {
+            alarm,
+            entity,
+            reason,
+        } => (
+            format!("alarm {} is raised on {entity}: {reason}", alarm.id()),
+            &[][..],
+        ),
+        EventKind::AlarmCleared { alarm, entity } => (
+            format!("alarm {} is cleared on {entity}", alarm.id()),
+            &[][..],
+        ),
         EventKind::Online => ("is online".to_owned(), &[][..]),
         EventKind::Offline => ("is offline".to_owned(), &[][..]),
     };
@@ -185,7 +252,10 @@ pub fn event_to_wire(event: &Event) -> wire::FleetEvent {
         at_milliseconds: at.0,
         kind: kind.name().to_owned(),
         subcloud: name.clone(),
-        message: format!("{what} {name} {message}"),
+        message: match kind {
+            EventKind::AlarmRaised { .. } | EventKind::AlarmCleared { .. } => message,
+            _ => format!("{what} {name} {message}"),
+        },
         violations: violations.iter().map(fault_to_wire).collect(),
     }
 }

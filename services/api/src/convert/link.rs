@@ -292,6 +292,7 @@ pub fn controller_message_to_wire(message: &ControllerMessage) -> Vec<wire::Exch
                 networks: Some(networks_to_wire(networks)),
             })
         }
+        ControllerMessage::ReportWanted => FromController::ReportWanted(wire::ReportWanted {}),
         ControllerMessage::Heartbeat => FromController::Heartbeat(wire::Heartbeat {}),
         ControllerMessage::Certificate(GrantedCertificate {
             certificate,
@@ -385,6 +386,7 @@ fn controller_message_from_wire(message: FromController) -> Result<ControllerMes
                 networks,
             })
         }
+        FromController::ReportWanted(wire::ReportWanted {}) => Ok(ControllerMessage::ReportWanted),
         FromController::Heartbeat(wire::Heartbeat {}) => Ok(ControllerMessage::Heartbeat),
         FromController::Certificate(wire::Certificate {
             certificate,

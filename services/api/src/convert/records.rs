@@ -1,18 +1,19 @@
 //! The fleet's records to the domain and back.
 
 use fleet::{
-    Actor, AgentRecord, AuditEntry, Cloned, Conflict, Credential, Enrolled, Enrollment, Epoch,
-    Event, EventKind, Fingerprint, Footprint, Geo, GroupId, LinkNetwork, LinkPool, Management,
-    Observed, Outcome, PeerGroupId, Pending, Position, Refused, Renewal, SecretHash, SpentToken,
-    Subcloud, SubcloudId, Superseded, Token, TokenId,
+    Actor, AgentRecord, AlarmKey, AlarmKind, AuditEntry, Cloned, Conflict, Credential, Enrolled,
+    Enrollment, Epoch, Event, EventKind, Fingerprint, FleetAlarm, Footprint, Geo, GroupId,
+    LinkNetwork, LinkPool, Management, Observed, Outcome, PeerGroupId, Pending, Position, Refused,
+    Renewal, SecretHash, SpentToken, Subcloud, SubcloudId, Superseded, Token, TokenId,
 };
 use ipnet::IpNet;
 use site::{Digest, Generation, NetworkKind, Timestamp};
 
 use super::{
-    Malformed, alternates_from_wire, alternates_to_wire, bytes32, controller_from_text, endpoints,
-    fault_from_wire, fault_to_wire, milliseconds, networks_digest, parse_address, parse_cidr,
-    parse_optional, parse_range, parse_uuid, parse_version, range_to_wire, urls,
+    Malformed, alarm_counts_from_wire, alarm_counts_to_wire, alternates_from_wire,
+    alternates_to_wire, bytes32, controller_from_text, endpoints, fault_from_wire, fault_to_wire,
+    milliseconds, networks_digest, parse_address, parse_cidr, parse_optional, parse_range,
+    parse_uuid, parse_version, range_to_wire, urls,
 };
 use crate::fleet_v1::ManagementState;
 use crate::store_v1 as wire;
@@ -408,6 +409,7 @@ fn observed_to_record(observed: &Observed) -> wire::ObservedReport {
         generation,
         digest,
         received_at,
+        alarms,
         footprint,
     } = observed;
     wire::ObservedReport {
@@ -415,6 +417,7 @@ fn observed_to_record(observed: &Observed) -> wire::ObservedReport {
         digest: digest.0.to_vec(),
         received_at_milliseconds: received_at.0,
         footprint: Some(footprint_to_record(footprint)),
+        alarms: alarms.map(alarm_counts_to_wire),
     }
 }
 
@@ -424,11 +427,13 @@ fn observed_from_record(record: wire::ObservedReport) -> Result<Observed, Malfor
         digest,
         received_at_milliseconds,
         footprint,
+        alarms,
     } = record;
     Ok(Observed {
         generation: Generation(generation),
         digest: Digest(bytes32("digest", &digest)?),
         received_at: Timestamp(received_at_milliseconds),
+        alarms: alarms.map(alarm_counts_from_wire),
         footprint: footprint_from_record(footprint.unwrap_or_default())?,
     })
 }
@@ -438,6 +443,7 @@ fn refused_to_record(refused: &Refused) -> wire::RefusedReport {
         generation,
         digest,
         received_at,
+        since,
         faults,
     } = refused;
     wire::RefusedReport {
@@ -445,6 +451,7 @@ fn refused_to_record(refused: &Refused) -> wire::RefusedReport {
         digest: digest.0.to_vec(),
         received_at_milliseconds: received_at.0,
         violations: faults.iter().map(fault_to_wire).collect(),
+        since_milliseconds: since.0,
     }
 }
 
@@ -454,11 +461,17 @@ fn refused_from_record(record: wire::RefusedReport) -> Result<Refused, Malformed
         digest,
         received_at_milliseconds,
         violations,
+        since_milliseconds,
     } = record;
+    let since = match since_milliseconds {
+        0 => received_at_milliseconds,
+        since => since,
+    };
     Ok(Refused {
         generation: Generation(generation),
         digest: Digest(bytes32("digest", &digest)?),
         received_at: Timestamp(received_at_milliseconds),
+        since: Timestamp(since),
         faults: violations.iter().map(fault_from_wire).collect(),
     })
 }
@@ -588,7 +601,11 @@ pub fn event_to_record(event: &Event) -> wire::EventRecord {
         }
         EventKind::ReportRefused { generation, faults } => (*generation, faults.as_slice()),
         EventKind::ReportAccepted { generation } => (*generation, &[][..]),
-        EventKind::Added
+        EventKind::Quarantined
+        | EventKind::Released
+        | EventKind::AlarmRaised { .. }
+        | EventKind::AlarmCleared { .. }
+        | EventKind::Added
         | EventKind::TokenIssued
         | EventKind::Enrolled
         | EventKind::TakenOver
@@ -605,6 +622,15 @@ pub fn event_to_record(event: &Event) -> wire::EventRecord {
         | EventKind::Online
         | EventKind::Offline => (Generation(0), &[][..]),
     };
+    let (alarm_id, alarm_entity, alarm_reason) = match kind {
+        EventKind::AlarmRaised {
+            alarm,
+            entity,
+            reason,
+        } => (alarm.id(), entity.as_str(), reason.as_str()),
+        EventKind::AlarmCleared { alarm, entity } => (alarm.id(), entity.as_str(), ""),
+        _ => ("", "", ""),
+    };
     wire::EventRecord {
         at_milliseconds: at.0,
         subcloud: subcloud.map(|id| id.to_string()).unwrap_or_default(),
@@ -612,6 +638,9 @@ pub fn event_to_record(event: &Event) -> wire::EventRecord {
         kind: kind.name().to_owned(),
         generation: generation.0,
         violations: faults.iter().map(fault_to_wire).collect(),
+        alarm_id: alarm_id.to_owned(),
+        alarm_entity: alarm_entity.to_owned(),
+        alarm_reason: alarm_reason.to_owned(),
     }
 }
 
@@ -630,8 +659,12 @@ pub fn event_from_record(
         kind,
         generation,
         violations,
+        alarm_id,
+        alarm_entity,
+        alarm_reason,
     } = record;
     let faults = violations.iter().map(fault_from_wire).collect();
+    let alarm = || at("alarm_id", alarm_kind(&alarm_id));
     let generation = Generation(generation);
     let kind = match kind.as_str() {
         "ADDED" => EventKind::Added,
@@ -652,14 +685,22 @@ pub fn event_from_record(
         "GROUP_DELETED" => EventKind::GroupDeleted,
         "IDENTITY_CLONED" => EventKind::IdentityCloned { faults },
         "CERTIFICATE_RENEWED" => EventKind::CertificateRenewed,
+        "QUARANTINED" => EventKind::Quarantined,
+        "RELEASED" => EventKind::Released,
+        "ALARM_RAISED" => EventKind::AlarmRaised {
+            alarm: alarm()?,
+            entity: alarm_entity,
+            reason: alarm_reason,
+        },
+        "ALARM_CLEARED" => EventKind::AlarmCleared {
+            alarm: alarm()?,
+            entity: alarm_entity,
+        },
         "ONLINE" => EventKind::Online,
         "OFFLINE" => EventKind::Offline,
         other => return Err(Malformed::new("kind", format!("`{other}` is unknown"))),
     };
-    let subcloud = match subcloud.as_str() {
-        "" => None,
-        text => Some(SubcloudId(at("subcloud", parse_uuid(text))?)),
-    };
+    let subcloud = subcloud_of(&subcloud)?;
     Ok(Event {
         position,
         at: Timestamp(at_milliseconds),
@@ -667,6 +708,68 @@ pub fn event_from_record(
         name,
         kind,
     })
+}
+
+/// The record of a raised alarm.
+pub fn alarm_to_record(alarm: &FleetAlarm) -> wire::FleetAlarmRecord {
+    let FleetAlarm {
+        key: AlarmKey {
+            subcloud,
+            kind,
+            subject,
+        },
+        name,
+        reason,
+        repair,
+        raised_at,
+    } = alarm;
+    wire::FleetAlarmRecord {
+        alarm_id: kind.id().to_owned(),
+        subcloud: subcloud.map(|id| id.to_string()).unwrap_or_default(),
+        subject: subject.clone(),
+        name: name.clone(),
+        reason: reason.clone(),
+        repair: repair.clone(),
+        raised_at_milliseconds: raised_at.0,
+    }
+}
+
+/// Reads the record of a raised alarm.
+///
+/// # Errors
+/// An unknown number, or a subcloud that is no uuid.
+pub fn alarm_from_record(record: wire::FleetAlarmRecord) -> Result<FleetAlarm, Malformed> {
+    let wire::FleetAlarmRecord {
+        alarm_id,
+        subcloud,
+        subject,
+        name,
+        reason,
+        repair,
+        raised_at_milliseconds,
+    } = record;
+    Ok(FleetAlarm {
+        key: AlarmKey {
+            subcloud: subcloud_of(&subcloud)?,
+            kind: at("alarm_id", alarm_kind(&alarm_id))?,
+            subject,
+        },
+        name,
+        reason,
+        repair,
+        raised_at: Timestamp(raised_at_milliseconds),
+    })
+}
+
+fn alarm_kind(id: &str) -> Result<AlarmKind, String> {
+    AlarmKind::from_id(id).ok_or_else(|| format!("`{id}` is unknown"))
+}
+
+fn subcloud_of(text: &str) -> Result<Option<SubcloudId>, Malformed> {
+    match text {
+        "" => Ok(None),
+        text => Ok(Some(SubcloudId(at("subcloud", parse_uuid(text))?))),
+    }
 }
 
 /// The record of an audit entry.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use api::convert::{
     self, alarm_to_wire, host_to_wire, kubernetes_to_wire, oam_to_wire, site_to_wire,
 };
+use api::page::page;
 use api::site_v1 as wire;
 use api::site_v1::site_service_server::SiteService;
 use site::{Change, ConfigurationId, Plan, Subject};
 use tonic::{Request, Response, Status};
 
-use super::effects;
 use super::watch::{self, SiteEvents};
+use super::{effects, malformed};
 use crate::{Life, SiteKeeper};
 
 /// The site as a whole.
@@ -98,10 +99,22 @@ impl SiteService for Sites {
 
     async fn list_alarms(
         &self,
-        _: Request<wire::ListAlarmsRequest>,
+        request: Request<wire::ListAlarmsRequest>,
     ) -> Result<Response<wire::ListAlarmsResponse>, Status> {
-        let alarms = self.0.site().alarms().iter().map(alarm_to_wire).collect();
-        Ok(Response::new(wire::ListAlarmsResponse { alarms }))
+        let wire::ListAlarmsRequest {
+            page_size,
+            page_token,
+        } = request.into_inner();
+        let alarms = self.0.alarms();
+        let keyed = alarms.iter().map(|alarm| {
+            let key = format!("{:020}-{}", alarm.raised_at.0, alarm.uuid);
+            (key, alarm_to_wire(alarm))
+        });
+        let (alarms, next_page_token) = page(keyed, page_size, &page_token).map_err(malformed)?;
+        Ok(Response::new(wire::ListAlarmsResponse {
+            alarms,
+            next_page_token,
+        }))
     }
 
     async fn get_dns(

@@ -3,6 +3,7 @@
 
 mod gateway;
 mod overlap;
+mod own_site;
 
 use std::net::IpAddr;
 
@@ -12,6 +13,8 @@ use site::{Family, NetworkKind, Site, SiteParts, SoftwareVersion};
 pub(crate) use gateway::fit as gateways_fit;
 
 use crate::{Candidate, Fleet, Footprint, LinkNetwork, Reason, Rejection, SubcloudId, Violation};
+
+pub use own_site::would_break;
 
 /// Dual-stack exists from this version on (F7).
 pub const DUAL_STACK_SINCE: SoftwareVersion = SoftwareVersion { year: 24, month: 9 };

@@ -225,7 +225,7 @@ fn controller_pools(fleet: &Fleet) -> impl Iterator<Item = &LinkPool> {
     fleet.controller().link.iter().flat_map(|link| link.pools())
 }
 
-fn ranges_overlap(one: &LinkPool, other: &LinkPool) -> bool {
+pub(super) fn ranges_overlap(one: &LinkPool, other: &LinkPool) -> bool {
     one.ranges
         .iter()
         .any(|range| other.ranges.iter().any(|theirs| range.overlaps(theirs)))

@@ -220,6 +220,7 @@ impl Agent {
             ControllerMessage::Alternates { epoch, alternates } => {
                 self.alternates_told(now, entropy, epoch, alternates, out);
             }
+            ControllerMessage::ReportWanted => self.report_wanted(now, out),
             ControllerMessage::Heartbeat => {}
             ControllerMessage::Command(command) => self.command(from, command, out),
             ControllerMessage::Certificate(granted) => {

@@ -90,6 +90,14 @@ impl Agent {
         self.report(now, out);
     }
 
+    /// What a refused state collided with has changed. A report that is on its way is judged by
+    /// the new state of things.
+    pub(super) fn report_wanted(&mut self, now: Timestamp, out: &mut Vec<AgentOutput>) {
+        self.reporting.acknowledged = None;
+        self.reporting.refused = None;
+        self.report(now, out);
+    }
+
     pub(super) fn report_refused(
         &mut self,
         now: Timestamp,

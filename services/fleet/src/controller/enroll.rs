@@ -12,6 +12,7 @@ use crate::{
     SharedSubcloud, SpentToken, Subcloud, TokenId, Violation,
 };
 
+use super::link::alarms_of;
 use super::{
     Batch, Controller, Deed, Deferred, Enroll, Output, RESTART_GRACE, Receipt, SourceCheck, Write,
 };
@@ -265,6 +266,7 @@ fn enrolled(
             generation: call.report.site.generation,
             digest: call.report.digest,
             received_at: now,
+            alarms: Some(alarms_of(&call.report.site)),
             footprint,
         }),
         refused: None,

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use site::{Site, SiteParts, Timestamp};
+use uuid::Uuid;
 
+use crate::admission::ControllerView;
 use crate::{
     Actor, AgentMessage, Association, AuditEntry, Candidate, CertificateRequest, CommandOutcome,
-    ControllerMessage, Event, Fingerprint, Goodbye, GroupId, LinkId, PeerGroup, PeerGroupId,
-    PeerId, PeerInput, PeerOutput, PeerReceipt, Position, Presence, Rejection, Report, RequestId,
-    SecretHash, SharedGroup, SharedSubcloud, SiteMethod, Subcloud, SubcloudGroup, SubcloudId,
-    SystemPeer, Ticket, TokenId, UpdateApply, Violation,
+    ControllerMessage, Event, Fingerprint, FleetAlarm, Goodbye, GroupId, LinkId, PeerGroup,
+    PeerGroupId, PeerId, PeerInput, PeerOutput, PeerReceipt, Position, Presence, Rejection, Report,
+    RequestId, SecretHash, SharedAlarm, SharedGroup, SharedSubcloud, SiteMethod, Subcloud,
+    SubcloudGroup, SubcloudId, SystemPeer, Ticket, TokenId, UpdateApply, Violation,
 };
 
 /// Something that happened.
@@ -53,7 +55,12 @@ pub enum Input {
         /// Which link.
         link: LinkId,
     },
-    /// The controller's own site changed, and the change is durable.
+    /// A change of the controller's own site is accepted ([`Controller::would_break`] had
+    /// nothing against it) and will be durable before anything that is decided from now on.
+    ///
+    /// [`Controller::would_break`]: crate::Controller::would_break
+    ControllerSiteAccepted(Arc<ControllerView>),
+    /// The controller's own site changed, and the change is durable: agents are told.
     ControllerSiteChanged(Arc<Site>),
     /// The moment of the last [`Output::SetTimer`] has come.
     Timer,
@@ -164,6 +171,10 @@ pub enum Write {
     AnsweredCall(Box<AnsweredCall>),
     /// Forget what was answered to the request of this id.
     ForgetAnswer(String),
+    /// Put a raised alarm in the place of the same occurrence.
+    Alarm(SharedAlarm),
+    /// Forget the alarm with the uuid of this occurrence.
+    ForgetAlarm(Uuid),
     /// Append to the event log.
     Event(Event),
     /// Forget the event at this place.
@@ -189,6 +200,8 @@ pub struct Records {
     pub groups: Vec<SubcloudGroup>,
     /// What was answered to requests that may come again.
     pub answers: Vec<AnsweredCall>,
+    /// Every raised alarm.
+    pub alarms: Vec<FleetAlarm>,
     /// The place of the newest event; zero when there is none.
     pub last_event: Position,
     /// The place of the newest audit entry; zero when there is none.

@@ -10,9 +10,9 @@ use crate::admission::{Occasion, admit};
 use crate::agent::HEARTBEAT_BOUNDS;
 use crate::entropy::{after, up_to};
 use crate::{
-    AgentMessage, Alternates, Candidate, CertificateRequest, ControllerMessage, Entropy, Epoch,
-    EventKind, Fault, Fingerprint, Goodbye, GoodbyeReason, Hello, InstanceId, LinkId,
-    NetworksDigest, Observed, Reason, Refused, Rejection, Report, SharedSubcloud, Subcloud,
+    AgentMessage, AlarmCounts, Alternates, Candidate, CertificateRequest, ControllerMessage,
+    Entropy, Epoch, EventKind, Fault, Fingerprint, Goodbye, GoodbyeReason, Hello, InstanceId,
+    LinkId, NetworksDigest, Observed, Reason, Refused, Rejection, Report, SharedSubcloud, Subcloud,
     SubcloudId, Violation, Welcome,
 };
 
@@ -50,6 +50,8 @@ pub(super) struct Link {
     pub(super) granted: Option<Fingerprint>,
     /// What waits until fewer writes wait.
     parked: Option<Box<Parked>>,
+    /// The agent was asked to report again and has not yet.
+    pub(super) asked: bool,
 }
 
 /// Messages that cause a write and came while too many writes waited; the newest of each kind.
@@ -97,6 +99,7 @@ impl Controller {
             unanswered: None,
             granted: None,
             parked: None,
+            asked: false,
         };
         self.links.insert(link, state);
         self.presence.entry(subcloud).or_default().link = Some(link);
@@ -354,6 +357,7 @@ impl Controller {
         let Some(record) = self.fleet.subcloud(id).map(Arc::clone) else {
             return;
         };
+        self.reported(link);
         match self.assess(&record, &report) {
             Ok(candidate) => self.accept(now, link, &record, report, candidate, out),
             Err(rejection) => self.refuse(now, link, &record, &report, &rejection, out),
@@ -410,6 +414,7 @@ impl Controller {
                 generation,
                 digest: report.digest,
                 received_at: now,
+                alarms: Some(alarms_of(&report.site)),
                 footprint: candidate.footprint,
             });
             batch.writes.push(Write::Site {
@@ -435,6 +440,7 @@ impl Controller {
     ) {
         let generation = report.site.generation;
         let faults = Fault::all_of(rejection);
+        self.hold(record.id, rejection);
         let refusal = Deferred::Output(Output::Send {
             link,
             message: ControllerMessage::ReportRefused {
@@ -454,6 +460,7 @@ impl Controller {
             generation,
             digest: report.digest,
             received_at: now,
+            since: record.refused.as_ref().map_or(now, |refused| refused.since),
             faults: faults.clone(),
         });
         changed.updated_at = now;
@@ -488,6 +495,11 @@ fn same_site(record: &Subcloud, site: &SiteParts) -> Result<(), Rejection> {
         )),
         _ => Ok(()),
     }
+}
+
+/// How many alarms a site has of each severity.
+pub(super) fn alarms_of(site: &SiteParts) -> AlarmCounts {
+    AlarmCounts::of(site.alarms.iter().map(|alarm| alarm.severity))
 }
 
 pub(super) fn epoch_of(record: Option<&SharedSubcloud>) -> Epoch {

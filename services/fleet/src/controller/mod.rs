@@ -4,6 +4,7 @@
 //! acknowledgement and durable event is held until the write that it speaks of, and every write
 //! before it, is on disk. A commit that fails ends the process, so nothing is ever rolled back.
 
+mod alarms;
 mod answers;
 mod command;
 mod commits;
@@ -16,6 +17,7 @@ mod operate;
 mod operator;
 mod peers;
 mod presence;
+mod quarantine;
 mod reach;
 mod sightings;
 
@@ -25,14 +27,16 @@ use std::time::Duration;
 
 use site::{Site, Timestamp};
 
-use crate::admission::ControllerView;
+use crate::admission::{ControllerView, would_break};
 use crate::{
     Action, Actor, AuditEntry, Authority, ControllerId, ControllerMessage, ControllerNetworks,
     Endpoint, Entropy, Event, EventKind, Fingerprint, Fleet, Goodbye, GoodbyeReason, LOG_LIMIT,
-    LinkId, Management, NetworksDigest, Outcome, Position, Reason, SharedSubcloud, Standing,
-    SubcloudId, Violation,
+    LinkId, Management, NetworksDigest, Outcome, Position, Reason, Rejection, SharedSubcloud,
+    Standing, SubcloudId, Violation,
 };
 
+use alarms::AlarmBook;
+pub use alarms::{FLAP_MEMORY, MASS_OUTAGE, SETTLED_HEARTBEATS};
 pub use answers::ANSWER_KEPT;
 use answers::Answers;
 use command::Commands;
@@ -54,6 +58,7 @@ pub use peers::{
 };
 pub use presence::{Availability, MISSED_HEARTBEATS, Presence, RESTART_GRACE};
 use presence::{Wake, Wakeups};
+use quarantine::Quarantine;
 pub use reach::Reach;
 use sightings::Sightings;
 
@@ -112,6 +117,8 @@ pub struct Controller {
     commits: Commits,
     peers: Peers,
     answers: Answers,
+    alarms: AlarmBook,
+    quarantine: Quarantine,
     last_event: Position,
     last_audit: Position,
 }
@@ -128,6 +135,7 @@ impl Controller {
         let subclouds = std::mem::take(&mut records.subclouds);
         let groups = std::mem::take(&mut records.groups);
         let answers = std::mem::take(&mut records.answers);
+        let alarms = std::mem::take(&mut records.alarms);
         let networks = ControllerNetworks::of(site);
         let mut fleet = Fleet::new(ControllerView::of(site), config.fleet_limit);
         fleet.extend(subclouds);
@@ -150,6 +158,8 @@ impl Controller {
             last_event: records.last_event,
             last_audit: records.last_audit,
             answers: Answers::recovered(answers),
+            alarms: AlarmBook::default(),
+            quarantine: Quarantine::default(),
         };
         let enrolled: Vec<SubcloudId> = machine
             .fleet
@@ -161,8 +171,11 @@ impl Controller {
             machine.await_first_link(now, id, RESTART_GRACE);
         }
         machine.recover_peers(now, &mut records);
-        let timer = machine.wakeups.arm();
-        (machine, timer.into_iter().collect())
+        machine.recover_alarms(alarms);
+        let mut out = Vec::new();
+        machine.settle_fleet_alarms(now, &mut out);
+        out.extend(machine.wakeups.arm());
+        (machine, out)
     }
 
     /// One step. The outputs are to be carried out in their order.
@@ -188,6 +201,7 @@ impl Controller {
                 self.link_message(now, entropy, link, message, &mut out);
             }
             Input::LinkClosed { link } => self.link_closed(now, link, &mut out),
+            Input::ControllerSiteAccepted(view) => self.site_accepted(&view),
             Input::ControllerSiteChanged(site) => {
                 self.site_changed(&site, &mut out);
                 self.peers_hear_of_site(now, &site, &mut out);
@@ -203,6 +217,8 @@ impl Controller {
             Input::ShuttingDown => self.say_goodbye(now, &mut out),
         }
         self.settle_peers(now, entropy, &mut out);
+        self.ask_again(&mut out);
+        self.settle_fleet_alarms(now, &mut out);
         out.extend(self.wakeups.arm());
         out
     }
@@ -263,10 +279,25 @@ impl Controller {
         self.commits.len()
     }
 
-    /// Takes over a change of the controller's own site, and tells every agent whose copy of the
-    /// controller's networks is now old.
+    /// Whether a change of the controller's own site would break subclouds.
+    ///
+    /// # Errors
+    /// `WOULD_BREAK_SUBCLOUDS`, a violation for each subcloud and rule.
+    pub fn would_break(&self, next: &ControllerView) -> Result<(), Rejection> {
+        would_break(&self.fleet, next)
+    }
+
+    /// Judges everything against a change of the controller's own site from now on.
+    fn site_accepted(&mut self, view: &ControllerView) {
+        if self.fleet.controller() == view {
+            return;
+        }
+        self.fleet.set_controller(view.clone());
+        self.own_site_moved();
+    }
+
+    /// Tells every agent whose copy of the controller's networks is now old.
     fn site_changed(&mut self, site: &Site, out: &mut Vec<Output>) {
-        self.fleet.set_controller(ControllerView::of(site));
         self.networks = ControllerNetworks::of(site);
         self.networks_digest = self.networks.digest();
         let greeted: Vec<LinkId> = self
@@ -366,6 +397,7 @@ impl Controller {
         batch.writes.push(Write::Subcloud(Arc::clone(&shared)));
         self.fleet.put(Arc::clone(&shared));
         self.shared_changed(old.as_deref(), Some(&shared));
+        self.followed(batch, old.as_ref(), Some(&shared));
         shared
     }
 

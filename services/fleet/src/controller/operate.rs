@@ -204,6 +204,7 @@ impl Controller {
         self.cut_off(now, batch, id, out);
         self.fleet.forget(id);
         self.shared_changed(Some(subcloud.as_ref()), None);
+        self.followed(batch, Some(subcloud), None);
         self.presence.remove(&id);
         self.sightings.forget(id);
     }

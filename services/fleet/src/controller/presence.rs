@@ -42,6 +42,8 @@ pub struct Presence {
     pub last_seen: Option<Timestamp>,
     /// Its one live link.
     pub link: Option<LinkId>,
+    /// When it came online last, if it is.
+    pub(super) online_since: Timestamp,
     /// The newest write of its record.
     pub(super) written: Option<Ticket>,
     /// Since when it has been quiet: its last message, or the end of its link.
@@ -67,6 +69,8 @@ pub(super) enum Wake {
     Pull(PeerGroupId, PeerId),
     /// Members of this group are on their way.
     Move(PeerGroupId),
+    /// Has this subcloud been back for long enough?
+    Alarms(SubcloudId),
 }
 
 /// The moments to wake up at.
@@ -133,6 +137,7 @@ impl Controller {
                 Wake::Link(link) => self.hello_due(now, link, out),
                 Wake::Subcloud(id) => self.heartbeat_due(now, id, out),
                 Wake::Command(id) => self.command_due(now, id, out),
+                Wake::Alarms(id) => self.mark(id),
                 wake => self.peer_wake(now, entropy, wake, out),
             }
         }
@@ -233,6 +238,10 @@ impl Controller {
             return;
         }
         presence.availability = availability;
+        if availability == Availability::Online {
+            presence.online_since = now;
+        }
+        self.mark(id);
         let kind = match availability {
             Availability::Online => EventKind::Online,
             Availability::Offline => EventKind::Offline,

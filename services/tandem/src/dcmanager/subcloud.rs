@@ -229,7 +229,7 @@ const DETAIL_COLUMNS: [Column; 15] = [
     Column::new("group"),
 ];
 
-const SHOW_COLUMNS: [Column; 23] = [
+const SHOW_COLUMNS: [Column; 24] = [
     DETAIL_COLUMNS[0],
     DETAIL_COLUMNS[1],
     DETAIL_COLUMNS[2],
@@ -249,6 +249,7 @@ const SHOW_COLUMNS: [Column; 23] = [
     Column::titled("created_at", "created at"),
     Column::titled("enrolled_at", "enrolled at"),
     Column::titled("token_expires_at", "token expires at"),
+    Column::titled("quarantined_since", "quarantined since"),
     Column::new("refused"),
     Column::new("description").prose(),
     Column::new("location").prose(),
@@ -599,6 +600,7 @@ pub(super) fn record(subcloud: &Subcloud) -> Answer {
             wording::time(subcloud.created_at_milliseconds),
             wording::time(subcloud.enrolled_at_milliseconds),
             wording::time(subcloud.token_expires_at_milliseconds),
+            wording::time(subcloud.quarantined_since_milliseconds),
             violations(&subcloud.refused),
             Cell::text(&subcloud.description),
             Cell::text(&subcloud.location),
@@ -609,7 +611,8 @@ pub(super) fn record(subcloud: &Subcloud) -> Answer {
         return answer;
     }
     answer.warning(format!(
-        "the latest report of {0} was refused: see `dcmanager subcloud errors {0}`",
+        "{0} is in quarantine, for its latest report was refused: see `dcmanager subcloud errors \
+         {0}`",
         subcloud.name
     ))
 }

@@ -7,13 +7,13 @@ use crate::answer::Answer;
 use crate::failure::Failure;
 use crate::output::{Body, Cell, Column};
 use crate::program::Shape;
-use crate::session::{Session, call};
+use crate::session::{PAGE_SIZE, Session, call, every_page};
 use crate::wording;
 
 /// Alarms.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AlarmCommand {
-    /// List the alarms that are raised, oldest first
+    /// List the alarms that are raised, oldest first; at the controller with those of its fleet
     #[command(
         name = "alarm-list",
         after_help = "Example:\n  tandem system alarm-list -f json"
@@ -42,11 +42,18 @@ impl AlarmCommand {
     pub(crate) async fn run(self, session: &Session) -> Result<Answer, Failure> {
         match self {
             Self::List => {
-                let answer = call(session.site().list_alarms(ListAlarmsRequest {})).await?;
-                Ok(Answer::new(Body::list(
-                    &COLUMNS,
-                    answer.alarms.into_iter().map(row),
-                )))
+                let mut client = session.site();
+                let alarms = every_page(async |page_token| {
+                    let request = ListAlarmsRequest {
+                        page_size: PAGE_SIZE,
+                        page_token,
+                    };
+                    let page = call(client.list_alarms(request)).await?;
+                    Ok((page.alarms, page.next_page_token))
+                })
+                .await?;
+                let rows = alarms.into_iter().map(row);
+                Ok(Answer::new(Body::list(&COLUMNS, rows)))
             }
         }
     }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
+use api::fleet_v1::alarm_service_server::AlarmServiceServer;
 use api::fleet_v1::subcloud_group_service_server::SubcloudGroupServiceServer;
 use api::fleet_v1::subcloud_service_server::SubcloudServiceServer;
 use api::site_v1::network_service_server::NetworkServiceServer;
@@ -121,6 +122,7 @@ pub(crate) fn routes(asked: &Asked, stop: &CancellationToken) -> Routes {
     let site = site::Site(asked.clone(), stop.clone());
     Routes::new(NetworkServiceServer::new(site.clone()))
         .add_service(SiteServiceServer::new(site))
+        .add_service(AlarmServiceServer::new(fleet::Fleet(asked.clone())))
         .add_service(SubcloudServiceServer::new(fleet::Fleet(asked.clone())))
         .add_service(SubcloudGroupServiceServer::new(fleet::Groups(
             asked.clone(),

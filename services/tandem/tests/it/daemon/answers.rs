@@ -1,8 +1,8 @@
 //! What the daemon knows: a duplex site whose oam is dual-stack, and a small fleet.
 
 use api::fleet_v1::{
-    Availability, EnrollmentState, FleetEvent, ManagementState, Subcloud, SubcloudGroup, SyncState,
-    UpdateApplyType, Violation,
+    AlarmCounts, AlarmStatus, AlarmSummary, Availability, EnrollmentState, FleetEvent,
+    ManagementState, Subcloud, SubcloudGroup, SyncState, UpdateApplyType, Violation,
 };
 use api::site_v1::{
     AddressPool, AddressRange, AdministrativeState, Alarm, Effect, Family, Host, Network,
@@ -225,6 +225,7 @@ pub(super) fn subclouds() -> Vec<Subcloud> {
     let out_of_date = Subcloud {
         sync: SyncState::OutOfSync.into(),
         refused: vec![violation()],
+        quarantined_since_milliseconds: NEW_YEAR + 4_000,
         ..subcloud(3, "subcloud-2", Family::Ipv6, Stack::Single)
     };
     vec![
@@ -248,6 +249,24 @@ pub(super) fn groups() -> Vec<SubcloudGroup> {
     vec![
         group(1, "Default", UpdateApplyType::Parallel),
         group(2, "north", UpdateApplyType::Serial),
+    ]
+}
+
+pub(super) fn alarm_summaries() -> Vec<AlarmSummary> {
+    let counts = |critical, major| AlarmCounts {
+        critical,
+        major,
+        ..AlarmCounts::default()
+    };
+    let summary = |name: &str, counts: Option<AlarmCounts>, status: AlarmStatus| AlarmSummary {
+        subcloud: name.to_owned(),
+        counts,
+        status: status.into(),
+    };
+    vec![
+        summary("pending", None, AlarmStatus::Disabled),
+        summary("subcloud-1", Some(counts(0, 0)), AlarmStatus::Ok),
+        summary("subcloud-2", Some(counts(1, 12)), AlarmStatus::Critical),
     ]
 }
 

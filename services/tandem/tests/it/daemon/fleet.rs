@@ -1,5 +1,6 @@
 //! The subclouds of a controller.
 
+use api::fleet_v1::alarm_service_server::AlarmService;
 use api::fleet_v1::subcloud_group_service_server::SubcloudGroupService;
 use api::fleet_v1::subcloud_service_server::SubcloudService;
 use api::fleet_v1::*;
@@ -20,6 +21,21 @@ fn subcloud(name: &str) -> Result<Subcloud, Status> {
     let is_it = |subcloud: &Subcloud| subcloud.name == name || subcloud.uuid == name;
     let found = answers::subclouds().into_iter().find(is_it);
     found.ok_or_else(|| Status::not_found(format!("there is no subcloud `{name}`")))
+}
+
+#[async_trait]
+impl AlarmService for Fleet {
+    async fn list_alarm_summaries(
+        &self,
+        request: Request<ListAlarmSummariesRequest>,
+    ) -> Answer<ListAlarmSummariesResponse> {
+        let token = self.0.note(request).page_token;
+        let (summaries, next_page_token) = page(answers::alarm_summaries(), &token);
+        ok(ListAlarmSummariesResponse {
+            summaries,
+            next_page_token,
+        })
+    }
 }
 
 #[async_trait]

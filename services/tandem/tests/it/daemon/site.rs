@@ -326,9 +326,10 @@ impl SiteService for Site {
     }
 
     async fn list_alarms(&self, request: Request<ListAlarmsRequest>) -> Answer<ListAlarmsResponse> {
-        let ListAlarmsRequest {} = self.0.note(request);
+        self.0.note(request);
         ok(ListAlarmsResponse {
             alarms: answers::alarms(),
+            next_page_token: String::new(),
         })
     }
 

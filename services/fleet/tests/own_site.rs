@@ -1,0 +1,329 @@
+//! Changes of the controller's own site: which of them the fleet refuses, and that nothing slips
+//! in between.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{add, answer, at, controller, enroll, installed, key, reasons, settle, site};
+use fleet::admission::ControllerView;
+use fleet::{
+    AgentMessage, Controller, ControllerId, ControllerMessage, Epoch, Hello, Input, LinkId, Output,
+    Report, Snapshot, SubcloudId, Violation,
+};
+use site::{NetworkKind, Site};
+use uuid::Uuid;
+
+/// A controller that has these sites, numbered from 1.
+fn fleet_of(layout: &str, sites: &[Site]) -> Controller {
+    let mut machine = controller(layout);
+    for (index, site) in sites.iter().enumerate() {
+        let number = u8::try_from(index + 1).unwrap();
+        let name = &site.identity().name;
+        let added = Input::AddSubcloud(add(number, name));
+        answer(settle(&mut machine, at(0), added)).unwrap();
+        answer(settle(
+            &mut machine,
+            at(0),
+            Input::Enroll(enroll(number, site)),
+        ))
+        .unwrap();
+    }
+    machine
+}
+
+/// The controller's site with the pools of a network taken from another site.
+fn with_pools_of(
+    site: &Site,
+    kind: NetworkKind,
+    other: &Site,
+    theirs: NetworkKind,
+) -> ControllerView {
+    let mut view = ControllerView::of(site);
+    let taken = ControllerView::of(other);
+    let link = match theirs {
+        NetworkKind::Oam => None,
+        _ => taken.link,
+    };
+    match (kind, link) {
+        (NetworkKind::Oam, Some(link)) => {
+            view.oam_subnets = link.pools().map(|pool| pool.subnet).collect();
+        }
+        (NetworkKind::Oam, None) => view.oam_subnets = taken.oam_subnets,
+        (_, Some(link)) => view.link = Some(link),
+        (_, None) => {
+            let link = view.link.as_mut().unwrap();
+            link.primary.subnet = taken.oam_subnets[0];
+            link.primary.ranges = Vec::new();
+        }
+    }
+    view
+}
+
+fn rules(violations: &[Violation]) -> Vec<(&str, &str)> {
+    let fact = |violation: &Violation, name: &str| {
+        let (_, value) = violation.metadata.get_key_value(name).unwrap();
+        value.clone()
+    };
+    let mut rules: Vec<(String, String)> = violations
+        .iter()
+        .map(|violation| (fact(violation, "subcloud"), fact(violation, "rule")))
+        .collect();
+    rules.sort();
+    rules
+        .into_iter()
+        .map(|(name, rule)| (&*name.leak(), &*rule.leak()))
+        .collect()
+}
+
+#[track_caller]
+fn check(machine: &Controller, next: &ControllerView, expected: &[(&str, &str)]) {
+    let refused = machine.would_break(next);
+    let violations = refused
+        .as_ref()
+        .err()
+        .map_or(&[][..], |refused| refused.violations());
+    assert_eq!(rules(violations), expected, "{violations:?}");
+    for violation in violations {
+        assert_eq!(violation.reason, fleet::Reason::WouldBreakSubclouds);
+        let names = |kind| violation.objects.iter().any(|object| object.kind == kind);
+        assert!(
+            names("subcloud") && names("controller") && names("network"),
+            "{violation:?}"
+        );
+        assert!(!violation.remedy.is_empty());
+    }
+    if let Some(first) = violations.first() {
+        let listed: Vec<&str> = first.metadata["subclouds"].split(',').collect();
+        let mut all: Vec<&str> = expected.iter().map(|(name, _)| *name).collect();
+        all.dedup();
+        assert_eq!(listed, all);
+        assert_eq!(first.metadata["subcloudCount"], all.len().to_string());
+    }
+}
+
+#[test]
+fn every_subcloud_and_rule_that_a_change_would_break_is_named() {
+    let sites = [
+        site("a", 1, "4"),
+        site("b", 2, "46"),
+        installed(
+            "c",
+            3,
+            "4",
+            "24.09",
+            "systemcontroller_gateway_address: 10.200.0.1\n",
+        ),
+    ];
+    let machine = fleet_of("4", &sites);
+    let own = site("controller", 200, "4");
+    let (mgmt, oam) = (NetworkKind::Mgmt, NetworkKind::Oam);
+
+    check(&machine, &ControllerView::of(&own), &[]);
+    // Onto the link ranges of a; c's gateway is left behind.
+    let onto_a = with_pools_of(&own, mgmt, &site("x", 1, "4"), mgmt);
+    check(&machine, &onto_a, &[("a", "F6"), ("c", "F10")]);
+    // Onto the ranges of b in the other family only.
+    let onto_b = with_pools_of(&own, mgmt, &site("x", 2, "64"), mgmt);
+    let mut onto_b = onto_b;
+    let link = onto_b.link.as_mut().unwrap();
+    std::mem::swap(&mut link.primary, link.secondary.as_mut().unwrap());
+    link.primary = ControllerView::of(&own).link.unwrap().primary;
+    check(&machine, &onto_b, &[("b", "F6")]);
+    // The controller's oam onto a link subnet, and its link onto an oam subnet.
+    let oam_on_link = with_pools_of(&own, oam, &site("x", 2, "4"), mgmt);
+    check(&machine, &oam_on_link, &[("b", "F6")]);
+    let link_on_oam = with_pools_of(&own, mgmt, &site("x", 1, "4"), oam);
+    check(&machine, &link_on_oam, &[("a", "F6"), ("c", "F10")]);
+    // Oam networks may meet each other.
+    let oam_on_oam = with_pools_of(&own, oam, &site("x", 1, "4"), oam);
+    check(&machine, &oam_on_oam, &[]);
+    // The gateway of c inside the ranges.
+    let mut wide = ControllerView::of(&own);
+    let pool = &mut wide.link.as_mut().unwrap().primary;
+    pool.ranges = vec![site::Range::new([10, 200, 0, 1].into(), [10, 200, 0, 9].into()).unwrap()];
+    check(&machine, &wide, &[("c", "F10")]);
+    // No subcloud could stay.
+    let mut other_family = ControllerView::of(&own);
+    other_family.link = ControllerView::of(&site("x", 200, "6")).link;
+    let all = [("a", "F4"), ("b", "F4"), ("c", "F10"), ("c", "F4")];
+    check(&machine, &other_family, &all);
+    let mut unlinked = ControllerView::of(&own);
+    unlinked.link = None;
+    check(
+        &machine,
+        &unlinked,
+        &[("a", "F3"), ("b", "F3"), ("c", "F3")],
+    );
+}
+
+#[test]
+fn what_is_broken_already_is_not_held_against_a_change() {
+    let own = site("controller", 200, "4");
+    let sites = [installed(
+        "c",
+        3,
+        "4",
+        "24.09",
+        "systemcontroller_gateway_address: 10.200.0.1\n",
+    )];
+    let mut machine = fleet_of("4", &sites);
+    let mut wide = ControllerView::of(&own);
+    let pool = &mut wide.link.as_mut().unwrap().primary;
+    pool.ranges = vec![site::Range::new([10, 200, 0, 1].into(), [10, 200, 0, 9].into()).unwrap()];
+    assert!(machine.would_break(&wide).is_err());
+    // As an older version may have let it happen.
+    settle(
+        &mut machine,
+        at(1),
+        Input::ControllerSiteAccepted(Arc::new(wide.clone())),
+    );
+    let mut shorter = wide;
+    let pool = &mut shorter.link.as_mut().unwrap().primary;
+    pool.ranges = vec![site::Range::new([10, 200, 0, 1].into(), [10, 200, 0, 8].into()).unwrap()];
+    assert_eq!(machine.would_break(&shorter), Ok(()));
+}
+
+#[test]
+fn an_enrollment_after_the_change_is_accepted_is_judged_by_it() {
+    let mut machine = controller("4");
+    settle(&mut machine, at(0), Input::AddSubcloud(add(1, "a")));
+    let own = site("controller", 200, "4");
+    let (mgmt, oam) = (NetworkKind::Mgmt, NetworkKind::Oam);
+    let next = with_pools_of(&own, oam, &site("x", 1, "4"), mgmt);
+    machine.would_break(&next).expect("nobody is there");
+    settle(
+        &mut machine,
+        at(1),
+        Input::ControllerSiteAccepted(Arc::new(next)),
+    );
+    let refused = answer(settle(
+        &mut machine,
+        at(2),
+        Input::Enroll(enroll(1, &site("a", 1, "4"))),
+    ));
+    assert_eq!(reasons(&refused), ["ADDRESS_OVERLAP"]);
+    // That an older change becomes durable takes nothing back.
+    settle(
+        &mut machine,
+        at(3),
+        Input::ControllerSiteChanged(Arc::new(own)),
+    );
+    let refused = answer(settle(
+        &mut machine,
+        at(4),
+        Input::Enroll(enroll(1, &site("a", 1, "4"))),
+    ));
+    assert_eq!(reasons(&refused), ["ADDRESS_OVERLAP"]);
+}
+
+fn id(number: u8) -> SubcloudId {
+    SubcloudId(Uuid::from_u128(u128::from(number)))
+}
+
+/// The agent of a number comes up with its site.
+fn up(machine: &mut Controller, number: u8, site: &Site) -> LinkId {
+    let link = LinkId(u64::from(number));
+    let opened = Input::LinkOpened {
+        link,
+        subcloud: id(number),
+        key: key(number),
+        authority: None,
+        source: [10, number, 0, 2].into(),
+    };
+    settle(machine, at(1), opened);
+    let snapshot = Snapshot::of(site);
+    let hello = AgentMessage::Hello(Hello {
+        renewals: 0,
+        instance: fleet::InstanceId(1),
+        connection: 0,
+        software_version: snapshot.software_version,
+        features: Default::default(),
+        owner: ControllerId(Uuid::nil()),
+        epoch: Epoch(1),
+        generation: snapshot.generation,
+        digest: snapshot.digest,
+        networks: None,
+        owner_lost: None,
+    });
+    settle(
+        machine,
+        at(1),
+        Input::LinkMessage {
+            link,
+            message: hello,
+        },
+    );
+    link
+}
+
+/// A site of one number that has moved to the addresses of another.
+fn moved(site: &Site, other: &Site) -> Site {
+    let mut parts = other.to_parts();
+    parts.identity = site.identity().clone();
+    parts.generation.0 += 1;
+    Site::from_parts(parts).unwrap()
+}
+
+fn report(machine: &mut Controller, link: LinkId, site: &Site) -> Vec<Output> {
+    let snapshot = Snapshot::of(site);
+    let message = AgentMessage::Report(Report {
+        digest: snapshot.digest,
+        site: snapshot.site,
+    });
+    settle(machine, at(2), Input::LinkMessage { link, message })
+}
+
+/// The links that are asked to report again.
+fn wanted(outputs: &[Output]) -> Vec<LinkId> {
+    let asked = outputs.iter().filter_map(|output| match output {
+        Output::Send {
+            link,
+            message: ControllerMessage::ReportWanted,
+        } => Some(*link),
+        _ => None,
+    });
+    asked.collect()
+}
+
+#[test]
+fn who_is_quarantined_is_asked_again_when_the_other_moves_away() {
+    let sites = [site("a", 1, "4"), site("b", 2, "4")];
+    let mut machine = fleet_of("4", &sites);
+    let [a, b] = [1, 2].map(|number: u8| up(&mut machine, number, &sites[usize::from(number) - 1]));
+    let outputs = report(&mut machine, a, &moved(&sites[0], &site("x", 2, "4")));
+    assert_eq!(wanted(&outputs), []);
+    assert!(machine.fleet().subcloud(id(1)).unwrap().quarantined());
+
+    // A change of b that keeps its addresses sets nobody free.
+    let mut same = sites[1].to_parts();
+    same.generation.0 += 1;
+    let outputs = report(&mut machine, b, &Site::from_parts(same).unwrap());
+    assert_eq!(wanted(&outputs), []);
+    let outputs = report(&mut machine, b, &moved(&sites[1], &site("x", 4, "4")));
+    assert_eq!(wanted(&outputs), [a]);
+    // Once, however much happens before the answer.
+    let outputs = report(&mut machine, b, &moved(&sites[1], &site("x", 5, "4")));
+    assert_eq!(wanted(&outputs), []);
+    report(&mut machine, a, &moved(&sites[0], &site("x", 2, "4")));
+    assert!(!machine.fleet().subcloud(id(1)).unwrap().quarantined());
+}
+
+#[test]
+fn who_is_quarantined_is_asked_again_when_the_controller_moves_away() {
+    let sites = [site("a", 1, "4")];
+    let mut machine = fleet_of("4", &sites);
+    let a = up(&mut machine, 1, &sites[0]);
+    let own = site("controller", 200, "4");
+    let (mgmt, oam) = (NetworkKind::Mgmt, NetworkKind::Oam);
+    let next = with_pools_of(&own, oam, &site("x", 4, "4"), mgmt);
+    settle(
+        &mut machine,
+        at(1),
+        Input::ControllerSiteAccepted(Arc::new(next)),
+    );
+    report(&mut machine, a, &moved(&sites[0], &site("x", 4, "4")));
+    assert!(machine.fleet().subcloud(id(1)).unwrap().quarantined());
+    let back = Input::ControllerSiteAccepted(Arc::new(ControllerView::of(&own)));
+    assert_eq!(wanted(&settle(&mut machine, at(3), back)), [a]);
+}
