@@ -7,17 +7,16 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use api::fleet_v1::ManagementState;
 use api::site_v1::network_service_client::NetworkServiceClient;
 use api::site_v1::site_service_client::SiteServiceClient;
 use api::site_v1::{
     AddressPool, CreateAddressPoolRequest, GetNetworkRequest, GetSiteRequest, UpdateDnsRequest,
     UpdateDnsResponse,
 };
-use api::store_v1::{AuditRecord, SubcloudRecord};
+use api::store_v1::AuditRecord;
 use prost::Message as _;
 use serde_json::json;
-use store::{Action, Expected, Store, Write};
+use store::Store;
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -44,28 +43,9 @@ fn managed(dir: &Path) -> (Controller, Subcloud) {
     controller.serve();
     let site = Bootstrap::subcloud("west", 1, Stack::V6);
     let west = Subcloud::join(&dir.join("west"), site, &controller);
-    manage(&mut controller);
-    controller.wait_for("west", "availability", "online");
+    let manage = ["dcmanager", "subcloud", "manage", "west"];
+    controller.tandem(&manage).expect(0);
     (controller, west)
-}
-
-/// Manages every subcloud, as its record says it.
-fn manage(controller: &mut Controller) {
-    controller.stop();
-    let store = Store::open(&controller.state_dir()).expect("the state");
-    let mut batch = Vec::new();
-    for record in store.scan("subcloud/").expect("readable records") {
-        let mut subcloud = SubcloudRecord::decode(record.value.as_slice()).expect("a record");
-        subcloud.management = ManagementState::Managed.into();
-        batch.push(Write {
-            key: record.key,
-            expected: Expected::Any,
-            action: Action::Put(subcloud.encode_to_vec()),
-        });
-    }
-    runtime().block_on(store.commit(batch)).expect("a write");
-    store.close().expect("a closed store");
-    controller.serve();
 }
 
 fn runtime() -> Runtime {

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use fleet::{
-    Agent, AgentInput, AgentOutput, AgentRecord, CertificateRequest, Credential, Enroller,
-    EnrollerInput, EnrollerOutput, Exit, Fingerprint, InstanceId, NetworksDigest, Snapshot, Ticket,
+    Agent, AgentInput, AgentOutput, AgentRecord, CertificateRequest, CommandId, CommandOutcome,
+    ConnectionId, Credential, Enroller, EnrollerInput, EnrollerOutput, Exit, Fingerprint,
+    InstanceId, NetworksDigest, Snapshot, Ticket,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -32,6 +33,9 @@ pub(crate) struct AgentNode {
     /// The durable site, and the newest one, which may be on its way to the disk.
     pub(crate) site: Site,
     pub(crate) memory: Site,
+    /// The errands that were done durably, and those that may be on their way to the disk.
+    pub(crate) effects: Vec<u64>,
+    effects_in_memory: Vec<u64>,
     pub(crate) key: Option<Fingerprint>,
     pub(crate) record: Option<AgentRecord>,
     /// The durable key and certificate with which it connects.
@@ -69,6 +73,8 @@ enum AgentWrite {
     Certificate(Ticket, Credential),
     Record(Ticket, AgentRecord),
     Site(Box<Site>, Option<NetworksDigest>),
+    /// The answer to a command, and the errand that it does unless that was done before.
+    Command(Option<u64>, ConnectionId, CommandId),
 }
 
 impl AgentNode {
@@ -101,6 +107,8 @@ impl AgentNode {
             addresses,
             site: original.clone(),
             memory: original.clone(),
+            effects: Vec::new(),
+            effects_in_memory: Vec::new(),
             original,
             key: None,
             record: None,
@@ -153,6 +161,14 @@ impl AgentNode {
                 let changed = AgentInput::SiteChanged(Snapshot::of(&self.site));
                 let applied = networks.map(AgentInput::NetworksApplied);
                 Landed::Agent(std::iter::once(changed).chain(applied).collect())
+            }
+            AgentWrite::Command(errand, connection, id) => {
+                self.effects.extend(errand);
+                Landed::Agent(vec![AgentInput::CommandDone {
+                    connection,
+                    id,
+                    outcome: CommandOutcome::Done(Vec::new()),
+                }])
             }
         }
     }
@@ -218,6 +234,8 @@ impl World {
         node.process = Process::Down;
         node.disk_until = self.now;
         node.memory = node.site.clone();
+        node.effects_in_memory = node.effects.clone();
+        self.check_effects(agent);
         for link in self.wires_of(agent) {
             self.cut(link, true, 0.6);
         }
@@ -237,6 +255,8 @@ impl World {
         copy.record.clone_from(&node.record);
         copy.credential.clone_from(&node.credential);
         copy.copy_of = Some(agent);
+        copy.effects.clone_from(&node.effects);
+        copy.effects_in_memory.clone_from(&node.effects);
         self.note(18, || format!("agent {index} is a copy of agent {agent}"));
         self.agents.push(copy);
         self.start_agent(index);
@@ -278,6 +298,24 @@ impl World {
         let id = PoolId(Uuid::from_u128(self.rng.random()));
         let change = Change::AddPool { id, pool };
         self.apply(agent, change, None);
+    }
+
+    /// The site does an errand, or finds that it has done it, and answers when that is durable.
+    pub(crate) fn agent_does(
+        &mut self,
+        agent: usize,
+        errand: u64,
+        forgets: bool,
+        connection: ConnectionId,
+        id: CommandId,
+    ) {
+        let known = &mut self.agents[agent].effects_in_memory;
+        let new = forgets || !known.contains(&errand);
+        if new {
+            known.push(errand);
+        }
+        let write = AgentWrite::Command(new.then_some(errand), connection, id);
+        self.agent_writes(agent, write);
     }
 
     /// The site takes addresses that an enrolled neighbour has.
@@ -371,6 +409,7 @@ impl World {
         match node.write_landed(write) {
             Landed::Enroller(input) => self.tell_enroller(agent, input),
             Landed::Agent(inputs) => {
+                self.check_effects(agent);
                 for input in inputs {
                     self.tell_agent(agent, life, input);
                 }
@@ -452,10 +491,14 @@ impl World {
                     self.note(26, || format!("agent {agent} is {status:?}"));
                 }
                 AgentOutput::ReportRefused { .. } => {}
-                AgentOutput::Execute { .. } | AgentOutput::StaleCommand { .. } => {
-                    self.fail(format!(
-                        "agent {agent} was given a command that nobody sent"
-                    ));
+                AgentOutput::Execute {
+                    connection,
+                    command,
+                } => self.execute(agent, connection, &command),
+                AgentOutput::StaleCommand { total, .. } => {
+                    self.note(61, || {
+                        format!("agent {agent} refused {total} of an older term")
+                    });
                 }
             }
         }

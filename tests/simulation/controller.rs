@@ -185,6 +185,7 @@ impl World {
             self.controller.disk.durable.apply(writes);
         }
         self.controller.disk.busy_until = self.now;
+        self.commands_broken();
         let links: Vec<_> = self.wires.keys().copied().collect();
         for link in links {
             self.cut(link, false, 0.7);
@@ -296,8 +297,8 @@ impl World {
                     },
                 );
             }
-            Output::CommandAnswer { request, .. } => {
-                self.fail(format!("{request:?} is no command and was answered as one"));
+            Output::CommandAnswer { request, outcome } => {
+                self.command_answered(request, &outcome);
             }
             Output::Send { link, message } => {
                 self.check_message(link, &message);

@@ -4,7 +4,8 @@
 //! `cargo test --release --test simulation -- --seeds N [--first-seed K] [--trace]`
 //!
 //! After every step the safety properties are judged from outside (`oracle`): a token is redeemed
-//! by one key at most; nothing that was answered or acknowledged is missing from the disk, also
+//! by one key at most; no command of an older term takes effect, an acknowledged one took effect once
+//! and a refused one left nothing; nothing that was answered or acknowledged is missing from the disk, also
 //! after a crash; every live link is of the controller's family; no two sites overlap; nobody is
 //! called offline without cause; no key is taken after it was renewed; nobody is taken for a copy
 //! who is none, and every copy is noticed. Once faults stop, everything must come right. A failing seed
@@ -12,6 +13,7 @@
 
 mod agents;
 mod calls;
+mod commands;
 mod controller;
 mod faults;
 mod network;
@@ -64,10 +66,11 @@ fn main() -> ExitCode {
     let run = play_all(&options);
     failed.failed += run.failed;
     println!(
-        "{} worlds, {} steps, {} faults in {:.1} s",
+        "{} worlds, {} steps, {} faults, {} commands done in {:.1} s",
         options.seeds,
         run.steps,
         run.faults,
+        run.commands,
         started.elapsed().as_secs_f64()
     );
     println!(
@@ -93,6 +96,7 @@ struct SelfChecks {
 struct Tally {
     steps: u64,
     faults: u64,
+    commands: u64,
     failed: u64,
 }
 
@@ -157,6 +161,7 @@ fn play_all(options: &Options) -> Tally {
                 let mut all = locked(&tally);
                 all.steps += own.steps;
                 all.faults += own.faults;
+                all.commands += own.commands;
                 all.failed += own.failed;
             });
         }
@@ -178,6 +183,7 @@ fn play_one(seed: u64, trace: bool, tally: &mut Tally) -> Option<String> {
         Ok(ending) => {
             tally.steps += ending.trace.steps();
             tally.faults += ending.faults;
+            tally.commands += ending.commands;
             if trace {
                 print!("{}", ending.trace);
             }

@@ -391,6 +391,7 @@ impl World {
                 faults.push(format!("agent {} was refused and is enrolled", node.index));
             }
         }
+        faults.extend(self.errands_at_end());
         for fault in faults {
             self.fail(fault);
         }

@@ -16,15 +16,21 @@ pub(crate) enum Sabotage {
     OldKeyTaken,
     /// The controller does not tell an agent's processes apart.
     CopyUnseen,
+    /// An agent takes a command of an older term for one of its own.
+    StaleObeyed,
+    /// A site forgets which requests it has carried out.
+    RequestForgotten,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::AnswerBeforeDurable,
         Self::TokenNotSpent,
         Self::ReportNeverNeeded,
         Self::OldKeyTaken,
         Self::CopyUnseen,
+        Self::StaleObeyed,
+        Self::RequestForgotten,
     ];
 
     /// Tampers with what the controller is told.

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleet::{
-    AgentMessage, ConnectionId, ControllerMessage, Entropy, Fingerprint, LinkId, RequestId,
-    SubcloudId, Ticket,
+    AgentInput, AgentMessage, ConnectionId, ControllerMessage, Entropy, Fingerprint, LinkId,
+    RequestId, SubcloudId, Ticket,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
 
 use crate::agents::AgentNode;
 use crate::calls::Call;
+use crate::commands::Errands;
 use crate::controller::ControllerNode;
 use crate::faults::{Fault, Rates};
 use crate::oracle::Oracle;
@@ -49,6 +50,7 @@ pub(crate) struct World {
     pub(crate) wires: BTreeMap<LinkId, Wire>,
     pub(crate) calls: BTreeMap<RequestId, Call>,
     pub(crate) last_request: u64,
+    pub(crate) errands: Errands,
     pub(crate) oracle: Oracle,
     pub(crate) sabotage: Option<Sabotage>,
     pub(crate) failure: Option<String>,
@@ -124,6 +126,17 @@ pub(crate) enum Happening {
     Changed {
         agent: usize,
     },
+    Command {
+        errand: usize,
+    },
+    StaleCommand {
+        agent: usize,
+    },
+    CommandDone {
+        agent: usize,
+        life: u64,
+        done: Box<AgentInput>,
+    },
 }
 
 /// What reaches an agent over a connection.
@@ -176,6 +189,7 @@ pub(crate) struct Ending {
     pub(crate) failure: Option<String>,
     pub(crate) trace: Trace,
     pub(crate) faults: u64,
+    pub(crate) commands: u64,
 }
 
 impl World {
@@ -215,6 +229,7 @@ impl World {
             failure: world.failure,
             trace: world.trace,
             faults: world.faults,
+            commands: world.errands.done,
         }
     }
 
@@ -240,6 +255,7 @@ impl World {
             wires: BTreeMap::new(),
             calls: BTreeMap::new(),
             last_request: 0,
+            errands: Errands::default(),
             oracle: Oracle::default(),
             sabotage,
             failure: None,
@@ -252,6 +268,7 @@ impl World {
             world.at(at, Happening::Operator { agent, step });
         }
         world.plan_faults();
+        world.plan_commands();
         world
     }
 
@@ -290,6 +307,9 @@ impl World {
             Happening::ControllerLoses { link } => self.controller_loses(link),
             Happening::Fault(fault) => self.inflict(fault),
             Happening::Changed { agent } => self.change_site(agent),
+            Happening::Command { errand } => self.command(errand),
+            Happening::StaleCommand { agent } => self.stale_command(agent),
+            Happening::CommandDone { agent, life, done } => self.tell_agent(agent, life, *done),
         }
     }
 
