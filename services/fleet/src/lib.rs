@@ -71,8 +71,8 @@ pub use command::{
     MAX_COMMANDS, MAX_COMMANDS_BYTES, MAX_COMMANDS_PER_LINK, SiteMethod,
 };
 pub use controller::{
-    ANSWER_KEPT, AddSubcloud, Answer, AnsweredCall, AssociationView, Availability, Controller,
-    ControllerConfig, Enroll, FleetChange, GroupEdit, GroupView, HANDOVER_PATIENCE,
+    ANSWER_KEPT, AddSubcloud, Answer, AnsweredCall, AssociationView, Audited, Availability,
+    Controller, ControllerConfig, Enroll, FleetChange, GroupEdit, GroupView, HANDOVER_PATIENCE,
     HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS, MIGRATION_PATIENCE,
     MISSED_HEARTBEATS, NewToken, Operate, Output, PeerAvailability, PeerView, Presence,
     RESTART_GRACE, Reach, Receipt, Records, RequestKey, RunCommand, SYNC_DELAY, SourceCheck,

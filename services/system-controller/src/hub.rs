@@ -4,7 +4,7 @@
 //! asks to be written is handed to the store in the order of its tickets; one task waits for the
 //! disk and says so. Readers see only what is durable.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use fleet::{
 use identity::{Connections, Identity};
 use site::{Site, Timestamp};
 use store::Store;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{Metrics, ReportOutcome};
@@ -47,6 +47,9 @@ pub(crate) struct Hub {
     durable: RwLock<Durable>,
     commits: mpsc::Sender<Committing>,
     timer: watch::Sender<Option<Timestamp>>,
+    /// Subclouds of which something changed, until rollouts have heard of it; at most the fleet.
+    stirred: Mutex<BTreeSet<SubcloudId>>,
+    stirs: Notify,
 }
 
 /// What readers see: nothing that is not on disk.
@@ -148,6 +151,8 @@ impl Hub {
             durable: RwLock::new(durable),
             commits,
             timer: watch::Sender::new(None),
+            stirred: Mutex::default(),
+            stirs: Notify::new(),
         });
         hub.carry_out(&mut hub.lock(), outputs);
         life.spawn(Arc::clone(&hub).commit_in_order(committing, life.stopping()));
@@ -353,6 +358,27 @@ impl Hub {
         &self.metrics
     }
 
+    /// Lets somebody look at the machine. Nothing may be awaited meanwhile.
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&Controller) -> T) -> T {
+        at(&self.lock().machine)
+    }
+
+    /// Waits until something changed about subclouds, and tells which.
+    pub(crate) async fn stirred(&self) -> BTreeSet<SubcloudId> {
+        loop {
+            let heard = self.stirs.notified();
+            let stirred = std::mem::take(&mut *self.stirring());
+            if !stirred.is_empty() {
+                return stirred;
+            }
+            heard.await;
+        }
+    }
+
+    fn stirring(&self) -> MutexGuard<'_, BTreeSet<SubcloudId>> {
+        self.stirred.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The store, for what is only shown.
     pub(crate) fn store(&self) -> &Store {
         &self.store
@@ -402,6 +428,10 @@ impl Hub {
                 // Nothing about peers is asked for before they are served.
                 Output::Peer(output) => tracing::warn!(?output, "peers are not served"),
                 Output::Event(event) => {
+                    if let Some(subcloud) = event.subcloud {
+                        self.stirring().insert(subcloud);
+                        self.stirs.notify_one();
+                    }
                     tracing::info!(
                         subcloud = event.name,
                         kind = event.kind.name(),
@@ -628,7 +658,8 @@ fn stopped_before(command: &RunCommand) -> Violation {
     }
 }
 
-fn stopping() -> Violation {
+/// What is told when the controller stops before the answer.
+pub(crate) fn stopping() -> Violation {
     Violation::new(
         Reason::ControllerBusy,
         "the controller stops",

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use api::fleet_v1::enrollment_service_server::EnrollmentServiceServer;
 use api::fleet_v1::link_service_server::LinkServiceServer;
+use api::fleet_v1::rollout_service_server::{self, RolloutServiceServer};
 use api::fleet_v1::subcloud_group_service_server::{self, SubcloudGroupServiceServer};
 use api::fleet_v1::subcloud_service_server::{self, SubcloudServiceServer};
 use daemon::{Exit, Failure, Life, OperatorListeners, OperatorTraffic, SiteKeeper, Tls, bind_tcp};
@@ -20,10 +21,13 @@ use store::Store;
 use tonic::service::Routes;
 
 use crate::console::Console;
-use crate::grpc::{Enrollments, Groups, Links, SitesOfSubclouds, Subclouds, TokenIssuer};
+use crate::grpc::{
+    Enrollments, Groups, Links, RolloutCalls, SitesOfSubclouds, Subclouds, TokenIssuer,
+};
 use crate::hub::Hub;
 use crate::link_listener::MAX_MESSAGE_BYTES;
 use crate::metrics::{Collected, Metrics};
+use crate::rollouts::Runner;
 use crate::settings::{ServeOptions, Settings};
 use crate::{link_listener, records};
 
@@ -73,6 +77,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     );
     let (metrics, connections) = (Arc::new(Metrics::new()), acceptor.connections());
     let observers = (Arc::clone(&metrics), connections.clone());
+    let controller = config.id;
     let hub = Hub::start(&life, Arc::clone(&store), config.clone(), &site, observers)?;
     let keeper = Arc::new(SiteKeeper::new(Arc::clone(&store), site, revision)?);
 
@@ -105,13 +110,21 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     });
     let groups = groups.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
     let endpoints = operators.endpoints();
+    let rollouts = RolloutServiceServer::new(RolloutCalls {
+        runner: Runner::start(&life, &hub, controller)?,
+        life: life.clone(),
+        answers: Arc::default(),
+    });
+    let rollouts = rollouts.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
     let names = [
         subcloud_service_server::SERVICE_NAME,
         subcloud_group_service_server::SERVICE_NAME,
+        rollout_service_server::SERVICE_NAME,
     ];
     let way = Some(Arc::new(SitesOfSubclouds(Arc::clone(&hub))) as Arc<dyn daemon::Subclouds>);
     let served = operators.serve(&life, &keeper, Some(&tls), &names, way, |routes| {
         routes.add_service(subclouds).add_service(groups);
+        routes.add_service(rollouts);
     });
     let traffic = served.await?;
 
