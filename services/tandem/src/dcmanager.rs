@@ -4,6 +4,8 @@ mod declaration;
 mod errors;
 mod event;
 mod management;
+mod network_rollout;
+mod rollout_wait;
 mod subcloud;
 mod subcloud_group;
 
@@ -37,6 +39,15 @@ pub(crate) enum Dcmanager {
         #[command(subcommand)]
         command: subcloud_group::SubcloudGroupCommand,
     },
+    /// Rollouts: one change of a network's pools on many subclouds
+    #[command(
+        subcommand_value_name = "COMMAND",
+        after_help = "Example:\n  tandem dcmanager network-rollout list"
+    )]
+    NetworkRollout {
+        #[command(subcommand)]
+        command: network_rollout::RolloutCommand,
+    },
     /// What happened in the fleet
     #[command(
         subcommand_value_name = "COMMAND",
@@ -54,6 +65,7 @@ impl Dcmanager {
         match self {
             Self::Subcloud { command } => command.shape(),
             Self::SubcloudGroup { command } => command.shape(),
+            Self::NetworkRollout { command } => command.shape(),
             Self::Event { command } => command.shape(),
         }
     }
@@ -65,6 +77,7 @@ impl Dcmanager {
     pub(crate) fn declaration(&self, colour: bool) -> Result<Declaration, Failure> {
         match self {
             Self::Subcloud { command } => command.declaration(colour),
+            Self::NetworkRollout { command } => command.declaration(),
             Self::SubcloudGroup { .. } | Self::Event { .. } => Ok(Declaration::default()),
         }
     }
@@ -78,6 +91,7 @@ impl Dcmanager {
         match self {
             Self::Subcloud { command } => command.run(session, declaration).await,
             Self::SubcloudGroup { command } => command.run(session).await,
+            Self::NetworkRollout { command } => command.run(session, declaration).await,
             Self::Event { command } => command.run(session).await,
         }
     }

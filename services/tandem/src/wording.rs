@@ -1,6 +1,9 @@
 //! Enumerations and times of the contract, in operators' words.
 
-use api::fleet_v1::{Availability, EnrollmentState, ManagementState, SyncState, UpdateApplyType};
+use api::fleet_v1::{
+    Availability, EnrollmentState, ManagementState, RolloutAction, RolloutMemberState,
+    RolloutState, SyncState, UpdateApplyType,
+};
 use api::site_v1::{
     AdministrativeState, DistributedCloudRole, Family, KubernetesState, Order, Personality, Rank,
     Severity, Stack, SystemMode, SystemType,
@@ -72,6 +75,17 @@ words! {
     update_apply_type(UpdateApplyType) { Parallel = "parallel", Serial = "serial" }
     /// Whether the link of a subcloud is up.
     availability(Availability) { Unknown = "unknown", Online = "online", Offline = "offline" }
+    /// What a rollout does to the pools of a network.
+    rollout_action(RolloutAction) { Add = "add", Remove = "remove", Modify = "modify" }
+    /// Whether a rollout goes on.
+    rollout_state(RolloutState) {
+        Running = "running", Paused = "paused", Aborted = "aborted", Finished = "finished",
+    }
+    /// How far a subcloud of a rollout has come.
+    rollout_member_state(RolloutMemberState) {
+        Pending = "pending", InFlight = "in-flight", Done = "done", Refused = "refused",
+        Failed = "failed", Skipped = "skipped",
+    }
     /// Whether the controller has the present state of a subcloud.
     sync(SyncState) { Unknown = "unknown", InSync = "in-sync", OutOfSync = "out-of-sync" }
 }
