@@ -19,6 +19,7 @@ mod purity;
 mod reasons;
 mod reconnect;
 mod remote;
+mod rollout;
 mod scripts;
 mod strangers;
 mod support;

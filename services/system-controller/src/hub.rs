@@ -375,6 +375,12 @@ impl Hub {
         }
     }
 
+    /// Leaves word that something about a subcloud changed.
+    fn stir(&self, subcloud: SubcloudId) {
+        self.stirring().insert(subcloud);
+        self.stirs.notify_one();
+    }
+
     fn stirring(&self) -> MutexGuard<'_, BTreeSet<SubcloudId>> {
         self.stirred.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -410,6 +416,14 @@ impl Hub {
                 }
                 Output::Send { link, message } => {
                     self.count(&message);
+                    // Commands can go out from now on, or more is known of its site.
+                    let stirs = matches!(
+                        message,
+                        ControllerMessage::Welcome(_) | ControllerMessage::ReportAccepted { .. }
+                    );
+                    if let Some(sender) = driven.links.get(&link).filter(|_| stirs) {
+                        self.stir(sender.caller.subcloud);
+                    }
                     send(driven, link, message);
                 }
                 Output::CloseLink { link, goodbye } => {
@@ -429,8 +443,7 @@ impl Hub {
                 Output::Peer(output) => tracing::warn!(?output, "peers are not served"),
                 Output::Event(event) => {
                     if let Some(subcloud) = event.subcloud {
-                        self.stirring().insert(subcloud);
-                        self.stirs.notify_one();
+                        self.stir(subcloud);
                     }
                     tracing::info!(
                         subcloud = event.name,
