@@ -21,6 +21,7 @@ mod reasons;
 mod reconnect;
 mod remote;
 mod renewal;
+mod rollout;
 mod scripts;
 mod strangers;
 mod support;

@@ -7,6 +7,7 @@ mod fleet_answers;
 mod fleet_change;
 mod link;
 mod records;
+mod rollout;
 mod site;
 
 pub use self::change::*;
@@ -16,6 +17,7 @@ pub use self::fleet_answers::*;
 pub use self::fleet_change::*;
 pub use self::link::*;
 pub use self::records::*;
+pub use self::rollout::*;
 pub use self::site::*;
 
 /// A message or record that cannot be read.

@@ -125,6 +125,10 @@ mutations! {
     fleet_v1::AddSubcloudGroupRequest, path group_path;
     fleet_v1::UpdateSubcloudGroupRequest, etag |request| &request.etag, path group_path;
     fleet_v1::DeleteSubcloudGroupRequest, etag |request| &request.etag;
+    fleet_v1::CreateRolloutRequest;
+    fleet_v1::PauseRolloutRequest;
+    fleet_v1::ResumeRolloutRequest;
+    fleet_v1::AbortRolloutRequest;
 }
 
 #[cfg(test)]

@@ -198,6 +198,14 @@ pub enum Action {
     IssueToken,
     /// Enroll.
     Enroll,
+    /// `network-rollout create`.
+    CreateRollout,
+    /// `network-rollout pause`.
+    PauseRollout,
+    /// `network-rollout resume`.
+    ResumeRollout,
+    /// `network-rollout abort`.
+    AbortRollout,
     /// A change of a subcloud's site, asked for over its link.
     Command(SiteMethod),
     /// `system-peer add` without a token.
@@ -260,10 +268,14 @@ pub enum Outcome {
 
 impl Action {
     /// Every action but the commands.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 28] = [
         Self::AddSubcloud,
         Self::IssueToken,
         Self::Enroll,
+        Self::CreateRollout,
+        Self::PauseRollout,
+        Self::ResumeRollout,
+        Self::AbortRollout,
         Self::IssuePeering,
         Self::AddPeer,
         Self::AcceptPeering,
@@ -293,6 +305,10 @@ impl Action {
             Self::AddSubcloud => "SUBCLOUD_ADD",
             Self::IssueToken => "SUBCLOUD_TOKEN",
             Self::Enroll => "ENROLL",
+            Self::CreateRollout => "ROLLOUT_CREATE",
+            Self::PauseRollout => "ROLLOUT_PAUSE",
+            Self::ResumeRollout => "ROLLOUT_RESUME",
+            Self::AbortRollout => "ROLLOUT_ABORT",
             Self::Command(method) => method.audit_name(),
             Self::IssuePeering => "SYSTEM_PEER_TOKEN",
             Self::AddPeer => "SYSTEM_PEER_ADD",

@@ -83,6 +83,44 @@ fn a_preview_tells_effects_and_refusals_by_subcloud() {
     assert_eq!(of("s1").member.index, 1);
 }
 
+/// The preview of a fleet in which everything happens, as text; `UPDATE_GOLDENS=1` writes it.
+#[test]
+fn the_text_of_a_preview() {
+    let world = World::new(3);
+    let rows = "subcloud,name,subnet,floating_address\ns3,admin6,fd00:9::/64,fd00:9::2\n\
+                s1,admin6,fd00:9::/64,fd00:9::2\ns2,admin6,fd02:2::/64,\npending,x,fd00:8::/64,\n";
+    let order = Order::read(RolloutRequest {
+        table: rows.into(),
+        template: Vec::new(),
+        selector: Selector::default(),
+        ..request(2)
+    });
+    let mut text = String::new();
+    for seen in world.preview(&order.unwrap()) {
+        let steps: Vec<_> = seen.steps.iter().map(|step| step.name()).collect();
+        let member = &seen.member;
+        text += &format!(
+            "{} {} {}\n",
+            member.name,
+            member.state.name(),
+            steps.join(" ")
+        );
+        let faults = member
+            .faults
+            .iter()
+            .map(|f| format!("{}: {}", f.reason, f.message));
+        let effects = seen.effects.iter().map(|e| format!("{}: {e}", e.kind()));
+        for line in faults.chain(effects) {
+            text += &format!("  {line}\n");
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rollout/preview.txt");
+    if std::env::var_os("UPDATE_GOLDENS").is_some() {
+        std::fs::write(path, &text).expect("the golden file can be written");
+    }
+    assert_eq!(text, std::fs::read_to_string(path).unwrap_or_default());
+}
+
 #[test]
 fn members_that_would_overlap_each_other_are_found() {
     let world = World::new(2);

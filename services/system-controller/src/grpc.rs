@@ -5,6 +5,7 @@ mod enrollment;
 mod group;
 mod link;
 mod remote;
+mod rollout;
 mod subcloud;
 
 pub(crate) use alarm::Alarms;
@@ -12,6 +13,7 @@ pub(crate) use enrollment::Enrollments;
 pub(crate) use group::Groups;
 pub(crate) use link::Links;
 pub(crate) use remote::SitesOfSubclouds;
+pub(crate) use rollout::RolloutCalls;
 pub(crate) use subcloud::{Subclouds, TokenIssuer};
 
 use api::convert::Malformed;

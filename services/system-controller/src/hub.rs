@@ -4,7 +4,7 @@
 //! asks to be written is handed to the store in the order of its tickets; one task waits for the
 //! disk and says so. Readers see only what is durable.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use fleet::{
 use identity::{Connections, Identity};
 use site::{Alarm, Site, Timestamp};
 use store::Store;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -52,6 +52,9 @@ pub(crate) struct Hub {
     issuer: Arc<Issuer>,
     commits: mpsc::Sender<Committing>,
     timer: watch::Sender<Option<Timestamp>>,
+    /// Subclouds of which something changed, until rollouts have heard of it; at most the fleet.
+    stirred: Mutex<BTreeSet<SubcloudId>>,
+    stirs: Notify,
 }
 
 /// What readers see: nothing that is not on disk.
@@ -157,6 +160,8 @@ impl Hub {
             issuer,
             commits,
             timer: watch::Sender::new(None),
+            stirred: Mutex::default(),
+            stirs: Notify::new(),
         });
         hub.carry_out(&mut hub.lock(), outputs);
         life.spawn(Arc::clone(&hub).commit_in_order(committing, life.stopping()));
@@ -379,6 +384,33 @@ impl Hub {
         durable.subclouds.values().map(sum_up).collect()
     }
 
+    /// Lets somebody look at the machine. Nothing may be awaited meanwhile.
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&Controller) -> T) -> T {
+        at(&self.lock().machine)
+    }
+
+    /// Waits until something changed about subclouds, and tells which.
+    pub(crate) async fn stirred(&self) -> BTreeSet<SubcloudId> {
+        loop {
+            let heard = self.stirs.notified();
+            let stirred = std::mem::take(&mut *self.stirring());
+            if !stirred.is_empty() {
+                return stirred;
+            }
+            heard.await;
+        }
+    }
+
+    /// Leaves word that something about a subcloud changed.
+    fn stir(&self, subcloud: SubcloudId) {
+        self.stirring().insert(subcloud);
+        self.stirs.notify_one();
+    }
+
+    fn stirring(&self) -> MutexGuard<'_, BTreeSet<SubcloudId>> {
+        self.stirred.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The store, for what is only shown.
     pub(crate) fn store(&self) -> &Store {
         &self.store
@@ -421,6 +453,14 @@ impl Hub {
                 },
                 Output::Send { link, message } => {
                     self.count(&message);
+                    // Commands can go out from now on, or more is known of its site.
+                    let stirs = matches!(
+                        message,
+                        ControllerMessage::Welcome(_) | ControllerMessage::ReportAccepted { .. }
+                    );
+                    if let Some(sender) = driven.links.get(&link).filter(|_| stirs) {
+                        self.stir(sender.caller.subcloud);
+                    }
                     send(driven, link, message);
                 }
                 Output::CloseLink { link, goodbye } => {
@@ -439,6 +479,9 @@ impl Hub {
                 // Nothing about peers is asked for before they are served.
                 Output::Peer(output) => tracing::warn!(?output, "peers are not served"),
                 Output::Event(event) => {
+                    if let Some(subcloud) = event.subcloud {
+                        self.stir(subcloud);
+                    }
                     tracing::info!(
                         subcloud = event.name,
                         kind = event.kind.name(),
@@ -700,7 +743,8 @@ fn stopped_before(command: &RunCommand) -> Violation {
     }
 }
 
-fn stopping() -> Violation {
+/// What is told when the controller stops before the answer.
+pub(crate) fn stopping() -> Violation {
     Violation::new(
         Reason::ControllerBusy,
         "the controller stops",

@@ -1,6 +1,7 @@
 //! The system controller: keeps its own site and the fleet, serves operators and agents.
 //!
 //! * [`hub`]: drives the fleet's machine: moves bytes, time and records, and decides nothing.
+//! * [`rollouts`]: the same for the machine of rollouts.
 //! * [`grpc`]: handlers that convert, call and convert.
 //! * `serve`: puts it together, starts it and ends it in order.
 //!
@@ -16,6 +17,7 @@ mod issuer;
 mod link_listener;
 mod metrics;
 mod records;
+mod rollouts;
 mod serve;
 mod settings;
 

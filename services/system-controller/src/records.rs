@@ -244,7 +244,7 @@ fn position_of(prefix: &str, key: &Key) -> Option<Position> {
 }
 
 /// A key from a text that is valid by construction.
-fn key(text: String) -> Key {
+pub(crate) fn key(text: String) -> Key {
     Key::new(&text).unwrap_or_else(|error| unreachable!("the key {text} is fixed: {error}"))
 }
 

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use api::fleet_v1::alarm_service_server::{self, AlarmServiceServer};
 use api::fleet_v1::enrollment_service_server::EnrollmentServiceServer;
 use api::fleet_v1::link_service_server::LinkServiceServer;
+use api::fleet_v1::rollout_service_server::{self, RolloutServiceServer};
 use api::fleet_v1::subcloud_group_service_server::{self, SubcloudGroupServiceServer};
 use api::fleet_v1::subcloud_service_server::{self, SubcloudServiceServer};
 use daemon::{
@@ -23,11 +24,14 @@ use store::Store;
 use tonic::service::Routes;
 
 use crate::console::Console;
-use crate::grpc::{Alarms, Enrollments, Groups, Links, SitesOfSubclouds, Subclouds, TokenIssuer};
+use crate::grpc::{
+    Alarms, Enrollments, Groups, Links, RolloutCalls, SitesOfSubclouds, Subclouds, TokenIssuer,
+};
 use crate::hub::Hub;
 use crate::issuer::Issuer;
 use crate::link_listener::MAX_MESSAGE_BYTES;
 use crate::metrics::{Collected, Metrics};
+use crate::rollouts::Runner;
 use crate::settings::{ServeOptions, Settings};
 use crate::{link_listener, records};
 
@@ -92,6 +96,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let keeper = SiteKeeper::new(Arc::clone(&store), site, revision)?;
     let neighbours: Arc<dyn Neighbours> = Arc::<Hub>::clone(&hub);
     let keeper = Arc::new(keeper.among(neighbours));
+    let controller = config.id;
 
     let agents = agents(&life, &hub, issuer, config);
     life.spawn(link_listener::serve(
@@ -124,15 +129,23 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let alarms = AlarmServiceServer::new(Alarms(Arc::clone(&hub)));
     let alarms = alarms.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
     let endpoints = operators.endpoints();
+    let rollouts = RolloutServiceServer::new(RolloutCalls {
+        runner: Runner::start(&life, &hub, controller)?,
+        life: life.clone(),
+        answers: Arc::default(),
+    });
+    let rollouts = rollouts.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
     let names = [
         subcloud_service_server::SERVICE_NAME,
         subcloud_group_service_server::SERVICE_NAME,
         alarm_service_server::SERVICE_NAME,
+        rollout_service_server::SERVICE_NAME,
     ];
     let way = Some(Arc::new(SitesOfSubclouds(Arc::clone(&hub))) as Arc<dyn daemon::Subclouds>);
     let served = operators.serve(&life, &keeper, Some(&tls), &names, way, |routes| {
         routes.add_service(subclouds).add_service(groups);
         routes.add_service(alarms);
+        routes.add_service(rollouts);
     });
     let traffic = served.await?;
 

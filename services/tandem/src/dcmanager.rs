@@ -5,6 +5,8 @@ mod declaration;
 mod errors;
 mod event;
 mod management;
+mod network_rollout;
+mod rollout_wait;
 mod subcloud;
 mod subcloud_group;
 
@@ -47,6 +49,15 @@ pub(crate) enum Dcmanager {
         #[command(subcommand)]
         command: alarm::AlarmCommand,
     },
+    /// Rollouts: one change of a network's pools on many subclouds
+    #[command(
+        subcommand_value_name = "COMMAND",
+        after_help = "Example:\n  tandem dcmanager network-rollout list"
+    )]
+    NetworkRollout {
+        #[command(subcommand)]
+        command: network_rollout::RolloutCommand,
+    },
     /// What happened in the fleet
     #[command(
         subcommand_value_name = "COMMAND",
@@ -65,6 +76,7 @@ impl Dcmanager {
             Self::Subcloud { command } => command.shape(),
             Self::SubcloudGroup { command } => command.shape(),
             Self::Alarm { command } => command.shape(),
+            Self::NetworkRollout { command } => command.shape(),
             Self::Event { command } => command.shape(),
         }
     }
@@ -79,6 +91,7 @@ impl Dcmanager {
             Self::SubcloudGroup { .. } | Self::Alarm { .. } | Self::Event { .. } => {
                 Ok(Declaration::default())
             }
+            Self::NetworkRollout { command } => command.declaration(),
         }
     }
 
@@ -92,6 +105,7 @@ impl Dcmanager {
             Self::Subcloud { command } => command.run(session, declaration).await,
             Self::SubcloudGroup { command } => command.run(session).await,
             Self::Alarm { command } => command.run(session).await,
+            Self::NetworkRollout { command } => command.run(session, declaration).await,
             Self::Event { command } => command.run(session).await,
         }
     }

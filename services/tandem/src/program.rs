@@ -265,6 +265,8 @@ enum Preview {
     Effects,
     /// The columns of the command itself.
     Same,
+    /// Columns of its own.
+    Own(&'static [Column]),
     /// Nothing: the command only reads.
     Pointless,
 }
@@ -294,6 +296,14 @@ impl Shape {
         }
     }
 
+    /// A command that changes something; a dry run shows these columns.
+    pub(crate) const fn previews(columns: &'static [Column], preview: &'static [Column]) -> Self {
+        Self {
+            columns,
+            preview: Preview::Own(preview),
+        }
+    }
+
     /// The columns of the answer.
     fn columns(self, dry_run: bool) -> Result<&'static [Column], Failure> {
         match self.preview {
@@ -302,7 +312,10 @@ impl Shape {
                 "leave --dry-run out",
             )),
             Preview::Effects if dry_run => Ok(&EFFECT_COLUMNS),
-            Preview::Effects | Preview::Same | Preview::Pointless => Ok(self.columns),
+            Preview::Own(columns) if dry_run => Ok(columns),
+            Preview::Effects | Preview::Same | Preview::Own(_) | Preview::Pointless => {
+                Ok(self.columns)
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::fleet_v1::alarm_service_client::AlarmServiceClient;
+use api::fleet_v1::rollout_service_client::RolloutServiceClient;
 use api::fleet_v1::subcloud_group_service_client::SubcloudGroupServiceClient;
 use api::fleet_v1::subcloud_service_client::SubcloudServiceClient;
 use api::site_v1::network_service_client::NetworkServiceClient;
@@ -108,6 +109,18 @@ impl Session {
     /// Alarms of the subclouds.
     pub(crate) fn alarms(&self) -> AlarmServiceClient<Wire> {
         let client = AlarmServiceClient::new(self.wire(Deadline::Call));
+        client.max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// Rollouts of the controller.
+    pub(crate) fn rollouts(&self) -> RolloutServiceClient<Wire> {
+        let client = RolloutServiceClient::new(self.wire(Deadline::Call));
+        client.max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// Rollouts, for a stream that lasts as long as one does.
+    pub(crate) fn endless_rollouts(&self) -> RolloutServiceClient<Wire> {
+        let client = RolloutServiceClient::new(self.wire(Deadline::Never));
         client.max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 

@@ -1,7 +1,8 @@
 //! Enumerations and times of the contract, in operators' words.
 
 use api::fleet_v1::{
-    AlarmStatus, Availability, EnrollmentState, ManagementState, SyncState, UpdateApplyType,
+    AlarmStatus, Availability, EnrollmentState, ManagementState, RolloutAction, RolloutMemberState,
+    RolloutState, SyncState, UpdateApplyType,
 };
 use api::site_v1::{
     AdministrativeState, DistributedCloudRole, Family, KubernetesState, Order, Personality, Rank,
@@ -77,6 +78,17 @@ words! {
     /// What the alarms of a subcloud come to.
     alarm_status(AlarmStatus) {
         Ok = "OK", Degraded = "degraded", Critical = "critical", Disabled = "disabled",
+    }
+    /// What a rollout does to the pools of a network.
+    rollout_action(RolloutAction) { Add = "add", Remove = "remove", Modify = "modify" }
+    /// Whether a rollout goes on.
+    rollout_state(RolloutState) {
+        Running = "running", Paused = "paused", Aborted = "aborted", Finished = "finished",
+    }
+    /// How far a subcloud of a rollout has come.
+    rollout_member_state(RolloutMemberState) {
+        Pending = "pending", InFlight = "in-flight", Done = "done", Refused = "refused",
+        Failed = "failed", Skipped = "skipped",
     }
     /// Whether the controller has the present state of a subcloud.
     sync(SyncState) { Unknown = "unknown", InSync = "in-sync", OutOfSync = "out-of-sync" }

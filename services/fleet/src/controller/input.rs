@@ -9,11 +9,12 @@ use uuid::Uuid;
 
 use crate::admission::ControllerView;
 use crate::{
-    Actor, AgentMessage, Association, AuditEntry, Candidate, CertificateRequest, CommandOutcome,
-    ControllerMessage, Event, Fingerprint, FleetAlarm, Goodbye, GroupId, LinkId, PeerGroup,
-    PeerGroupId, PeerId, PeerInput, PeerOutput, PeerReceipt, Position, Presence, Rejection, Report,
-    RequestId, SecretHash, SharedAlarm, SharedGroup, SharedSubcloud, SiteMethod, Subcloud,
-    SubcloudGroup, SubcloudId, SystemPeer, Ticket, TokenId, UpdateApply, Violation,
+    Action, Actor, AgentMessage, Association, AuditEntry, Candidate, CertificateRequest,
+    CommandOutcome, ControllerMessage, Event, Fingerprint, FleetAlarm, Goodbye, GroupId, LinkId,
+    Outcome, PeerGroup, PeerGroupId, PeerId, PeerInput, PeerOutput, PeerReceipt, Position,
+    Presence, Rejection, Report, RequestId, SecretHash, SharedAlarm, SharedGroup, SharedSubcloud,
+    SiteMethod, Subcloud, SubcloudGroup, SubcloudId, SystemPeer, Ticket, TokenId, UpdateApply,
+    Violation,
 };
 
 /// Something that happened.
@@ -29,6 +30,8 @@ pub enum Input {
     Enroll(Enroll),
     /// A call of a subcloud's site.
     RunCommand(RunCommand),
+    /// A call that another machine has judged: it is in the audit log as all others are.
+    Audited(Audited),
     /// An agent opened a stream and proved its identity by a certificate.
     LinkOpened {
         /// A number that no earlier link of this process had.
@@ -388,6 +391,19 @@ pub struct Enroll {
     pub source: IpAddr,
     /// Judge only; spend nothing.
     pub validate_only: bool,
+}
+
+/// A call that another machine has judged.
+#[derive(Debug, Clone)]
+pub struct Audited {
+    /// Who asked.
+    pub actor: Actor,
+    /// What was asked for.
+    pub action: Action,
+    /// What it was about, in words.
+    pub name: String,
+    /// What came of it.
+    pub outcome: Outcome,
 }
 
 /// A call of a subcloud's site.

@@ -45,8 +45,8 @@ use commits::{Commits, Deferred};
 pub use groups::subcloud_group_not_found;
 pub use identity::STALE_KEY;
 pub use input::{
-    AddSubcloud, Answer, AnsweredCall, Enroll, FleetChange, GroupEdit, Input, IssueToken, NewToken,
-    Operate, Output, Receipt, Records, RequestKey, RunCommand, SubcloudEdit, Write,
+    AddSubcloud, Answer, AnsweredCall, Audited, Enroll, FleetChange, GroupEdit, Input, IssueToken,
+    NewToken, Operate, Output, Receipt, Records, RequestKey, RunCommand, SubcloudEdit, Write,
 };
 pub use link::HELLO_TIMEOUT;
 use link::Link;
@@ -187,6 +187,7 @@ impl Controller {
             Input::Operate(call) => self.operate(now, call, &mut out),
             Input::Enroll(call) => self.enroll(now, call, &mut out),
             Input::RunCommand(call) => self.run_command(now, call, &mut out),
+            Input::Audited(call) => self.audited(now, call, &mut out),
             Input::LinkOpened {
                 link,
                 subcloud,
@@ -221,6 +222,20 @@ impl Controller {
         self.settle_fleet_alarms(now, &mut out);
         out.extend(self.wakeups.arm());
         out
+    }
+
+    /// Keeps a call that another machine has judged.
+    fn audited(&mut self, now: Timestamp, call: Audited, out: &mut Vec<Output>) {
+        let mut batch = Batch::default();
+        let deed = Deed {
+            actor: call.actor,
+            action: call.action,
+            subcloud: None,
+            name: &call.name,
+            outcome: call.outcome,
+        };
+        self.log_audit(&mut batch, now, deed);
+        self.commit(batch, out);
     }
 
     /// The records. Memory runs ahead of the disk: what is read here may not be durable yet.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use site::{Change, Generation, Timestamp};
 
-use super::{Member, MemberState, Rollout, RolloutId, RolloutState, Step, Tally};
+use super::{Member, MemberState, Rollout, RolloutId, Step, Tally};
 use crate::entropy::after;
 use crate::{Controller, ControllerId, Fleet, RequestId, SubcloudId, Ticket};
 
@@ -420,13 +420,8 @@ impl Run {
         self.queue(id);
     }
 
-    /// Whether anything is left to do: also when it is aborted, those that have begun end.
     fn is_open(&self) -> bool {
-        match self.record.state {
-            RolloutState::Running | RolloutState::Paused => true,
-            RolloutState::Aborted => self.record.tally.open() > 0,
-            RolloutState::Finished => false,
-        }
+        self.record.is_open()
     }
 
     /// Puts a member where it will be looked at.

@@ -92,6 +92,24 @@ pub struct Rollout {
     pub revision: u64,
 }
 
+impl Rollout {
+    /// Whether anything is left to do: also when it is aborted, those that have begun end.
+    pub fn is_open(&self) -> bool {
+        match self.state {
+            RolloutState::Running | RolloutState::Paused => true,
+            RolloutState::Aborted => self.tally.open() > 0,
+            RolloutState::Finished => false,
+        }
+    }
+
+    /// The same rollout with these members counted.
+    #[must_use]
+    pub fn with_members<'a>(mut self, members: impl Iterator<Item = &'a Member>) -> Self {
+        self.tally = Tally::of(members);
+        self
+    }
+}
+
 /// Whether a rollout goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RolloutState {

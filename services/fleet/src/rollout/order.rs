@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use site::{Family, NetworkKind, Rank, Stack};
+use site::{Family, NetworkKind, Rank, Stack, Timestamp};
 
-use super::{Table, Template};
+use super::{Rollout, RolloutId, RolloutState, Table, Tally, Template};
 use crate::{Fleet, Reason, Rejection, SharedSubcloud, Violation, subcloud_not_found};
 
 /// The most subclouds of one rollout. With some 1 KiB of memory for each they are 10 MB, and
@@ -140,6 +140,33 @@ impl Order {
             max_parallel: request.max_parallel,
             max_failures: (request.max_failures > 0).then_some(request.max_failures),
         })
+    }
+
+    /// The rollout that it asks for, as if it were made now: without number, members and maker.
+    pub fn would_be(&self, now: Timestamp) -> Rollout {
+        let words = self.selector.words();
+        Rollout {
+            id: RolloutId::default(),
+            network: self.network,
+            action: self.action,
+            selection: if words.is_empty() {
+                "table".to_owned()
+            } else {
+                words
+            },
+            max_parallel: self.max_parallel,
+            max_failures: self.max_failures,
+            state: RolloutState::Running,
+            paused_because: None,
+            forgiven: 0,
+            tally: Tally::default(),
+            actor: String::new(),
+            request_id: String::new(),
+            fingerprint: [0; 32],
+            created_at: now,
+            updated_at: now,
+            revision: 0,
+        }
     }
 
     /// The subclouds that are meant, by name (those of a table in its order).

@@ -18,6 +18,28 @@ pub(crate) struct Declaration {
 }
 
 impl Declaration {
+    /// Reads a file of at most `limit` bytes that only the daemon judges; `flag` names it.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is larger.
+    pub(crate) fn unread(flag: &str, path: &Path, limit: u64) -> Result<Self, Failure> {
+        let name = path.display();
+        let bytes = bounded(path, limit).map_err(|fault| {
+            let explanation = format!("{flag} {name}: {fault}");
+            Failure::no_input(explanation, "give a file that you may read")
+        })?;
+        if u64::try_from(bytes.len()).is_ok_and(|length| length <= limit) {
+            return Ok(Self {
+                bytes,
+                remarks: String::new(),
+            });
+        }
+        Err(Failure::bad_input(
+            format!("{flag} {name}: the file is larger than {limit} bytes"),
+            "give a smaller file, or make several rollouts of it",
+        ))
+    }
+
     /// Reads and judges the file, so that a typing error costs no round trip and is shown in
     /// its place. The controller judges it again.
     ///
@@ -25,7 +47,8 @@ impl Declaration {
     /// A file that cannot be read or is larger than 1 MiB, and every fault of one that can.
     pub(crate) fn read(path: &Path, colour: bool) -> Result<Self, Failure> {
         let name = path.display().to_string();
-        let bytes = bounded(path).map_err(|fault| {
+        let limit = u64::try_from(bootstrap::MAX_BYTES).unwrap_or(u64::MAX);
+        let bytes = bounded(path, limit).map_err(|fault| {
             let explanation = format!("--bootstrap-values {name}: {fault}");
             Failure::no_input(
                 explanation,
@@ -55,11 +78,10 @@ impl Declaration {
 }
 
 /// The file, or a little more than the limit of it.
-fn bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let limit = u64::try_from(bootstrap::MAX_BYTES)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
+fn bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    File::open(path)?
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -9,6 +9,9 @@ use super::{
 };
 use crate::{Fault, Reason, Rejection, RequestId, Violation};
 
+/// The longest id of a request.
+const MAX_REQUEST_ID: usize = 128;
+
 impl Rollouts {
     pub(super) fn create(
         &mut self,
@@ -30,25 +33,36 @@ impl Rollouts {
         }
     }
 
+    /// What the same request made before; memory runs ahead of the disk.
+    ///
+    /// # Errors
+    /// When the id was used for another request, or is too long.
+    pub fn known(
+        &self,
+        request_id: &str,
+        fingerprint: [u8; 32],
+    ) -> Result<Option<&Rollout>, Rejection> {
+        if request_id.len() > MAX_REQUEST_ID {
+            let message = format!("request_id has {} characters", request_id.len());
+            let remedy = format!("use at most {MAX_REQUEST_ID} characters");
+            let fault = Violation::new(Reason::InvalidArgument, message, remedy);
+            return Err(Rejection::one(fault.at("request_id")));
+        }
+        let same = |record: &&Rollout| !request_id.is_empty() && record.request_id == request_id;
+        let known = self.rollouts.values().map(|run| &run.record).find(same);
+        if known.is_none_or(|known| known.fingerprint == fingerprint) {
+            return Ok(known);
+        }
+        let message = format!("request id `{request_id}` was used for another request");
+        let remedy = "take a new id for a new request";
+        let fault = Violation::new(Reason::InvalidArgument, message, remedy);
+        Err(Rejection::one(fault.at("request_id")))
+    }
+
     /// Whether there is room, or what the same request made before.
     fn admit(&self, call: &CreateRollout) -> Result<Option<Rollout>, Rejection> {
-        let same =
-            |record: &&Rollout| !call.request_id.is_empty() && record.request_id == call.request_id;
-        let known = self.rollouts.values().map(|run| &run.record).find(same);
-        if let Some(known) = known {
-            if known.fingerprint == call.fingerprint {
-                return Ok(Some(known.clone()));
-            }
-            let message = format!(
-                "request id `{}` was used for another request",
-                call.request_id
-            );
-            let fault = Violation::new(
-                Reason::InvalidArgument,
-                message,
-                "take a new id for a new request",
-            );
-            return Err(Rejection::one(fault.at("request_id")));
+        if let Some(known) = self.known(&call.request_id, call.fingerprint)? {
+            return Ok(Some(known.clone()));
         }
         let open = self.open();
         if open.len() < MAX_OPEN_ROLLOUTS {
@@ -74,24 +88,10 @@ impl Rollouts {
         let id = self.last;
         let record = Rollout {
             id,
-            network: order.network,
-            action: order.action,
-            selection: match order.selector.words() {
-                words if words.is_empty() => "table".to_owned(),
-                words => words,
-            },
-            max_parallel: order.max_parallel,
-            max_failures: order.max_failures,
-            state: RolloutState::Running,
-            paused_because: None,
-            forgiven: 0,
-            tally: Default::default(),
             actor,
             request_id,
             fingerprint,
-            created_at: now,
-            updated_at: now,
-            revision: 0,
+            ..order.would_be(now)
         };
         let batch = Batch {
             members: members.clone(),

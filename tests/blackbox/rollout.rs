@@ -1,0 +1,380 @@
+//! Rollouts on real subclouds: previewed, run, paused, aborted, and through `kill -9`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fleet::{Reason, ReasonSet as _};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::{Value, json};
+
+use crate::support::bootstrap::{Bootstrap, Stack};
+use crate::support::cloud::{Controller, Subcloud};
+use crate::support::process::Output;
+use crate::support::{PATIENCE, pause, repository, scale, scratch, wait_until};
+
+const ROLLOUTS: &str = "tandem.fleet.v1.RolloutService";
+
+/// Adds a secondary IPv6 pool to admin networks.
+const TEMPLATE: &str = "deploy/examples/rollout-admin-ipv6.yaml";
+
+/// The template, as a line of options.
+fn template() -> String {
+    repository(TEMPLATE).display().to_string()
+}
+
+#[track_caller]
+fn rollout(controller: &Controller, arguments: &[&str]) -> Output {
+    let mut all = vec!["dcmanager", "network-rollout"];
+    all.extend(arguments);
+    controller.tandem(&all)
+}
+
+/// The rollout of a number.
+#[track_caller]
+fn shown(controller: &Controller, number: u64) -> Value {
+    rollout(controller, &["show", &number.to_string(), "-f", "json"])
+        .expect(0)
+        .json()
+}
+
+/// A property of each subcloud of a rollout, in their order.
+#[track_caller]
+fn of_members(controller: &Controller, number: u64, property: &str) -> Vec<String> {
+    let number = number.to_string();
+    let listed = rollout(controller, &["show", &number, "--subclouds", "-f", "json"]);
+    let listed = listed.expect(0).json();
+    let members = listed.as_array().expect("a list").iter();
+    members
+        .map(|member| match &member[property] {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        })
+        .collect()
+}
+
+#[track_caller]
+fn created(output: Output) -> u64 {
+    output.expect(0).json()["number"]
+        .as_u64()
+        .expect("a number")
+}
+
+#[track_caller]
+fn wait_for_state(controller: &Controller, number: u64, state: &str) {
+    wait_until(
+        &format!("rollout {number} is {state}"),
+        2 * PATIENCE,
+        || shown(controller, number)["state"] == state,
+    );
+}
+
+fn manage(controller: &Controller, name: &str) {
+    controller
+        .tandem(&["dcmanager", "subcloud", "manage", name])
+        .expect(0);
+}
+
+/// `NETWORK=SUBNET` of each pool that the controller knows of a subcloud.
+#[track_caller]
+fn pools(controller: &Controller, name: &str) -> String {
+    controller.show(name).expect("a subcloud")["pools"].to_string()
+}
+
+/// A controller and subclouds of one family, none of them managed.
+fn fleet(dir: &Path, names: &[&str]) -> (Controller, Vec<Subcloud>) {
+    let site = Bootstrap::controller(Stack::V4);
+    let controller = Controller::start(&dir.join("controller"), site);
+    let subclouds = (1..)
+        .zip(names)
+        .map(|(index, name)| {
+            let site = Bootstrap::subcloud(name, index, Stack::V4);
+            Subcloud::join(&dir.join(name), site, &controller)
+        })
+        .collect();
+    (controller, subclouds)
+}
+
+fn file(dir: &Path, name: &str, text: &str) -> PathBuf {
+    let path = dir.join(name);
+    fs::write(&path, text).expect("a file");
+    path
+}
+
+#[test]
+fn a_rollout_is_previewed_paused_resumed_and_aborted() {
+    let dir = scratch();
+    let (controller, _subclouds) = fleet(dir.path(), &["east", "north", "west"]);
+    let added = controller.add("unborn");
+    let template = template();
+    let create = [
+        "create",
+        "--select",
+        "all",
+        "--network",
+        "admin",
+        "--template",
+        &template,
+    ];
+
+    // The preview has a line for each effect, and changes nothing.
+    let dry = [&create[..], &["--dry-run", "-f", "json"]].concat();
+    let preview = rollout(&controller, &dry).expect(0).json();
+    let lines = preview.as_array().expect("lines");
+    let of = |name: &str, key: &str| -> Vec<String> {
+        let lines = lines.iter().filter(|line| line["subcloud"] == name);
+        lines
+            .map(|line| line[key].as_str().unwrap_or_default().to_owned())
+            .collect()
+    };
+    assert!(
+        of("west", "outcome")
+            .iter()
+            .all(|outcome| outcome == "change"),
+        "{preview}"
+    );
+    let kinds = of("west", "kind");
+    assert_eq!(kinds[0], "WAITS");
+    assert!(
+        kinds.iter().any(|kind| kind == "CONFIGURE_NETWORK"),
+        "{kinds:?}"
+    );
+    assert_eq!(of("west", "subnet")[0], "fd00:10:0:4::/64");
+    assert_eq!(of("unborn", "kind"), [Reason::SubcloudNotEnrolled.name()]);
+    assert!(
+        rollout(&controller, &["list", "-f", "value"])
+            .expect(0)
+            .stdout
+            .is_empty()
+    );
+
+    // Nobody is managed: everybody waits, and a paused rollout takes up nobody who becomes ready.
+    let slow = [&create[..], &["--max-parallel", "1", "-f", "json"]].concat();
+    let number = created(rollout(&controller, &slow));
+    let waits = of_members(&controller, number, "waits_for");
+    assert_eq!(waits, ["unmanaged", "unmanaged", "null", "unmanaged"]);
+    let text = number.to_string();
+    rollout(&controller, &["pause", &text]).expect(0);
+    manage(&controller, "west");
+    pause(std::time::Duration::from_millis(500));
+    assert_eq!(shown(&controller, number)["state"], "paused");
+    assert_eq!(of_members(&controller, number, "state")[3], "pending");
+    assert!(!pools(&controller, "west").contains("fd00:10"));
+
+    rollout(&controller, &["resume", &text]).expect(0);
+    wait_until("west is done", PATIENCE, || {
+        of_members(&controller, number, "state")[3] == "done"
+    });
+    wait_until("west has reported it", PATIENCE, || {
+        pools(&controller, "west").contains("admin=fd00:10:0:4::/64")
+    });
+    rollout(&controller, &["abort", &text, "--dry-run"])
+        .expect(0)
+        .says("nothing was changed");
+    rollout(&controller, &["abort", &text]).expect(0);
+    wait_for_state(&controller, number, "aborted");
+    let states = of_members(&controller, number, "state");
+    assert_eq!(states, ["skipped", "skipped", "skipped", "done"]);
+    // What is aborted begins nobody, also when it becomes ready.
+    manage(&controller, "east");
+    pause(std::time::Duration::from_millis(300));
+    assert!(!pools(&controller, "east").contains("fd00:10"));
+    drop(added);
+}
+
+#[test]
+fn tables_removals_and_refusals() {
+    let dir = scratch();
+    let (controller, subclouds) = fleet(dir.path(), &["east", "west"]);
+    for name in ["east", "west"] {
+        manage(&controller, name);
+    }
+    let table = file(
+        dir.path(),
+        "pools.csv",
+        "subcloud,name,subnet\nwest,admin6,fd00:77:2::/64\neast,admin6,fd00:77:1::/64\n",
+    );
+    let table = table.display().to_string();
+    let create = [
+        "create",
+        "--network",
+        "admin",
+        "--table",
+        &table,
+        "--wait",
+        "-f",
+        "json",
+    ];
+    let output = rollout(&controller, &create).expect(0);
+    assert!(
+        output.stderr.contains("2 of 2: 2 done"),
+        "{}",
+        output.stderr
+    );
+    let number = output.json()["number"].as_u64().expect("a number");
+    assert_eq!(of_members(&controller, number, "changed"), ["true", "true"]);
+    for subcloud in &subclouds {
+        let pools = subcloud.tandem(&["system", "addrpool-list"]).expect(0);
+        assert!(pools.stdout.contains("admin6"), "{}", pools.stdout);
+    }
+    // Again: it is so already, and nothing is sent.
+    wait_until("both have reported it", PATIENCE, || {
+        ["east", "west"]
+            .iter()
+            .all(|name| pools(&controller, name).contains("fd00:77"))
+    });
+    let again = created(rollout(&controller, &create));
+    assert_eq!(
+        of_members(&controller, again, "changed"),
+        ["false", "false"]
+    );
+
+    let remove = [
+        "create",
+        "--select",
+        "all",
+        "--network",
+        "admin",
+        "--action",
+        "remove",
+    ];
+    let remove = [&remove[..], &["--delete-pools", "--wait", "-f", "json"]].concat();
+    let removed = created(rollout(&controller, &remove));
+    assert_eq!(shown(&controller, removed)["done"], 2);
+    for subcloud in &subclouds {
+        let pools = subcloud.tandem(&["system", "addrpool-list"]).expect(0);
+        assert!(!pools.stdout.contains("admin6"), "{}", pools.stdout);
+    }
+    refusals(dir.path(), &controller);
+}
+
+/// The reasons of rollouts, each from the service itself.
+fn refusals(dir: &Path, controller: &Controller) {
+    // A template that gives both the same subnet: the second is refused, and that pauses.
+    let same = file(dir, "same.yaml", "name: six\nsubnet: fd00:88::/64\n");
+    let same = same.display().to_string();
+    let west = ["subcloud", "unmanage", "west"];
+    controller
+        .tandem(&[&["dcmanager"], &west[..]].concat())
+        .expect(0);
+    controller
+        .tandem(&["dcmanager", "subcloud", "unmanage", "east"])
+        .expect(0);
+    let create = [
+        "create",
+        "--select",
+        "all",
+        "--network",
+        "admin",
+        "--template",
+        &same,
+    ];
+    let careful = [&create[..], &["--max-failures", "1", "-f", "json"]].concat();
+    let paused = created(rollout(controller, &careful));
+    let known = controller
+        .grpcurl(
+            &format!("{ROLLOUTS}/GetRollout"),
+            &json!({"number": paused}),
+        )
+        .expect("the rollout");
+    let because = &known["rollout"]["pausedBecause"]["reason"];
+    assert_eq!(because, Reason::RolloutPaused.name(), "{known}");
+    let reasons = of_members(controller, paused, "reason");
+    assert_eq!(reasons, ["null", "ADDRESS_OVERLAP"]);
+
+    let text = paused.to_string();
+    rollout(controller, &["abort", &text]).expect(0);
+    let closed = rollout(controller, &["resume", &text]).expect(1);
+    closed.says(Reason::RolloutClosed.name());
+    rollout(controller, &["show", "999"])
+        .expect(1)
+        .says(Reason::RolloutNotFound.name());
+
+    // One subcloud that is not ready keeps rollouts open.
+    let open = [
+        "create",
+        "--select",
+        "east",
+        "--network",
+        "admin",
+        "--template",
+        &same,
+    ];
+    for _ in 0..fleet::MAX_OPEN_ROLLOUTS {
+        rollout(controller, &open).expect(0);
+    }
+    let full = rollout(controller, &open).expect(1);
+    full.says(Reason::TooManyRollouts.name());
+
+    // Every fault of a request and its template at once.
+    let bad = json!({
+        "network": "lan", "action": "ROLLOUT_ACTION_ADD", "maxParallel": 1,
+        "selector": {"all": true}, "template": "bmFtZTogIntub30iCg==",
+    });
+    let error = controller.grpcurl(&format!("{ROLLOUTS}/CreateRollout"), &bad);
+    let fields = error.expect_err("refused").fields;
+    let fields: Vec<_> = fields.iter().map(|(field, _)| field.as_str()).collect();
+    assert_eq!(fields, ["network", "template"]);
+}
+
+#[test]
+fn a_rollout_survives_kill_9_and_changes_every_subcloud_once() {
+    let dir = scratch();
+    let (agents, kills) = (5 * scale().min(6), 3 * scale().min(4));
+    let names: Vec<String> = (1..=agents).map(|n| format!("s{n:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (mut controller, mut subclouds) = fleet(dir.path(), &names);
+    let mut before = Vec::new();
+    for name in &names {
+        manage(&controller, name);
+        controller.wait_for(name, "sync", "in-sync");
+        before.push(generation(&controller, name));
+    }
+    let template = template();
+    let create = [
+        "create",
+        "--select",
+        "all",
+        "--network",
+        "admin",
+        "--template",
+        &template,
+    ];
+    let create = [&create[..], &["--max-parallel", "2", "-f", "json"]].concat();
+    let number = created(rollout(&controller, &create));
+    let mut random = StdRng::seed_from_u64(5);
+    for _ in 0..kills {
+        // Right away, or in the middle of the next members.
+        pause(std::time::Duration::from_millis(random.random_range(0..60)));
+        let known = shown(&controller, number);
+        controller.kill();
+        controller.serve();
+        let now = shown(&controller, number);
+        let done = |shown: &Value| shown["done"].as_u64().expect("a count");
+        assert!(
+            done(&now) >= done(&known),
+            "a result was lost: {known} then {now}"
+        );
+        if now["state"] != "finished" {
+            wait_until("somebody is back and done", 2 * PATIENCE, || {
+                let next = shown(&controller, number);
+                done(&next) > done(&now) || next["state"] == "finished"
+            });
+        }
+    }
+    wait_for_state(&controller, number, "finished");
+    let finished = shown(&controller, number);
+    assert_eq!(finished["done"], agents, "{finished}");
+    for ((name, before), subcloud) in names.iter().zip(before).zip(&mut subclouds) {
+        controller.wait_for(name, "stack", "dual");
+        // One step more for each of the two commands, and not one for a repeated one.
+        assert_eq!(generation(&controller, name), before + 2, "{name}");
+        assert_eq!(controller.show(name).expect("it")["availability"], "online");
+        assert!(subcloud.daemon().is_running());
+    }
+}
+
+fn generation(controller: &Controller, name: &str) -> u64 {
+    let shown = controller.show(name).expect("a subcloud");
+    shown["generation"].as_u64().expect("a number")
+}
