@@ -4,6 +4,7 @@ mod change;
 mod command;
 mod fleet;
 mod link;
+mod operators;
 mod records;
 mod site;
 
@@ -11,6 +12,7 @@ pub use self::change::*;
 pub(crate) use self::command::*;
 pub use self::fleet::*;
 pub use self::link::*;
+pub use self::operators::*;
 pub use self::records::*;
 pub use self::site::*;
 
@@ -30,6 +32,19 @@ impl Malformed {
         Self {
             path: path.into(),
             problem: problem.into(),
+        }
+    }
+}
+
+impl Malformed {
+    /// The same as a fault of a request, as logs keep it.
+    pub fn fault(&self) -> ::fleet::Fault {
+        ::fleet::Fault {
+            reason: ::site::ReasonSet::name(::site::Reason::InvalidArgument).to_owned(),
+            field: self.path.clone(),
+            message: format!("{} {}", self.path, self.problem),
+            remedy: "correct the field".to_owned(),
+            ..::fleet::Fault::default()
         }
     }
 }

@@ -103,6 +103,8 @@ mutations! {
     site_v1::UpdateOamRequest, path |field| within("oam", field);
     fleet_v1::AddSubcloudRequest;
     fleet_v1::IssueSubcloudTokenRequest;
+    fleet_v1::AddOperatorRequest;
+    fleet_v1::RevokeOperatorRequest;
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The site of a daemon: planned under a lock, made durable outside it, visible afterwards.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use api::mutation::Mutation;
+use fleet::{Fault, SiteMethod};
 use prost::Message;
 use site::{Change, Generation, Plan, Rejection, Site, check_etag, plan};
 use store::{Action, Expected, Revision, Store, Ticket, Write};
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use crate::history::{History, SiteEvent, Watching};
 use crate::requests::{Answered, RequestLog, fingerprint};
 use crate::state_dir::{request_key, request_write, requests_of, site_write};
-use crate::{Caller, Failure, fatal, now};
+use crate::{Caller, Deed, Failure, Noted, Witness, fatal, now};
 
 /// Keeps one site. Readers see only what is durable.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct SiteKeeper {
     store: Arc<Store>,
     planned: Mutex<Planned>,
     history: Mutex<History>,
+    witness: OnceLock<Arc<dyn Witness>>,
 }
 
 /// What the next change is planned against; it may be ahead of the disk.
@@ -59,7 +61,37 @@ impl SiteKeeper {
             store,
             planned,
             history: Mutex::new(History::new(site)),
+            witness: OnceLock::new(),
         })
+    }
+
+    /// Has every call noted from now on; the first witness stays.
+    pub fn set_witness(&self, witness: Arc<dyn Witness>) {
+        self.witness.get_or_init(|| witness);
+    }
+
+    /// Notes what came of a call; it is on disk when this ends.
+    pub(crate) fn note(
+        &self,
+        caller: &Caller,
+        method: &str,
+        faults: Vec<Fault>,
+    ) -> impl Future<Output = ()> + use<> {
+        let ends_so = |known: &&SiteMethod| known.path().rsplit('/').next() == Some(method);
+        let known = SiteMethod::ALL.iter().find(ends_so);
+        let noted = self.witness.get().zip(known).map(|(witness, known)| {
+            witness.note(Deed {
+                caller: caller.clone(),
+                path: known.path(),
+                forbidden: false,
+                faults,
+            })
+        });
+        async move {
+            if let Some(noted) = noted {
+                noted.await;
+            }
+        }
     }
 
     /// The site as it is on disk.
@@ -83,10 +115,18 @@ impl SiteKeeper {
         respond: impl FnOnce(&Plan) -> M,
     ) -> Result<M, tonic::Status> {
         let (caller, method) = (call.caller, call.method);
+        let preview = call.request.validate_only();
         let outcome = self.decide(call, respond);
         match &outcome {
             Ok(_) => tracing::info!(%caller, method, "site change accepted"),
             Err(refusal) => tracing::info!(%caller, method, %refusal, "site change refused"),
+        }
+        match &outcome {
+            Err(refusal) if !preview => {
+                self.note(caller, method, Fault::all_of(refusal)).await;
+            }
+            Ok(Decided::Previewed(_)) if !preview => self.note(caller, method, Vec::new()).await,
+            _ => {}
         }
         match outcome.map_err(|refusal| api::status::from_rejection_at(&refusal, R::path))? {
             Decided::Answered { bytes, after } => {
@@ -95,8 +135,13 @@ impl SiteKeeper {
                     .map_err(|error| fatal("a kept answer cannot be read", &error))
             }
             Decided::Previewed(answer) => Ok(answer),
-            Decided::Enqueued { answer, write } => {
+            Decided::Enqueued {
+                answer,
+                noted,
+                write,
+            } => {
                 self.finish(write).await;
+                noted.await;
                 Ok(answer)
             }
         }
@@ -131,7 +176,7 @@ impl SiteKeeper {
         respond: impl FnOnce(&Plan) -> M,
     ) -> Result<Decided<M>, Rejection> {
         let Call {
-            caller: _,
+            caller,
             method,
             request,
             change,
@@ -157,8 +202,14 @@ impl SiteKeeper {
             at,
         };
         let kept = (!id.is_empty()).then(|| (id.to_owned(), answered));
+        // Before the change: what is written first is on disk first.
+        let noted = Box::pin(self.note(caller, method, Vec::new()));
         let write = self.enqueue(&mut planned, plan, kept);
-        Ok(Decided::Enqueued { answer, write })
+        Ok(Decided::Enqueued {
+            answer,
+            noted,
+            write,
+        })
     }
 
     /// Hands the new site to the disk and plans against it from now on.
@@ -238,9 +289,16 @@ impl SiteKeeper {
 }
 
 enum Decided<M> {
-    Answered { bytes: Vec<u8>, after: Generation },
+    Answered {
+        bytes: Vec<u8>,
+        after: Generation,
+    },
     Previewed(M),
-    Enqueued { answer: M, write: Writing },
+    Enqueued {
+        answer: M,
+        noted: Noted,
+        write: Writing,
+    },
 }
 
 /// A change on its way to the disk, and what watchers are told when it is there.

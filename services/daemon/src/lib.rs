@@ -10,20 +10,25 @@ mod grpc;
 mod history;
 mod install;
 mod keeper;
+mod known_operators;
 mod life;
 mod operators;
 mod remote;
 mod requests;
+pub mod roles;
 mod state_dir;
+mod witness;
 
 pub use access::Caller;
 pub use exit::{Exit, Failure, VERSION, fatal, usage};
 pub use install::{install, read_bootstrap};
 pub use keeper::{Call, SiteKeeper};
+pub use known_operators::{KnownOperator, KnownOperators};
 pub use life::{Life, SystemEntropy, now, random_uuid, ready, start_logs};
 pub use operators::{
-    MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, Tls, bind_tcp,
+    Desk, MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, Tls, bind_tcp,
 };
 pub use remote::{OwnSite, RemoteAnswer, RemoteCall, SUBCLOUD_METADATA, Subclouds};
 pub use requests::SecretAnswers;
 pub use state_dir::{StateDirError, create_state_dir, open_store, read_site, site_write};
+pub use witness::{Deed, Noted, Witness};

@@ -132,6 +132,14 @@ pub enum Action {
     Enroll,
     /// A change of a subcloud's site, asked for over its link.
     Command(SiteMethod),
+    /// A change of the controller's own site.
+    Site(SiteMethod),
+    /// `operator add`.
+    AddOperator,
+    /// `operator revoke`.
+    RevokeOperator,
+    /// A call of this path that the caller's role does not allow.
+    Forbidden(&'static str),
 }
 
 /// What came of a call.
@@ -149,8 +157,14 @@ pub enum Outcome {
 }
 
 impl Action {
-    /// Every action but the commands.
-    pub const ALL: [Self; 3] = [Self::AddSubcloud, Self::IssueToken, Self::Enroll];
+    /// Every action but those that name a method.
+    pub const ALL: &[Self] = &[
+        Self::AddSubcloud,
+        Self::IssueToken,
+        Self::Enroll,
+        Self::AddOperator,
+        Self::RevokeOperator,
+    ];
 
     /// The stable name.
     pub fn name(self) -> &'static str {
@@ -159,6 +173,10 @@ impl Action {
             Self::IssueToken => "SUBCLOUD_TOKEN",
             Self::Enroll => "ENROLL",
             Self::Command(method) => method.audit_name(),
+            Self::Site(method) => method.own_audit_name(),
+            Self::AddOperator => "OPERATOR_ADD",
+            Self::RevokeOperator => "OPERATOR_REVOKE",
+            Self::Forbidden(path) => path,
         }
     }
 }

@@ -55,6 +55,7 @@ mod footprint;
 mod ids;
 pub mod index;
 mod message;
+mod operators;
 mod reason;
 mod rollout;
 mod subcloud;
@@ -69,10 +70,10 @@ pub use command::{
     MAX_COMMANDS, MAX_COMMANDS_BYTES, MAX_COMMANDS_PER_LINK, SiteMethod,
 };
 pub use controller::{
-    AddSubcloud, Answer, Availability, Controller, ControllerConfig, Enroll, HEARTBEAT_INTERVAL,
-    HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS, MISSED_HEARTBEATS, NewToken, Output, Presence,
-    RESTART_GRACE, Reach, Receipt, Records, RunCommand, SourceCheck, TOKEN_TTL_MAX, TOKEN_TTL_MIN,
-    Write, command_outcome_unknown, subcloud_not_found,
+    AddOperator, AddSubcloud, Answer, Availability, Controller, ControllerConfig, Enroll,
+    HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS, MISSED_HEARTBEATS, NewToken,
+    NoteDeed, Output, Presence, RESTART_GRACE, Reach, Receipt, Records, RevokeOperator, RunCommand,
+    SourceCheck, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write, command_outcome_unknown, subcloud_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
 pub use entropy::Entropy;
@@ -87,6 +88,7 @@ pub use message::{
     AgentMessage, ControllerMessage, ControllerNetworks, ControllerPool, Goodbye, GoodbyeReason,
     Hello, Report, Welcome,
 };
+pub use operators::{MAX_OPERATORS, Operator, OperatorRole};
 pub use reason::{Code, Fault, Object, Reason, ReasonSet, Rejection, Violation};
 pub use rollout::{
     Addresses, Answered, BACKSTOP, Control, CreateRollout, Desired, FleetView, Foreseen,

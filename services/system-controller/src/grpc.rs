@@ -2,11 +2,14 @@
 
 mod enrollment;
 mod link;
+mod operator;
 mod remote;
 mod subcloud;
+mod watch;
 
 pub(crate) use enrollment::Enrollments;
 pub(crate) use link::Links;
+pub(crate) use operator::{Operators, certified, timestamp};
 pub(crate) use remote::SitesOfSubclouds;
 pub(crate) use subcloud::{Subclouds, TokenIssuer};
 

@@ -9,17 +9,20 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use daemon::{Failure, Life, SystemEntropy, fatal, now};
+use daemon::{Failure, KnownOperator, KnownOperators, Life, SystemEntropy, fatal, now};
 use fleet::{
-    AgentMessage, Answer, CommandOutcome, Controller, ControllerConfig, ControllerMessage,
-    Fingerprint, Input, LinkId, Output, Presence, Reason, Rejection, RequestId, RunCommand,
-    SharedSubcloud, SubcloudId, Ticket, Violation, Write,
+    AgentMessage, Answer, CommandOutcome, Controller, ControllerConfig, ControllerMessage, Event,
+    Fingerprint, Input, LinkId, Operator, Output, Presence, Reason, Rejection, RequestId,
+    RunCommand, SharedSubcloud, SubcloudId, Ticket, Violation, Write,
 };
+use identity::SpkiSha256;
 use site::{Site, Timestamp};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::fleet_history::{FleetHistory, Next, Subject};
+use crate::grpc::certified;
 use crate::records::{read_fleet, store_write};
 
 /// Messages that may wait for one link. The controller says little: a welcome, its networks, an
@@ -37,6 +40,8 @@ pub(crate) struct Hub {
     durable: RwLock<BTreeMap<String, SharedSubcloud>>,
     commits: mpsc::Sender<Committing>,
     timer: watch::Sender<Option<Timestamp>>,
+    operators: Arc<KnownOperators>,
+    history: Mutex<FleetHistory>,
 }
 
 #[derive(Debug)]
@@ -62,6 +67,25 @@ struct Committing {
     ticket: Ticket,
     durable: store::Ticket,
     subclouds: Vec<SharedSubcloud>,
+    operators: Vec<Operator>,
+}
+
+/// A call that the machine has been asked and that waits for its answer.
+#[derive(Debug)]
+pub(crate) struct Begun(oneshot::Receiver<Result<Answer, Rejection>>);
+
+impl Begun {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(crate) async fn wait<A: TryFrom<Answer>>(self) -> Result<A, Rejection> {
+        let Self(answer) = self;
+        let answer = answer
+            .await
+            .unwrap_or_else(|_| Err(Rejection::one(stopping())))?;
+        A::try_from(answer).map_err(|_| Rejection::one(misunderstood()))
+    }
 }
 
 /// A link as its handler holds it.
@@ -82,12 +106,17 @@ impl Hub {
         store: Arc<Store>,
         config: ControllerConfig,
         site: &Site,
+        start: u64,
     ) -> Result<Arc<Self>, Failure> {
         let records = read_fleet(&store)?;
         let known = records.subclouds.iter().cloned().map(Arc::new);
         let durable = known
             .map(|subcloud| (subcloud.name.clone(), subcloud))
             .collect();
+        let operators = Arc::new(KnownOperators::default());
+        for operator in &records.operators {
+            operators.put(&operator.name, known_operator(operator));
+        }
         let (machine, outputs) = Controller::recover(now(), config, site, records);
         let (commits, committing) = mpsc::channel(COMMIT_QUEUE);
         let driven = Driven {
@@ -104,6 +133,8 @@ impl Hub {
             durable: RwLock::new(durable),
             commits,
             timer: watch::Sender::new(None),
+            operators,
+            history: Mutex::new(FleetHistory::new(start)),
         });
         hub.carry_out(&mut hub.lock(), outputs);
         life.spawn(Arc::clone(&hub).commit_in_order(committing, life.stopping()));
@@ -119,19 +150,41 @@ impl Hub {
         &self,
         question: impl FnOnce(RequestId) -> Input,
     ) -> Result<A, Rejection> {
-        let answer = {
-            let mut driven = self.lock();
-            driven.last_request += 1;
-            let request = RequestId(driven.last_request);
-            let (sender, answer) = oneshot::channel();
-            driven.answers.insert(request, sender);
-            self.feed_locked(&mut driven, question(request));
-            answer
-        };
-        let answer = answer
-            .await
-            .unwrap_or_else(|_| Err(Rejection::one(stopping())))?;
-        A::try_from(answer).map_err(|_| Rejection::one(misunderstood()))
+        self.begin(question).wait().await
+    }
+
+    /// Asks the machine for something. What it has to write for that is before everything that
+    /// is handed to the disk after this.
+    pub(crate) fn begin(&self, question: impl FnOnce(RequestId) -> Input) -> Begun {
+        let mut driven = self.lock();
+        driven.last_request += 1;
+        let request = RequestId(driven.last_request);
+        let (sender, answer) = oneshot::channel();
+        driven.answers.insert(request, sender);
+        self.feed_locked(&mut driven, question(request));
+        Begun(answer)
+    }
+
+    /// Some of the changes after a revision.
+    pub(crate) fn changes_after(&self, revision: u64) -> Next {
+        self.history().after(revision)
+    }
+
+    /// Tells the revision of every change.
+    pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
+        self.history().revisions()
+    }
+
+    /// The whole fleet as of a revision. What changes meanwhile may be in it already; it is told
+    /// again under its own revision then.
+    pub(crate) fn snapshot(&self) -> (u64, Vec<(SharedSubcloud, Presence)>) {
+        let revision = self.history().revision();
+        (revision, self.subclouds())
+    }
+
+    /// Whose certificates count.
+    pub(crate) fn operators(&self) -> &Arc<KnownOperators> {
+        &self.operators
     }
 
     /// Has a command carried out at a subcloud and waits for what comes of it: at the latest when
@@ -288,6 +341,8 @@ impl Hub {
                         kind = event.kind.name(),
                         "fleet event"
                     );
+                    let subject = self.subject(driven, &event);
+                    self.history().publish(Some(event), subject);
                 }
             }
         }
@@ -307,10 +362,15 @@ impl Hub {
             Write::Subcloud(subcloud) => Some(Arc::clone(subcloud)),
             _ => None,
         });
+        let operators = writes.iter().filter_map(|write| match write {
+            Write::Operator(operator) => Some(operator.clone()),
+            _ => None,
+        });
         let committing = Committing {
             ticket,
             durable,
             subclouds: subclouds.collect(),
+            operators: operators.collect(),
         };
         if let Err(error) = self.commits.try_send(committing) {
             fatal(
@@ -335,6 +395,7 @@ impl Hub {
                 ticket,
                 durable,
                 subclouds,
+                operators,
             }) = next
             else {
                 return;
@@ -342,14 +403,51 @@ impl Hub {
             if let Err(error) = durable.durable().await {
                 fatal("a change of the fleet could not be made durable", &error);
             }
+            let changed = subclouds.clone();
             if !subclouds.is_empty() {
                 let mut durable = self.durable.write().unwrap_or_else(PoisonError::into_inner);
                 for subcloud in subclouds {
                     durable.insert(subcloud.name.clone(), subcloud);
                 }
             }
-            self.feed(Input::Committed { ticket });
+            for operator in &operators {
+                self.operators.put(&operator.name, known_operator(operator));
+            }
+            self.committed(ticket, &changed);
         }
+    }
+
+    /// Tells the machine that a write is durable, and watchers of the records that changed
+    /// without an event.
+    fn committed(&self, ticket: Ticket, changed: &[SharedSubcloud]) {
+        let mut driven = self.lock();
+        let before = self.history().revision();
+        self.feed_locked(&mut driven, Input::Committed { ticket });
+        let mut history = self.history();
+        let untold = changed
+            .iter()
+            .filter(|record| !history.told(record.id, before));
+        let untold: Vec<&SharedSubcloud> = untold.collect();
+        for record in untold {
+            let presence = driven.machine.presence(record.id);
+            history.publish(None, Subject::Subcloud(Arc::clone(record), presence));
+        }
+    }
+
+    /// The durable subcloud that an event is about.
+    fn subject(&self, driven: &Driven, event: &Event) -> Subject {
+        let Some(id) = event.subcloud else {
+            return Subject::Nobody;
+        };
+        let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
+        match durable.get(&event.name).filter(|known| known.id == id) {
+            Some(known) => Subject::Subcloud(Arc::clone(known), driven.machine.presence(id)),
+            None => Subject::Removed(id),
+        }
+    }
+
+    fn history(&self) -> MutexGuard<'_, FleetHistory> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the machine at the moment that it asked for last.
@@ -394,6 +492,15 @@ fn send(driven: &mut Driven, link: LinkId, message: ControllerMessage) {
             "an agent does not take its messages; ending the link"
         );
         sender.close.cancel();
+    }
+}
+
+/// What counts of an operator at the listeners.
+fn known_operator(operator: &Operator) -> KnownOperator {
+    KnownOperator {
+        role: certified(operator.role),
+        key: SpkiSha256::from_bytes(operator.key.0),
+        revoked: operator.revoked_at.is_some(),
     }
 }
 

@@ -7,8 +7,10 @@
 //! No rule lives here: what is admitted, refused or acknowledged is decided in `fleet` and
 //! `site`.
 
+mod audit;
 mod command;
 mod console;
+mod fleet_history;
 mod grpc;
 mod hub;
 mod init;

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use api::fleet_v1::enrollment_service_server::EnrollmentServiceServer;
 use api::fleet_v1::link_service_server::LinkServiceServer;
+use api::fleet_v1::operator_service_server::{self, OperatorServiceServer};
 use api::fleet_v1::subcloud_service_server::{self, SubcloudServiceServer};
-use daemon::{Exit, Failure, Life, OperatorListeners, SiteKeeper, Tls, bind_tcp};
+use daemon::{Desk, Exit, Failure, Life, OperatorListeners, SiteKeeper, Tls, Witness, bind_tcp};
 use fleet::{ControllerConfig, Input};
 use identity::{
     Acceptor, CONTROLLER_VALIDITY, Ca, ClientCertificates, LeafKey, Limits, ServingCertificate,
@@ -18,7 +19,8 @@ use store::Store;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 
-use crate::grpc::{Enrollments, Links, SitesOfSubclouds, Subclouds, TokenIssuer};
+use crate::audit::Audit;
+use crate::grpc::{Enrollments, Links, Operators, SitesOfSubclouds, Subclouds, TokenIssuer};
 use crate::hub::Hub;
 use crate::settings::{ServeOptions, Settings};
 use crate::{console, records};
@@ -66,8 +68,14 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
 
     let config = settings.controller(&site, link_address);
     let certificate = Certificate::issue(Arc::clone(&authority), addresses(&site, &settings))?;
-    let hub = Hub::start(&life, Arc::clone(&store), config.clone(), &site)?;
+    let start = records::count_start(&store).await?;
+    let hub = Hub::start(&life, Arc::clone(&store), config.clone(), &site, start)?;
+    let audit: Arc<dyn Witness> = Arc::new(Audit {
+        hub: Arc::clone(&hub),
+        site: site.identity().name.clone(),
+    });
     let keeper = Arc::new(SiteKeeper::new(Arc::clone(&store), site, revision)?);
+    keeper.set_witness(Arc::clone(&audit));
 
     serve_agents(&life, link, &hub, &certificate, config)?;
     life.spawn(follow_site(
@@ -85,13 +93,27 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         hub: Arc::clone(&hub),
         tokens,
         answers: Arc::default(),
+        life: life.clone(),
     });
     let subclouds = subclouds.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
+    let people = OperatorServiceServer::new(Operators {
+        hub: Arc::clone(&hub),
+        authority,
+        answers: Arc::default(),
+    });
     let endpoints = operators.endpoints();
-    let names = [subcloud_service_server::SERVICE_NAME];
-    let way = Some(Arc::new(SitesOfSubclouds(Arc::clone(&hub))) as Arc<dyn daemon::Subclouds>);
-    let served = operators.serve(&life, &keeper, Some(&tls), &names, way, |routes| {
-        routes.add_service(subclouds);
+    let names = [
+        subcloud_service_server::SERVICE_NAME,
+        operator_service_server::SERVICE_NAME,
+    ];
+    let desk = Desk {
+        tls: Some(tls),
+        operators: Arc::clone(hub.operators()),
+        witness: Some(audit),
+        way: Some(Arc::new(SitesOfSubclouds(Arc::clone(&hub)))),
+    };
+    let served = operators.serve(&life, &keeper, &desk, &names, |routes| {
+        routes.add_service(subclouds).add_service(people);
     });
     served.await?;
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use site::{Site, SiteParts, Timestamp};
 
+use super::operators::{AddOperator, NoteDeed, RevokeOperator};
 use crate::{
     Actor, AgentMessage, AuditEntry, Candidate, CommandOutcome, ControllerMessage, Event,
-    Fingerprint, Goodbye, LinkId, Position, Rejection, Report, RequestId, SecretHash,
+    Fingerprint, Goodbye, LinkId, Operator, Position, Rejection, Report, RequestId, SecretHash,
     SharedSubcloud, SiteMethod, Subcloud, SubcloudId, Ticket, TokenId, Violation,
 };
 
@@ -23,6 +24,12 @@ pub enum Input {
     Enroll(Enroll),
     /// A call of a subcloud's site.
     RunCommand(RunCommand),
+    /// `operator add`.
+    AddOperator(AddOperator),
+    /// `operator revoke`.
+    RevokeOperator(RevokeOperator),
+    /// Something for the audit log that was decided elsewhere.
+    NoteDeed(NoteDeed),
     /// An agent opened a stream and proved its identity by a certificate.
     LinkOpened {
         /// A number that no earlier link of this process had.
@@ -120,6 +127,8 @@ pub enum Write {
         /// What was reported.
         site: Arc<SiteParts>,
     },
+    /// Put an operator in the place of the one of the same name.
+    Operator(Operator),
     /// Append to the event log.
     Event(Event),
     /// Forget the event at this place.
@@ -135,6 +144,8 @@ pub enum Write {
 pub struct Records {
     /// Every subcloud.
     pub subclouds: Vec<Subcloud>,
+    /// Every operator.
+    pub operators: Vec<Operator>,
     /// The place of the newest event; zero when there is none.
     pub last_event: Position,
     /// The place of the newest audit entry; zero when there is none.
@@ -231,6 +242,10 @@ pub struct RunCommand {
 pub enum Answer {
     /// To a call about one subcloud.
     Subcloud(Receipt),
+    /// To a call about an operator: as it is now, or would be.
+    Operator(Operator),
+    /// The entry is in the audit log.
+    Noted,
 }
 
 impl From<Receipt> for Answer {
@@ -247,6 +262,33 @@ impl TryFrom<Answer> for Receipt {
     fn try_from(answer: Answer) -> Result<Self, Answer> {
         match answer {
             Answer::Subcloud(receipt) => Ok(receipt),
+            other => Err(other),
+        }
+    }
+}
+
+impl TryFrom<Answer> for Operator {
+    type Error = Answer;
+
+    /// # Errors
+    /// The answer itself, when it is one to another kind of call.
+    fn try_from(answer: Answer) -> Result<Self, Answer> {
+        match answer {
+            Answer::Operator(operator) => Ok(operator),
+            other => Err(other),
+        }
+    }
+}
+
+impl TryFrom<Answer> for () {
+    type Error = Answer;
+
+    /// # Errors
+    /// The answer itself, when it is one to another kind of call.
+    fn try_from(answer: Answer) -> Result<Self, Answer> {
+        match answer {
+            Answer::Noted => Ok(()),
+            other => Err(other),
         }
     }
 }

@@ -10,6 +10,7 @@ mod enroll;
 mod input;
 mod link;
 mod operator;
+mod operators;
 mod presence;
 mod reach;
 
@@ -23,8 +24,8 @@ use crate::admission::ControllerView;
 use crate::{
     Action, Actor, AuditEntry, ControllerId, ControllerMessage, ControllerNetworks, Endpoint,
     Entropy, Event, EventKind, Fleet, Goodbye, GoodbyeReason, LOG_LIMIT, LinkId, Management,
-    NetworksDigest, Outcome, Position, Reason, SharedSubcloud, Standing, Subcloud, SubcloudId,
-    Violation,
+    NetworksDigest, Operator, Outcome, Position, Reason, SharedSubcloud, Standing, Subcloud,
+    SubcloudId, Violation,
 };
 
 use command::Commands;
@@ -37,6 +38,7 @@ pub use input::{
 pub use link::HELLO_TIMEOUT;
 use link::Link;
 pub use operator::{TOKEN_TTL_MAX, TOKEN_TTL_MIN, subcloud_not_found};
+pub use operators::{AddOperator, NoteDeed, RevokeOperator};
 pub use presence::{Availability, MISSED_HEARTBEATS, Presence, RESTART_GRACE};
 use presence::{Wake, Wakeups};
 pub use reach::Reach;
@@ -83,6 +85,7 @@ pub struct Controller {
     networks_digest: NetworksDigest,
     links: BTreeMap<LinkId, Link>,
     presence: BTreeMap<SubcloudId, Presence>,
+    operators: BTreeMap<String, Operator>,
     /// Links whose report waits for room in the commits, in the order in which they came.
     parked: VecDeque<LinkId>,
     wakeups: Wakeups,
@@ -103,6 +106,7 @@ impl Controller {
     ) -> (Self, Vec<Output>) {
         let Records {
             subclouds,
+            operators,
             last_event,
             last_audit,
         } = records;
@@ -116,6 +120,10 @@ impl Controller {
             networks,
             links: BTreeMap::new(),
             presence: BTreeMap::new(),
+            operators: operators
+                .into_iter()
+                .map(|known| (known.name.clone(), known))
+                .collect(),
             parked: VecDeque::new(),
             wakeups: Wakeups::default(),
             commands: Commands::default(),
@@ -143,6 +151,9 @@ impl Controller {
             Input::AddSubcloud(call) => self.add_subcloud(now, call, &mut out),
             Input::IssueToken(call) => self.issue_token(now, call, &mut out),
             Input::Enroll(call) => self.enroll(now, call, &mut out),
+            Input::AddOperator(call) => self.add_operator(now, call, &mut out),
+            Input::RevokeOperator(call) => self.revoke_operator(now, call, &mut out),
+            Input::NoteDeed(call) => self.note_deed(now, call, &mut out),
             Input::RunCommand(call) => self.run_command(now, call, &mut out),
             Input::LinkOpened {
                 link,
