@@ -1,10 +1,12 @@
 //! The whole from outside: real recordings, real processes, real networks, and the clients that
 //! operators use.
 
+mod audit;
 mod bad_input;
 mod command_lines;
 mod conformance;
 mod fleet_reasons;
+mod fleet_watch;
 mod guide;
 mod kill;
 mod link;
@@ -16,6 +18,7 @@ mod process_life;
 mod purity;
 mod reasons;
 mod reconnect;
+mod roles;
 mod scripts;
 mod strangers;
 mod support;

@@ -75,6 +75,8 @@ impl ControllerNode {
             source_check: SourceCheck::Strict,
             heartbeat_interval: HEARTBEAT_INTERVAL,
             fleet_limit: 100,
+            event_log_limit: fleet::LOG_LIMIT,
+            audit_log_limit: fleet::LOG_LIMIT,
         }
     }
 }
@@ -91,6 +93,7 @@ impl Durable {
                     self.sites.insert(subcloud, site);
                 }
                 Write::Event(event) => self.events = event.position,
+                Write::Operator(_) => {}
                 Write::Audit(entry) => self.audit = entry.position,
                 Write::ForgetEvent(_) | Write::ForgetAudit(_) => {}
             }
@@ -108,6 +111,7 @@ impl World {
         self.controller.started = self.now;
         let durable = &self.controller.disk.durable;
         let records = Records {
+            operators: Vec::new(),
             subclouds: durable.subclouds.values().cloned().collect(),
             last_event: durable.events,
             last_audit: durable.audit,

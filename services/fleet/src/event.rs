@@ -7,7 +7,7 @@ use site::{Generation, Timestamp};
 
 use crate::{Fault, Position, SiteMethod, SubcloudId};
 
-/// How many entries each log keeps: with some 300 bytes each, 100,000 are 30 MB, which is months
+/// How many entries each log keeps by default: with some 300 bytes each, 100,000 are 30 MB, which is months
 /// of an ordinary fleet and minutes of an attack. Older ones are forgotten as new ones come.
 pub const LOG_LIMIT: u64 = 100_000;
 

@@ -6,10 +6,6 @@ use std::sync::Arc;
 use fleet::{Event, Presence, SharedSubcloud, SubcloudId};
 use tokio::sync::watch;
 
-/// Changes that are kept for watchers that come back or are slow: a whole fleet of 10,000 that
-/// goes or comes at once, and some more. A change costs some 200 bytes.
-const KEPT: usize = 16_384;
-
 /// Changes that a watcher takes at a time.
 const BATCH: usize = 256;
 
@@ -43,6 +39,7 @@ pub(crate) enum Subject {
 #[derive(Debug)]
 pub(crate) struct FleetHistory {
     kept: VecDeque<Arc<FleetChange>>,
+    most_kept: usize,
     newest: watch::Sender<u64>,
 }
 
@@ -56,10 +53,12 @@ pub(crate) enum Next {
 }
 
 impl FleetHistory {
-    /// Begins without changes; `process` is greater than that of every process before.
-    pub(crate) fn new(process: u64) -> Self {
+    /// Begins without changes; `process` is greater than that of every process before. Watchers
+    /// may fall behind `most_kept` changes, and resume over as many.
+    pub(crate) fn new(process: u64, most_kept: usize) -> Self {
         Self {
             kept: VecDeque::new(),
+            most_kept,
             newest: watch::Sender::new(process << REVISION_BITS),
         }
     }
@@ -77,7 +76,7 @@ impl FleetHistory {
     /// Something changed.
     pub(crate) fn publish(&mut self, event: Option<Event>, subject: Subject) {
         let revision = self.revision() + 1;
-        if self.kept.len() == KEPT {
+        if self.kept.len() == self.most_kept {
             self.kept.pop_front();
         }
         self.kept.push_back(Arc::new(FleetChange {
@@ -112,9 +111,11 @@ impl FleetHistory {
 mod tests {
     use super::*;
 
+    const KEPT: usize = 1000;
+
     #[test]
     fn what_is_not_kept_is_a_gap_and_never_silence() {
-        let mut history = FleetHistory::new(7);
+        let mut history = FleetHistory::new(7, KEPT);
         let start = history.revision();
         let count = |history: &FleetHistory, after: u64| match history.after(after) {
             Next::Changes(changes) => {
@@ -139,6 +140,6 @@ mod tests {
         history.publish(None, Subject::Nobody);
         assert_eq!(count(&history, start), None, "the first one is forgotten");
         assert_eq!(count(&history, start + 1), Some(BATCH));
-        assert!(FleetHistory::new(8).revision() > history.revision());
+        assert!(FleetHistory::new(8, KEPT).revision() > history.revision());
     }
 }

@@ -106,7 +106,7 @@ impl Hub {
         store: Arc<Store>,
         config: ControllerConfig,
         site: &Site,
-        start: u64,
+        history: FleetHistory,
     ) -> Result<Arc<Self>, Failure> {
         let records = read_fleet(&store)?;
         let known = records.subclouds.iter().cloned().map(Arc::new);
@@ -134,7 +134,7 @@ impl Hub {
             commits,
             timer: watch::Sender::new(None),
             operators,
-            history: Mutex::new(FleetHistory::new(start)),
+            history: Mutex::new(history),
         });
         hub.carry_out(&mut hub.lock(), outputs);
         life.spawn(Arc::clone(&hub).commit_in_order(committing, life.stopping()));

@@ -14,6 +14,7 @@ mod fleet_history;
 mod grpc;
 mod hub;
 mod init;
+mod log_trim;
 mod records;
 mod serve;
 mod settings;

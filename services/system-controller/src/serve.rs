@@ -20,10 +20,11 @@ use tokio::net::TcpListener;
 use tonic::transport::Server;
 
 use crate::audit::Audit;
+use crate::fleet_history::FleetHistory;
 use crate::grpc::{Enrollments, Links, Operators, SitesOfSubclouds, Subclouds, TokenIssuer};
 use crate::hub::Hub;
 use crate::settings::{ServeOptions, Settings};
-use crate::{console, records};
+use crate::{console, log_trim, records};
 
 /// The largest message of the link; a report comes in pieces of 4 KiB, so only Enroll is large.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
@@ -69,7 +70,13 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let config = settings.controller(&site, link_address);
     let certificate = Certificate::issue(Arc::clone(&authority), addresses(&site, &settings))?;
     let start = records::count_start(&store).await?;
-    let hub = Hub::start(&life, Arc::clone(&store), config.clone(), &site, start)?;
+    let history = FleetHistory::new(start, settings.watch_history);
+    let hub = Hub::start(&life, Arc::clone(&store), config.clone(), &site, history)?;
+    life.spawn(log_trim::trim(
+        Arc::clone(&store),
+        settings.logs,
+        life.clone(),
+    ));
     let audit: Arc<dyn Witness> = Arc::new(Audit {
         hub: Arc::clone(&hub),
         site: site.identity().name.clone(),

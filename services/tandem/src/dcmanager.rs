@@ -1,8 +1,11 @@
 //! `tandem dcmanager …`: the commands of the fleet, a file for each family of them.
 
+mod audit;
 mod declaration;
 mod errors;
 mod event;
+mod fleet_event;
+mod operator;
 mod subcloud;
 
 use clap::Subcommand;
@@ -13,6 +16,23 @@ use crate::program::Shape;
 use crate::session::Session;
 
 pub(crate) use declaration::Declaration;
+pub(crate) use fleet_event::text as fleet_change_text;
+
+use crate::system::Watch;
+
+/// The commands of the fleet, and the one that does not end by itself.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DcmanagerArea {
+    #[command(flatten)]
+    Question(Dcmanager),
+    /// Show every change of the fleet as it happens, until interrupted
+    #[command(
+        after_help = "One line for each change: REVISION  KIND  TEXT; the whole fleet is a line \
+                      of the kind RESYNC\nand one for each subcloud. With --format json, one \
+                      object a line.\n\nExample:\n  tandem dcmanager watch --format json"
+    )]
+    Watch(Watch),
+}
 
 /// The commands of the fleet.
 #[derive(Debug, Subcommand)]
@@ -35,6 +55,24 @@ pub(crate) enum Dcmanager {
         #[command(subcommand)]
         command: event::EventCommand,
     },
+    /// Who asked for what, with which outcome
+    #[command(
+        subcommand_value_name = "COMMAND",
+        after_help = "Example:\n  tandem dcmanager audit list --since 1h"
+    )]
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
+    },
+    /// Operators: make, list and revoke those who call over TCP
+    #[command(
+        subcommand_value_name = "COMMAND",
+        after_help = "Example:\n  tandem dcmanager operator list"
+    )]
+    Operator {
+        #[command(subcommand)]
+        command: operator::OperatorCommand,
+    },
 }
 
 impl Dcmanager {
@@ -43,6 +81,8 @@ impl Dcmanager {
         match self {
             Self::Subcloud { command } => command.shape(),
             Self::Event { command } => command.shape(),
+            Self::Audit { command } => command.shape(),
+            Self::Operator { command } => command.shape(),
         }
     }
 
@@ -53,7 +93,9 @@ impl Dcmanager {
     pub(crate) fn declaration(&self, colour: bool) -> Result<Declaration, Failure> {
         match self {
             Self::Subcloud { command } => command.declaration(colour),
-            Self::Event { .. } => Ok(Declaration::default()),
+            Self::Event { .. } | Self::Audit { .. } | Self::Operator { .. } => {
+                Ok(Declaration::default())
+            }
         }
     }
 
@@ -66,6 +108,8 @@ impl Dcmanager {
         match self {
             Self::Subcloud { command } => command.run(session, declaration).await,
             Self::Event { command } => command.run(session).await,
+            Self::Audit { command } => command.run(session).await,
+            Self::Operator { command } => command.run(session).await,
         }
     }
 }

@@ -10,14 +10,14 @@ use tokio::runtime::Runtime;
 
 use crate::answer::{Answer, EFFECT_COLUMNS};
 use crate::arguments::{Area, DcmanagerAlone, Globals, Shell, SystemAlone, Tandem};
-use crate::dcmanager::{Dcmanager, Declaration};
+use crate::dcmanager::{Dcmanager, DcmanagerArea, Declaration};
 use crate::environment::Environment;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Column, Selection};
 use crate::session::Target;
 use crate::streams::Streams;
-use crate::system::{System, SystemArea, Watch};
+use crate::system::{Followed, System, SystemArea, Watch};
 
 /// The name that this program was called by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ enum Parsed {
     /// Something that a daemon answers.
     Question(Box<Question>),
     /// Events, until somebody ends it.
-    Watch(Watch),
+    Watch(Followed, Watch),
     /// A completion script.
     Completions(Shell),
 }
@@ -106,7 +106,14 @@ impl Parsed {
     fn of_system(command: SystemArea) -> Self {
         match command {
             SystemArea::Question(command) => Self::of(Question::System(command)),
-            SystemArea::Watch(watch) => Self::Watch(watch),
+            SystemArea::Watch(watch) => Self::Watch(Followed::Site, watch),
+        }
+    }
+
+    fn of_dcmanager(command: DcmanagerArea) -> Self {
+        match command {
+            DcmanagerArea::Question(command) => Self::of(Question::Dcmanager(command)),
+            DcmanagerArea::Watch(watch) => Self::Watch(Followed::Fleet, watch),
         }
     }
 }
@@ -126,7 +133,7 @@ impl Line {
                 let line = Tandem::from_arg_matches(&matches).map_err(complete)?;
                 let command = match line.area {
                     Area::System { command } => Parsed::of_system(command),
-                    Area::Dcmanager { command } => Parsed::of(Question::Dcmanager(command)),
+                    Area::Dcmanager { command } => Parsed::of_dcmanager(command),
                     Area::Completions { shell } => Parsed::Completions(shell),
                 };
                 (line.globals, command)
@@ -137,7 +144,7 @@ impl Line {
             }
             Name::Dcmanager => {
                 let line = DcmanagerAlone::from_arg_matches(&matches).map_err(complete)?;
-                (line.globals, Parsed::of(Question::Dcmanager(line.command)))
+                (line.globals, Parsed::of_dcmanager(line.command))
             }
         };
         Ok(Self { globals, command })
@@ -151,7 +158,9 @@ impl Line {
         let Self { globals, command } = self;
         let question = match command {
             Parsed::Question(question) => question,
-            Parsed::Watch(watch) => return follow(watch, &globals, environment, streams),
+            Parsed::Watch(followed, watch) => {
+                return follow(followed, watch, &globals, environment, streams);
+            }
             Parsed::Completions(shell) => return Ok(streams.answer(&completions(shell))),
         };
         let columns = question.shape().columns(globals.dry_run)?;
@@ -170,6 +179,7 @@ impl Line {
 
 /// Writes events as they come. Every option is judged as for any other command.
 fn follow(
+    followed: Followed,
     watch: Watch,
     globals: &Globals,
     environment: &Environment,
@@ -180,7 +190,7 @@ fn follow(
     Watch::check(globals.format)?;
     let target = target(globals, environment)?;
     let stdout = environment.stdout();
-    runtime()?.block_on(watch.run(&target, globals.format, stdout, streams))
+    runtime()?.block_on(watch.run(followed, &target, globals.format, stdout, streams))
 }
 
 fn target(globals: &Globals, environment: &Environment) -> Result<Target, Failure> {

@@ -1,6 +1,6 @@
 //! Enumerations and times of the contract, in operators' words.
 
-use api::fleet_v1::{Availability, EnrollmentState, ManagementState, SyncState};
+use api::fleet_v1::{Availability, EnrollmentState, ManagementState, OperatorRole, SyncState};
 use api::site_v1::{
     AdministrativeState, DistributedCloudRole, Family, KubernetesState, Order, Personality, Rank,
     Severity, Stack, SystemMode, SystemType,
@@ -66,6 +66,10 @@ words! {
     }
     /// Whether commands are accepted for a subcloud.
     management(ManagementState) { Unmanaged = "unmanaged", Managed = "managed" }
+    /// What an operator may do.
+    operator_role(OperatorRole) {
+        Reader = "reader", Configurator = "configurator", Admin = "admin",
+    }
     /// How far enrollment is.
     enrollment(EnrollmentState) { Pending = "pending", Enrolled = "enrolled" }
     /// Whether the link of a subcloud is up.

@@ -23,9 +23,8 @@ use site::{Site, Timestamp};
 use crate::admission::ControllerView;
 use crate::{
     Action, Actor, AuditEntry, ControllerId, ControllerMessage, ControllerNetworks, Endpoint,
-    Entropy, Event, EventKind, Fleet, Goodbye, GoodbyeReason, LOG_LIMIT, LinkId, Management,
-    NetworksDigest, Operator, Outcome, Position, Reason, SharedSubcloud, Standing, Subcloud,
-    SubcloudId, Violation,
+    Entropy, Event, EventKind, Fleet, Goodbye, GoodbyeReason, LinkId, Management, NetworksDigest,
+    Operator, Outcome, Position, Reason, SharedSubcloud, Standing, Subcloud, SubcloudId, Violation,
 };
 
 use command::Commands;
@@ -61,6 +60,10 @@ pub struct ControllerConfig {
     pub heartbeat_interval: Duration,
     /// How many subclouds there may be (F9).
     pub fleet_limit: usize,
+    /// How many events the log keeps.
+    pub event_log_limit: u64,
+    /// How many entries the audit log keeps.
+    pub audit_log_limit: u64,
 }
 
 /// Whether connections must come from the link primary pool (F8).
@@ -351,7 +354,7 @@ impl Controller {
             kind,
         };
         batch.writes.push(Write::Event(event.clone()));
-        if let Some(old) = beyond_limit(self.last_event) {
+        if let Some(old) = beyond_limit(self.last_event, self.config.event_log_limit) {
             batch.writes.push(Write::ForgetEvent(old));
         }
         batch.events.push(event);
@@ -368,7 +371,7 @@ impl Controller {
             name: shortened(deed.name),
             outcome: deed.outcome,
         }));
-        if let Some(old) = beyond_limit(self.last_audit) {
+        if let Some(old) = beyond_limit(self.last_audit, self.config.audit_log_limit) {
             batch.writes.push(Write::ForgetAudit(old));
         }
     }
@@ -393,10 +396,10 @@ struct Deed<'a> {
 }
 
 /// The entry that falls out of a log when one is added at `newest`.
-fn beyond_limit(newest: Position) -> Option<Position> {
+fn beyond_limit(newest: Position, limit: u64) -> Option<Position> {
     newest
         .0
-        .checked_sub(LOG_LIMIT)
+        .checked_sub(limit)
         .filter(|old| *old > 0)
         .map(Position)
 }
