@@ -8,7 +8,10 @@ use std::fs;
 use api::fleet_v1::exchange_request::Message as Say;
 use api::fleet_v1::exchange_response::Message as Heard;
 use api::fleet_v1::operator_service_client::OperatorServiceClient;
-use api::fleet_v1::{AddOperatorRequest, ReportChunk, Violation};
+use api::fleet_v1::subcloud_group_service_client::SubcloudGroupServiceClient;
+use api::fleet_v1::{
+    AddOperatorRequest, AddSubcloudGroupRequest, ReportChunk, SubcloudGroup, Violation,
+};
 use base64::Engine as _;
 use fleet::{Reason, ReasonSet as _};
 use identity::LeafKey;
@@ -18,7 +21,7 @@ use tonic_types::StatusExt as _;
 
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::by_hand::{ByHand, hello, link_of_nobody, report};
-use crate::support::client::operators as operators_of;
+use crate::support::client::operators;
 use crate::support::cloud::{Added, Controller, Place};
 use crate::support::grpcurl::{GrpcError, Violation as Precondition};
 use crate::support::process::{Daemon, Program};
@@ -33,7 +36,7 @@ const COMMANDS: &str = "is provoked through the site services, in `remote`";
 const ROLLOUTS: &str = "is provoked through the service of rollouts, in `rollout`";
 
 /// Reasons that no message to the fleet's services provokes.
-const NOT_BY_MESSAGE: [(Reason, &str); 16] = [
+const NOT_BY_MESSAGE: [(Reason, &str); 14] = [
     (Reason::RolloutNotFound, ROLLOUTS),
     (Reason::RolloutClosed, ROLLOUTS),
     (Reason::RolloutPaused, ROLLOUTS),
@@ -46,9 +49,7 @@ const NOT_BY_MESSAGE: [(Reason, &str); 16] = [
         Reason::ControllerBusy,
         "a thousand writes wait only for a disk that stalls",
     ),
-    (Reason::SubcloudNotEnrolled, COMMANDS),
     (Reason::SubcloudQuarantined, COMMANDS),
-    (Reason::SubcloudUnmanaged, COMMANDS),
     (Reason::SubcloudOffline, COMMANDS),
     (Reason::TooManyCommands, COMMANDS),
     (Reason::CommandTooLarge, COMMANDS),
@@ -62,6 +63,27 @@ const NOT_BY_MESSAGE: [(Reason, &str); 16] = [
         Reason::CertificateRevoked,
         "on the link it is the goodbye REVOKED, tested in `strangers`",
     ),
+];
+
+/// Reasons of peers, which are provoked as soon as `PeerService` is served.
+const OF_PEERS: [Reason; 17] = [
+    Reason::PeerNotFound,
+    Reason::PeerIsSelf,
+    Reason::PeerExists,
+    Reason::PeerTokenInvalid,
+    Reason::PeerNotEstablished,
+    Reason::PeerInUse,
+    Reason::PeerLimit,
+    Reason::PeerGroupNotFound,
+    Reason::PeerGroupExists,
+    Reason::AssociationNotFound,
+    Reason::AssociationExists,
+    Reason::SubcloudOwnedElsewhere,
+    Reason::SubcloudInOtherGroup,
+    Reason::MemberNotReady,
+    Reason::MigrationRunning,
+    Reason::NothingToMigrate,
+    Reason::EpochStale,
 ];
 
 /// gRPC codes by number.
@@ -201,10 +223,12 @@ async fn every_reason_of_the_fleet_is_given() {
 
     let site = start(install("controller"));
     requests(&site);
-    operators(&site).await;
+    people(&site).await;
     declarations(&site);
     reports(&site).await;
     links(&site).await;
+    verbs(&site);
+    groups(&site).await;
     without_link_network(&site);
     drop(site);
 
@@ -217,7 +241,8 @@ async fn every_reason_of_the_fleet_is_given() {
 
     let seen = seen.into_inner();
     for reason in Reason::ALL {
-        let exempt = NOT_BY_MESSAGE.iter().any(|(known, _)| known == reason);
+        let exempt =
+            NOT_BY_MESSAGE.iter().any(|(known, _)| known == reason) || OF_PEERS.contains(reason);
         assert_ne!(seen.contains(reason.name()), exempt, "{}", reason.name());
     }
 }
@@ -244,7 +269,7 @@ fn requests(site: &Asked<'_>) {
 }
 
 /// Who may operate the controller over TCP.
-async fn operators(site: &Asked<'_>) {
+async fn people(site: &Asked<'_>) {
     const SERVICE: &str = "tandem.fleet.v1.OperatorService";
     let csr = LeafKey::generate()
         .expect("a key")
@@ -285,7 +310,7 @@ async fn operators(site: &Asked<'_>) {
         refused("AddOperator", &request, &wanted);
     }
     let socket = site.controller.state_dir().join("operator.sock");
-    let mut client = OperatorServiceClient::new(operators_of(&socket).await);
+    let mut client = OperatorServiceClient::new(operators(&socket).await);
     for number in 1..fleet::MAX_OPERATORS {
         let request = AddOperatorRequest {
             name: format!("operator-{number}"),
@@ -489,6 +514,81 @@ async fn links(site: &Asked<'_>) {
         let wanted = want(INVALID, Reason::LinkProtocolViolation, "", words);
         site.turned_away::<()>(Err(end), &wanted);
     }
+}
+
+/// Operators' verbs: `up` has enrolled and never came online, `south` has not enrolled.
+fn verbs(site: &Asked<'_>) {
+    let refused = |method: &str, request: &Value, reason: Reason, words: &str| {
+        let wanted = want(PRECONDITION, reason, "subcloud:", words);
+        site.refused(method, request, &wanted);
+    };
+    let (up, south) = (json!({"subcloud": "up"}), json!({"subcloud": "south"}));
+    let forced = json!({"subcloud": "up", "force": true});
+    let reason = Reason::SubcloudNotOnline;
+    refused("ManageSubcloud", &up, reason, "up is not online");
+    let reason = Reason::SubcloudNotEnrolled;
+    refused("ManageSubcloud", &south, reason, "south");
+    let anew = json!({"subcloud": "south", "reenroll": true});
+    refused("IssueSubcloudToken", &anew, reason, "never enrolled");
+    let reason = Reason::SubcloudUnmanaged;
+    refused("UnmanageSubcloud", &up, reason, "up is not managed");
+    site.ask("ManageSubcloud", &forced).expect("managed");
+    let reason = Reason::SubcloudManaged;
+    refused("ManageSubcloud", &forced, reason, "managed already");
+    refused("DeleteSubcloud", &up, reason, "only unmanaged");
+    site.ask("UnmanageSubcloud", &up).expect("unmanaged");
+    for method in ["ManageSubcloud", "UnmanageSubcloud", "DeleteSubcloud"] {
+        let wanted = want(NOT_FOUND, Reason::SubcloudNotFound, "nope", "nope");
+        site.refused(method, &json!({"subcloud": "nope"}), &wanted);
+    }
+    let nothing = json!({"target": "up", "subcloud": {}});
+    let wanted = want(INVALID, Reason::InvalidArgument, "update_mask", "nothing");
+    site.refused("UpdateSubcloud", &nothing, &wanted);
+    let reason = Reason::SubcloudGroupNotFound;
+    let nowhere = json!({"target": "up", "subcloud": {"group": "nowhere"}});
+    let wanted = want(NOT_FOUND, reason, "group:nowhere", "nowhere");
+    site.refused("UpdateSubcloud", &nowhere, &wanted);
+}
+
+/// Groups of subclouds.
+async fn groups(site: &Asked<'_>) {
+    let named = |name: &str| json!({"subcloudGroup": {"name": name}});
+    let refused = |method: &str, request: &Value, wanted: &Want<'_>| {
+        let method = format!("tandem.fleet.v1.SubcloudGroupService/{method}");
+        let error = site.controller.grpcurl(&method, request);
+        site.check(&error.expect_err("must be refused"), wanted);
+    };
+    let reason = Reason::SubcloudGroupNameTaken;
+    let wanted = want(EXISTS, reason, "Default", "Default already");
+    refused("AddSubcloudGroup", &named("Default"), &wanted);
+    let reason = Reason::DefaultGroupFixed;
+    let wanted = want(PRECONDITION, reason, "Default", "cannot be deleted");
+    let default = json!({"subcloudGroup": "Default"});
+    refused("DeleteSubcloudGroup", &default, &wanted);
+    let renamed = json!({"target": "Default", "subcloudGroup": {"name": "all"}});
+    let wanted = want(PRECONDITION, reason, "Default", "keeps its name");
+    refused("UpdateSubcloudGroup", &renamed, &wanted);
+    let reason = Reason::SubcloudGroupNotFound;
+    let wanted = want(NOT_FOUND, reason, "nowhere", "nowhere");
+    let nowhere = json!({"subcloudGroup": "nowhere"});
+    refused("GetSubcloudGroup", &nowhere, &wanted);
+
+    let socket = site.controller.state_dir().join("operator.sock");
+    let mut client = SubcloudGroupServiceClient::new(operators(&socket).await);
+    for number in 1..fleet::group::MAX_GROUPS {
+        let subcloud_group = Some(SubcloudGroup {
+            name: format!("group-{number}"),
+            ..SubcloudGroup::default()
+        });
+        let request = AddSubcloudGroupRequest {
+            subcloud_group,
+            ..AddSubcloudGroupRequest::default()
+        };
+        client.add_subcloud_group(request).await.expect("added");
+    }
+    let reason = Reason::SubcloudGroupsFull;
+    let wanted = want(EXHAUSTED, reason, "", "200 subcloud groups");
+    refused("AddSubcloudGroup", &named("one-more"), &wanted);
 }
 
 /// A controller whose own network towards subclouds is gone.

@@ -61,6 +61,11 @@ impl Answer {
         Self {
             outcome: match outcome {
                 Ok(fleet::Answer::Subcloud(receipt)) => Ok(receipt.subcloud.id),
+                Ok(fleet::Answer::Peer(_)) => unreachable!("nobody asks about peers here"),
+                Ok(fleet::Answer::Operator(_) | fleet::Answer::Noted) => {
+                    unreachable!("nobody asks about operators here")
+                }
+                Ok(fleet::Answer::Group(group)) => Ok(SubcloudId(group.id.0)),
                 Err(rejection) => Err(Refusal {
                     code: fleet::ReasonSet::code(rejection.first().reason),
                     faults: Fault::all_of(&rejection),
@@ -183,6 +188,7 @@ impl World {
                 actor,
                 subcloud: node.name().to_owned(),
                 token: new(token, Duration::from_secs(3600)),
+                reenroll: false,
                 validate_only: false,
             }),
             CallKind::Enroll {
@@ -270,6 +276,8 @@ impl World {
                 owner: self.controller.id(),
                 epoch: fleet::Epoch(1),
                 controllers: vec![self.controller.endpoint()],
+                authority: None,
+                alternates: Default::default(),
                 networks: None,
             }),
             Err(refusal) => EnrollerInput::Refused(refusal),

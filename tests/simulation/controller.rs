@@ -40,6 +40,7 @@ pub(crate) struct Disk {
 pub(crate) struct Durable {
     pub(crate) subclouds: BTreeMap<SubcloudId, Subcloud>,
     pub(crate) sites: BTreeMap<SubcloudId, Arc<SiteParts>>,
+    answers: BTreeMap<String, fleet::AnsweredCall>,
     events: Position,
     audit: Position,
 }
@@ -77,6 +78,11 @@ impl ControllerNode {
             fleet_limit: 100,
             event_log_limit: fleet::LOG_LIMIT,
             audit_log_limit: fleet::LOG_LIMIT,
+            authority: fleet::Authority {
+                key: fleet::Fingerprint([200; 32]),
+                certificate: vec![200].into(),
+            },
+            failover: fleet::FAILOVER,
         }
     }
 }
@@ -92,6 +98,27 @@ impl Durable {
                 Write::Site { subcloud, site } => {
                     self.sites.insert(subcloud, site);
                 }
+                // No peers live in this world; `geo` has those that have some.
+                Write::Peer(_)
+                | Write::ForgetPeer(_)
+                | Write::PeerGroup(_)
+                | Write::ForgetPeerGroup(_)
+                | Write::Association(_)
+                | Write::ForgetAssociation(..) => {}
+                Write::ForgetSubcloud(subcloud) => {
+                    self.subclouds.remove(&subcloud.id);
+                }
+                Write::ForgetSite(id) => {
+                    self.sites.remove(&id);
+                }
+                Write::AnsweredCall(answered) => {
+                    self.answers.insert(answered.key.id.clone(), *answered);
+                }
+                Write::ForgetAnswer(id) => {
+                    self.answers.remove(&id);
+                }
+                // No operator of this world has groups.
+                Write::Group(_) | Write::ForgetGroup(_) => {}
                 Write::Event(event) => self.events = event.position,
                 Write::Operator(_) => {}
                 Write::Audit(entry) => self.audit = entry.position,
@@ -113,8 +140,11 @@ impl World {
         let records = Records {
             operators: Vec::new(),
             subclouds: durable.subclouds.values().cloned().collect(),
+            groups: Vec::new(),
+            answers: durable.answers.values().cloned().collect(),
             last_event: durable.events,
             last_audit: durable.audit,
+            ..Records::default()
         };
         self.note(1, || "controller starts".to_owned());
         let node = &mut self.controller;
@@ -246,6 +276,7 @@ impl World {
                 let (life, setting) = (self.controller.life, self.controller.setting);
                 self.at(Self::due(at), Happening::ControllerTimer { life, setting });
             }
+            Output::Peer(_) => {}
             Output::Event(event) => {
                 if event.kind == EventKind::Offline {
                     self.check_offline(event.subcloud);

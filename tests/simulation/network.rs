@@ -94,6 +94,7 @@ impl World {
             link,
             subcloud: wire.subcloud,
             key: wire.key,
+            authority: None,
             source: wire.source,
         };
         self.send(link, TO_AGENT, |link| Happening::ToAgent {
@@ -225,6 +226,7 @@ fn heard(message: &fleet::ControllerMessage) -> String {
             format!("ReportRefused, {}", reasons.join(" "))
         }
         Message::Networks { .. } => "Networks".to_owned(),
+        Message::Alternates { .. } => "Alternates".to_owned(),
         Message::Heartbeat => "Heartbeat".to_owned(),
         Message::Command(command) => format!("Command {}", command.id.0),
         Message::Goodbye(goodbye) => format!("Goodbye, {}", goodbye.reason.name()),

@@ -58,7 +58,8 @@ impl World {
         let mut names = BTreeSet::new();
         let mut tokens = BTreeSet::new();
         for record in records.values() {
-            if !names.insert(&record.name) || !tokens.insert(record.token()) {
+            let fresh = record.tokens().all(|token| tokens.insert(token));
+            if !names.insert(&record.name) || !fresh {
                 faults.push(format!("{} shares its name or token", record.name));
             }
             if record.enrolled().is_some() && record.link_family() != family {

@@ -3,6 +3,8 @@
 mod change;
 mod command;
 mod fleet;
+mod fleet_answers;
+mod fleet_change;
 mod link;
 mod operators;
 mod records;
@@ -11,6 +13,8 @@ mod site;
 pub use self::change::*;
 pub(crate) use self::command::*;
 pub use self::fleet::*;
+pub use self::fleet_answers::*;
+pub use self::fleet_change::*;
 pub use self::link::*;
 pub use self::operators::*;
 pub use self::records::*;

@@ -54,6 +54,21 @@ fn modified_pool_path(field: &str) -> String {
     }
 }
 
+fn updated_subcloud_path(field: &str) -> String {
+    match field {
+        "update_mask" => field.to_owned(),
+        _ => within("subcloud", field),
+    }
+}
+
+fn group_path(field: &str) -> String {
+    match field {
+        "update_mask" => field.to_owned(),
+        "max_parallel" => "subcloud_group.max_parallel_subclouds".to_owned(),
+        _ => within("subcloud_group", field),
+    }
+}
+
 macro_rules! mutations {
     ($($message:ty $(, $property:ident $value:expr)*;)*) => {$(
         impl Mutation for $message {
@@ -105,6 +120,13 @@ mutations! {
     fleet_v1::IssueSubcloudTokenRequest;
     fleet_v1::AddOperatorRequest;
     fleet_v1::RevokeOperatorRequest;
+    fleet_v1::ManageSubcloudRequest;
+    fleet_v1::UnmanageSubcloudRequest;
+    fleet_v1::UpdateSubcloudRequest, etag |request| &request.etag, path updated_subcloud_path;
+    fleet_v1::DeleteSubcloudRequest, etag |request| &request.etag;
+    fleet_v1::AddSubcloudGroupRequest, path group_path;
+    fleet_v1::UpdateSubcloudGroupRequest, etag |request| &request.etag, path group_path;
+    fleet_v1::DeleteSubcloudGroupRequest, etag |request| &request.etag;
 }
 
 #[cfg(test)]

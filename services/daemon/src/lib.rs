@@ -29,6 +29,6 @@ pub use operators::{
     Desk, MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, Tls, bind_tcp,
 };
 pub use remote::{OwnSite, RemoteAnswer, RemoteCall, SUBCLOUD_METADATA, Subclouds};
-pub use requests::SecretAnswers;
+pub use requests::{SecretAnswers, fingerprint};
 pub use state_dir::{StateDirError, create_state_dir, open_store, read_site, site_write};
 pub use witness::{Deed, Noted, Witness};

@@ -66,7 +66,7 @@ impl SecretAnswers {
 }
 
 /// Tells requests apart: the method and the whole request.
-pub(crate) fn fingerprint(method: &str, request: &impl Message) -> [u8; 32] {
+pub fn fingerprint(method: &str, request: &impl Message) -> [u8; 32] {
     let hash = Sha256::new().chain_update(method).chain_update([0]);
     hash.chain_update(request.encode_to_vec()).finalize().into()
 }

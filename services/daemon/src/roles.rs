@@ -24,7 +24,31 @@ pub const METHODS: &[(&str, Role)] = &[
     ("/tandem.fleet.v1.OperatorService/ListAuditEntries", Reader),
     ("/tandem.fleet.v1.OperatorService/ListOperators", Reader),
     ("/tandem.fleet.v1.OperatorService/RevokeOperator", Admin),
+    (
+        "/tandem.fleet.v1.SubcloudGroupService/AddSubcloudGroup",
+        Configurator,
+    ),
+    (
+        "/tandem.fleet.v1.SubcloudGroupService/DeleteSubcloudGroup",
+        Configurator,
+    ),
+    (
+        "/tandem.fleet.v1.SubcloudGroupService/GetSubcloudGroup",
+        Reader,
+    ),
+    (
+        "/tandem.fleet.v1.SubcloudGroupService/ListSubcloudGroups",
+        Reader,
+    ),
+    (
+        "/tandem.fleet.v1.SubcloudGroupService/UpdateSubcloudGroup",
+        Configurator,
+    ),
     ("/tandem.fleet.v1.SubcloudService/AddSubcloud", Configurator),
+    (
+        "/tandem.fleet.v1.SubcloudService/DeleteSubcloud",
+        Configurator,
+    ),
     ("/tandem.fleet.v1.SubcloudService/GetSubcloud", Reader),
     (
         "/tandem.fleet.v1.SubcloudService/IssueSubcloudToken",
@@ -32,6 +56,18 @@ pub const METHODS: &[(&str, Role)] = &[
     ),
     ("/tandem.fleet.v1.SubcloudService/ListFleetEvents", Reader),
     ("/tandem.fleet.v1.SubcloudService/ListSubclouds", Reader),
+    (
+        "/tandem.fleet.v1.SubcloudService/ManageSubcloud",
+        Configurator,
+    ),
+    (
+        "/tandem.fleet.v1.SubcloudService/UnmanageSubcloud",
+        Configurator,
+    ),
+    (
+        "/tandem.fleet.v1.SubcloudService/UpdateSubcloud",
+        Configurator,
+    ),
     ("/tandem.fleet.v1.SubcloudService/WatchFleet", Reader),
     (
         "/tandem.site.v1.NetworkService/AssignAddressPool",

@@ -69,6 +69,9 @@ fn fleet_of(count: u32) -> Fleet {
         fleet.put(Arc::new(Subcloud {
             id: SubcloudId(Uuid::from_u128(u128::from(number))),
             name: format!("subcloud-{number}"),
+            description: String::new(),
+            location: String::new(),
+            group: fleet::GroupId::DEFAULT,
             management: Management::Unmanaged,
             enrollment: Enrollment::Pending(Pending {
                 token: Token {
@@ -81,6 +84,7 @@ fn fleet_of(count: u32) -> Fleet {
             }),
             observed: None,
             refused: None,
+            geo: fleet::Geo::default(),
             created_at: Timestamp(0),
             updated_at: Timestamp(0),
         }));

@@ -53,6 +53,26 @@ pub enum EventKind {
         /// Every rule that it broke.
         faults: Vec<Fault>,
     },
+    /// It was taken over from another controller.
+    TakenOver,
+    /// It obeys another controller from now on.
+    Demoted,
+    /// An operator changed what is said about it, or its group.
+    Updated,
+    /// Operators' commands are accepted for it from now on.
+    Managed,
+    /// Operators' commands are no longer accepted for it.
+    Unmanaged,
+    /// An operator deleted it; its certificate is revoked.
+    Deleted,
+    /// A site took the place of the one that had enrolled before, whose certificate is revoked.
+    Reenrolled,
+    /// An operator added a group.
+    GroupAdded,
+    /// An operator changed a group.
+    GroupUpdated,
+    /// An operator deleted a group.
+    GroupDeleted,
     /// Its link came up. Not durable.
     Online,
     /// Its link has been gone for too long. Not durable.
@@ -82,6 +102,16 @@ names! {
     Self::EnrollmentRefused { .. } => "ENROLLMENT_REFUSED",
     Self::ReportAccepted { .. } => "REPORT_ACCEPTED",
     Self::ReportRefused { .. } => "REPORT_REFUSED",
+    Self::TakenOver => "TAKEN_OVER",
+    Self::Demoted => "DEMOTED",
+    Self::Updated => "UPDATED",
+    Self::Managed => "MANAGED",
+    Self::Unmanaged => "UNMANAGED",
+    Self::Deleted => "DELETED",
+    Self::Reenrolled => "REENROLLED",
+    Self::GroupAdded => "GROUP_ADDED",
+    Self::GroupUpdated => "GROUP_UPDATED",
+    Self::GroupDeleted => "GROUP_DELETED",
     Self::Online => "ONLINE",
     Self::Offline => "OFFLINE",
 }
@@ -140,6 +170,48 @@ pub enum Action {
     RevokeOperator,
     /// A call of this path that the caller's role does not allow.
     Forbidden(&'static str),
+    /// `system-peer add` without a token.
+    IssuePeering,
+    /// `system-peer add` with a token.
+    AddPeer,
+    /// The other site presents a token.
+    AcceptPeering,
+    /// `system-peer update`.
+    UpdatePeer,
+    /// `system-peer delete`.
+    DeletePeer,
+    /// `subcloud-peer-group add`.
+    AddPeerGroup,
+    /// `subcloud-peer-group update`, or a change of its members.
+    UpdatePeerGroup,
+    /// `subcloud-peer-group delete`.
+    DeletePeerGroup,
+    /// A change of this site's gateways towards a subcloud.
+    SetGateways,
+    /// `peer-group-association add`.
+    Associate,
+    /// `peer-group-association delete`.
+    Dissociate,
+    /// `peer-group-association sync`.
+    SyncAssociation,
+    /// `subcloud-peer-group migrate`.
+    Migrate,
+    /// A conflict was seen.
+    DismissConflict,
+    /// `subcloud manage`.
+    ManageSubcloud,
+    /// `subcloud unmanage`.
+    UnmanageSubcloud,
+    /// `subcloud update`.
+    UpdateSubcloud,
+    /// `subcloud delete`.
+    DeleteSubcloud,
+    /// `subcloud-group add`.
+    AddGroup,
+    /// `subcloud-group update`.
+    UpdateGroup,
+    /// `subcloud-group delete`.
+    DeleteGroup,
 }
 
 /// What came of a call.
@@ -164,6 +236,27 @@ impl Action {
         Self::Enroll,
         Self::AddOperator,
         Self::RevokeOperator,
+        Self::IssuePeering,
+        Self::AddPeer,
+        Self::AcceptPeering,
+        Self::UpdatePeer,
+        Self::DeletePeer,
+        Self::AddPeerGroup,
+        Self::UpdatePeerGroup,
+        Self::DeletePeerGroup,
+        Self::SetGateways,
+        Self::Associate,
+        Self::Dissociate,
+        Self::SyncAssociation,
+        Self::Migrate,
+        Self::DismissConflict,
+        Self::ManageSubcloud,
+        Self::UnmanageSubcloud,
+        Self::UpdateSubcloud,
+        Self::DeleteSubcloud,
+        Self::AddGroup,
+        Self::UpdateGroup,
+        Self::DeleteGroup,
     ];
 
     /// The stable name.
@@ -177,6 +270,27 @@ impl Action {
             Self::AddOperator => "OPERATOR_ADD",
             Self::RevokeOperator => "OPERATOR_REVOKE",
             Self::Forbidden(path) => path,
+            Self::IssuePeering => "SYSTEM_PEER_TOKEN",
+            Self::AddPeer => "SYSTEM_PEER_ADD",
+            Self::AcceptPeering => "SYSTEM_PEER_ACCEPT",
+            Self::UpdatePeer => "SYSTEM_PEER_UPDATE",
+            Self::DeletePeer => "SYSTEM_PEER_DELETE",
+            Self::AddPeerGroup => "PEER_GROUP_ADD",
+            Self::UpdatePeerGroup => "PEER_GROUP_UPDATE",
+            Self::DeletePeerGroup => "PEER_GROUP_DELETE",
+            Self::SetGateways => "SUBCLOUD_GATEWAYS",
+            Self::Associate => "PEER_GROUP_ASSOCIATION_ADD",
+            Self::Dissociate => "PEER_GROUP_ASSOCIATION_DELETE",
+            Self::SyncAssociation => "PEER_GROUP_ASSOCIATION_SYNC",
+            Self::Migrate => "PEER_GROUP_MIGRATE",
+            Self::DismissConflict => "CONFLICT_DISMISS",
+            Self::ManageSubcloud => "SUBCLOUD_MANAGE",
+            Self::UnmanageSubcloud => "SUBCLOUD_UNMANAGE",
+            Self::UpdateSubcloud => "SUBCLOUD_UPDATE",
+            Self::DeleteSubcloud => "SUBCLOUD_DELETE",
+            Self::AddGroup => "SUBCLOUD_GROUP_ADD",
+            Self::UpdateGroup => "SUBCLOUD_GROUP_UPDATE",
+            Self::DeleteGroup => "SUBCLOUD_GROUP_DELETE",
         }
     }
 }

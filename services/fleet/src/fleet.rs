@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::admission::ControllerView;
 use crate::index::AddressIndex;
-use crate::{SharedSubcloud, SubcloudId, TokenId};
+use crate::{GroupId, SharedGroup, SharedSubcloud, Subcloud, SubcloudGroup, SubcloudId, TokenId};
 
 /// How many subclouds a fleet has room for by default (F9). Ten times the largest fleet that the
 /// benchmarks run; at some 2 KiB of memory for a record the limit costs 200 MB.
@@ -25,6 +25,9 @@ pub struct Fleet {
     by_region: BTreeMap<String, SubcloudId>,
     by_token: BTreeMap<TokenId, SubcloudId>,
     addresses: AddressIndex,
+    default_group: SharedGroup,
+    /// Every other group.
+    groups: BTreeMap<GroupId, SharedGroup>,
 }
 
 impl Fleet {
@@ -38,7 +41,44 @@ impl Fleet {
             by_region: BTreeMap::new(),
             by_token: BTreeMap::new(),
             addresses: AddressIndex::default(),
+            default_group: Arc::new(SubcloudGroup::default_group()),
+            groups: BTreeMap::new(),
         }
+    }
+
+    /// The groups, the Default group first.
+    pub fn groups(&self) -> impl Iterator<Item = &SharedGroup> {
+        std::iter::once(&self.default_group).chain(self.groups.values())
+    }
+
+    /// Finds a group by name or by uuid. There are few of them.
+    pub fn find_group(&self, reference: &str) -> Option<&SharedGroup> {
+        let is_it = |group: &&SharedGroup| {
+            group.name == reference
+                || uuid::Uuid::try_parse(reference).is_ok_and(|id| group.id.0 == id)
+        };
+        self.groups().find(is_it)
+    }
+
+    /// The group that a subcloud is in.
+    pub fn group_of(&self, subcloud: &Subcloud) -> &SharedGroup {
+        self.groups
+            .get(&subcloud.group)
+            .unwrap_or(&self.default_group)
+    }
+
+    /// Puts a group in the place of the one of the same id.
+    pub fn put_group(&mut self, group: SharedGroup) {
+        if group.id == GroupId::DEFAULT {
+            self.default_group = group;
+        } else {
+            self.groups.insert(group.id, group);
+        }
+    }
+
+    /// Takes a group out; its members are in the Default group from then on.
+    pub fn forget_group(&mut self, id: GroupId) {
+        self.groups.remove(&id);
     }
 
     /// The subclouds, by id.
@@ -104,7 +144,8 @@ impl Fleet {
         let id = subcloud.id;
         self.forget(id);
         self.by_name.insert(subcloud.name.clone(), id);
-        self.by_token.insert(subcloud.token(), id);
+        self.by_token
+            .extend(subcloud.tokens().map(|token| (token, id)));
         if let Some(footprint) = subcloud.footprint() {
             self.by_region.insert(footprint.region_name.clone(), id);
             self.addresses.insert(id, footprint);
@@ -116,7 +157,9 @@ impl Fleet {
     pub fn forget(&mut self, id: SubcloudId) -> Option<SharedSubcloud> {
         let old = self.subclouds.remove(&id)?;
         self.by_name.remove(&old.name);
-        self.by_token.remove(&old.token());
+        for token in old.tokens() {
+            self.by_token.remove(&token);
+        }
         if let Some(footprint) = old.footprint() {
             self.by_region.remove(&footprint.region_name);
             self.addresses.remove(id, footprint);

@@ -13,6 +13,15 @@ pub struct SubcloudId(pub Uuid);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ControllerId(pub Uuid);
 
+/// The id of a subcloud group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub Uuid);
+
+impl GroupId {
+    /// The group that always exists.
+    pub const DEFAULT: Self = Self(Uuid::from_u128(1));
+}
+
 /// The public id of an enrollment token; the secret is never kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenId(pub Uuid);
@@ -28,6 +37,18 @@ pub struct Fingerprint(pub [u8; 32]);
 /// SHA-256 of the controller's networks as its subclouds shall know them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NetworksDigest(pub [u8; 32]);
+
+/// SHA-256 of what a site tells its peers of itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CardDigest(pub [u8; 32]);
+
+/// SHA-256 of what a controller would tell a peer of one group.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SyncDigest(pub [u8; 32]);
+
+/// One stream between two controllers, as the driver numbers them: never twice in one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerLinkId(pub u64);
 
 /// The term of an owner. An agent never goes back to a lower one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -61,6 +82,17 @@ pub struct Position(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint(pub SocketAddr);
 
+/// A controller that an agent may turn to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KnownController {
+    /// Which one: the trust domain of its certificate.
+    pub controller: ControllerId,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// The key of the authority that signs its certificates, to be pinned.
+    pub authority: Fingerprint,
+}
+
 impl fmt::Display for SubcloudId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
@@ -68,6 +100,12 @@ impl fmt::Display for SubcloudId {
 }
 
 impl fmt::Display for ControllerId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl fmt::Display for GroupId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
     }
@@ -104,6 +142,18 @@ impl fmt::Display for NetworksDigest {
 }
 
 impl fmt::Debug for NetworksDigest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0, formatter)
+    }
+}
+
+impl fmt::Debug for CardDigest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0, formatter)
+    }
+}
+
+impl fmt::Debug for SyncDigest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         hex(&self.0, formatter)
     }

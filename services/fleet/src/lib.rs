@@ -52,10 +52,12 @@ mod entropy;
 mod event;
 mod fleet;
 mod footprint;
+pub mod group;
 mod ids;
 pub mod index;
 mod message;
 mod operators;
+pub mod peer;
 mod reason;
 mod rollout;
 mod subcloud;
@@ -70,25 +72,39 @@ pub use command::{
     MAX_COMMANDS, MAX_COMMANDS_BYTES, MAX_COMMANDS_PER_LINK, SiteMethod,
 };
 pub use controller::{
-    AddOperator, AddSubcloud, Answer, Availability, Controller, ControllerConfig, Enroll,
-    HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS, MISSED_HEARTBEATS, NewToken,
-    NoteDeed, Output, Presence, RESTART_GRACE, Reach, Receipt, Records, RevokeOperator, RunCommand,
-    SourceCheck, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write, command_outcome_unknown, subcloud_not_found,
+    ANSWER_KEPT, AddOperator, AddSubcloud, Answer, AnsweredCall, AssociationView, Availability,
+    Controller, ControllerConfig, Enroll, FleetChange, GroupEdit, GroupView, HANDOVER_PATIENCE,
+    HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS, MIGRATION_PATIENCE,
+    MISSED_HEARTBEATS, NewToken, NoteDeed, Operate, Output, PeerAvailability, PeerView, Presence,
+    RESTART_GRACE, Reach, Receipt, Records, RequestKey, RevokeOperator, RunCommand, SYNC_DELAY,
+    SourceCheck, SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write, command_outcome_unknown,
+    subcloud_group_not_found, subcloud_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
 pub use entropy::Entropy;
 pub use event::{Action, Actor, AuditEntry, Event, EventKind, LOG_LIMIT, Outcome};
 pub use fleet::{DEFAULT_FLEET_LIMIT, Fleet};
 pub use footprint::{Candidate, Footprint, LinkNetwork, LinkPool};
+pub use group::{SharedGroup, SubcloudGroup, UpdateApply};
 pub use ids::{
-    CommandId, ConnectionId, ControllerId, Endpoint, Epoch, Fingerprint, LinkId, NetworksDigest,
-    Position, RequestId, SecretHash, SubcloudId, Ticket, TokenId,
+    CardDigest, CommandId, ConnectionId, ControllerId, Endpoint, Epoch, Fingerprint, GroupId,
+    KnownController, LinkId, NetworksDigest, PeerLinkId, Position, RequestId, SecretHash,
+    SubcloudId, SyncDigest, Ticket, TokenId,
 };
 pub use message::{
-    AgentMessage, ControllerMessage, ControllerNetworks, ControllerPool, Goodbye, GoodbyeReason,
-    Hello, Report, Welcome,
+    AgentMessage, Alternates, ControllerMessage, ControllerNetworks, ControllerPool, FAILOVER,
+    FAILOVER_BOUNDS, Goodbye, GoodbyeReason, Hello, MAX_ALTERNATES, Report, Welcome,
 };
 pub use operators::{MAX_OPERATORS, Operator, OperatorRole};
+pub use peer::{
+    AcceptPeering, Administrative, Association, AssociationState, Authority, Batch, Conflict,
+    Established, FailurePolicy, Geo, GroupHeader, Leader, MAX_ENDPOINTS, MAX_GROUPS, MAX_HANDOVER,
+    MAX_LINEAGE, MAX_PEERS, MAX_PRIORITY, MAX_SUBCLOUD_REHOMING, MAX_SYNC_BATCH, Migration, Offer,
+    PEER_FAILURE_THRESHOLD, PEER_HEARTBEAT, PEER_HEARTBEAT_BOUNDS, PEER_THRESHOLD_BOUNDS,
+    PeerAction, PeerAlarm, PeerCall, PeerCard, PeerGoodbye, PeerGroup, PeerGroupId, PeerId,
+    PeerInput, PeerMessage, PeerOutput, PeerReceipt, PeerSettings, PeerSeverity, PeerSubject,
+    Peering, Pull, REHOMING_BOUNDS, SyncItem, SystemPeer, judge_peer, judge_token_addresses,
+};
 pub use reason::{Code, Fault, Object, Reason, ReasonSet, Rejection, Violation};
 pub use rollout::{
     Addresses, Answered, BACKSTOP, Control, CreateRollout, Desired, FleetView, Foreseen,

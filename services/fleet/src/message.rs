@@ -10,7 +10,9 @@ use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use site::{Digest, Generation, NetworkKind, Pool, Range, Site, SiteParts, SoftwareVersion};
 
-use crate::{Command, CommandResult, ControllerId, Endpoint, Epoch, Fault, NetworksDigest};
+use crate::{
+    Command, CommandResult, ControllerId, Endpoint, Epoch, Fault, KnownController, NetworksDigest,
+};
 
 /// From an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,13 @@ pub enum ControllerMessage {
         /// What they are.
         networks: ControllerNetworks,
     },
+    /// Where the agent may turn when it has lost its owner changed.
+    Alternates {
+        /// The term in which they are told.
+        epoch: Epoch,
+        /// What they are.
+        alternates: Alternates,
+    },
     /// The answer to a heartbeat.
     Heartbeat,
     /// Something for the site to do.
@@ -72,6 +81,9 @@ pub struct Hello {
     pub owner: ControllerId,
     /// In which term.
     pub epoch: Epoch,
+    /// For how long its owner has not been heard, when that is longer than the failover time and
+    /// the owner was tried since; only ever said to other controllers.
+    pub owner_lost: Option<Duration>,
     /// The generation of its site.
     pub generation: Generation,
     /// The digest of its site.
@@ -100,9 +112,33 @@ pub struct Welcome {
     pub heartbeat_interval: Duration,
     /// Whether the controller lacks the state that Hello named.
     pub report_needed: bool,
-    /// Where to find controllers, the preferred one first; never empty.
+    /// Where to find this controller, the preferred endpoint first; never empty.
     pub controllers: Vec<Endpoint>,
+    /// Where the agent may turn when it has lost this one.
+    pub alternates: Alternates,
 }
+
+/// Where an agent may turn when it has lost its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Alternates {
+    /// Other controllers, in order of preference; empty when the subcloud is in no group that is
+    /// shared. At most [`MAX_ALTERNATES`].
+    pub controllers: Vec<KnownController>,
+    /// For how long the owner must be lost before another one is tried ([`FAILOVER_BOUNDS`]).
+    pub failover: Duration,
+}
+
+/// How many other controllers an agent keeps: each may name a few endpoints.
+pub const MAX_ALTERNATES: usize = 64;
+
+/// The default failover time: three missed heartbeats of 10 s, one attempt to connect that times
+/// out (10 s), and some seconds.
+pub const FAILOVER: Duration = Duration::from_secs(45);
+
+/// The bounds of the failover time: below, a controller that restarts would lose its subclouds;
+/// above, nobody would call it failover.
+pub const FAILOVER_BOUNDS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(5)..=Duration::from_secs(24 * 60 * 60);
 
 /// Why a link ends, and where to go instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +147,9 @@ pub struct Goodbye {
     pub reason: GoodbyeReason,
     /// Where to go instead; empty means the same controllers as before.
     pub controllers: Vec<Endpoint>,
+    /// Who is or will be the owner, with [`GoodbyeReason::NotOwner`] and
+    /// [`GoodbyeReason::Moved`]; may be empty with the first, when that is not known.
+    pub owners: Vec<KnownController>,
 }
 
 /// Why a link ends.
@@ -130,6 +169,10 @@ pub enum GoodbyeReason {
     HeartbeatsMissed,
     /// A message was out of turn or could not be understood.
     ProtocolViolation,
+    /// This controller does not own the subcloud.
+    NotOwner,
+    /// This controller owns the subcloud and hands it over to another one.
+    Moved,
 }
 
 /// The controller's networks as its subclouds keep them.
@@ -156,7 +199,7 @@ pub struct ControllerPool {
 
 impl GoodbyeReason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::ShuttingDown,
         Self::Superseded,
         Self::Revoked,
@@ -164,6 +207,8 @@ impl GoodbyeReason {
         Self::HelloTimeout,
         Self::HeartbeatsMissed,
         Self::ProtocolViolation,
+        Self::NotOwner,
+        Self::Moved,
     ];
 
     /// The stable name.
@@ -176,6 +221,8 @@ impl GoodbyeReason {
             Self::HelloTimeout => "HELLO_TIMEOUT",
             Self::HeartbeatsMissed => "HEARTBEATS_MISSED",
             Self::ProtocolViolation => "PROTOCOL_VIOLATION",
+            Self::NotOwner => "NOT_OWNER",
+            Self::Moved => "MOVED",
         }
     }
 }
@@ -186,6 +233,15 @@ impl Goodbye {
         Self {
             reason,
             controllers: Vec::new(),
+            owners: Vec::new(),
+        }
+    }
+
+    /// Ends a link and names who is or will be the owner.
+    pub fn towards(reason: GoodbyeReason, owners: Vec<KnownController>) -> Self {
+        Self {
+            owners,
+            ..Self::because(reason)
         }
     }
 }

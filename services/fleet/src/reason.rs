@@ -146,6 +146,18 @@ reasons! {
     OperatorNameTaken = "OPERATOR_NAME_TAKEN", AlreadyExists;
     /// There are as many operators as there may be.
     TooManyOperators = "TOO_MANY_OPERATORS", ResourceExhausted;
+    /// The subcloud is not online, and nobody said `force`.
+    SubcloudNotOnline = "SUBCLOUD_NOT_ONLINE", FailedPrecondition;
+    /// The subcloud is managed already, or must not be for this.
+    SubcloudManaged = "SUBCLOUD_MANAGED", FailedPrecondition;
+    /// No group of this name or id.
+    SubcloudGroupNotFound = "SUBCLOUD_GROUP_NOT_FOUND", NotFound;
+    /// Another group has the name.
+    SubcloudGroupNameTaken = "SUBCLOUD_GROUP_NAME_TAKEN", AlreadyExists;
+    /// There are as many groups as there may be.
+    SubcloudGroupsFull = "SUBCLOUD_GROUPS_FULL", ResourceExhausted;
+    /// The Default group keeps its name and cannot be deleted.
+    DefaultGroupFixed = "DEFAULT_GROUP_FIXED", FailedPrecondition;
     /// A name of a subcloud that cannot be one.
     InvalidName = "INVALID_NAME", InvalidArgument;
     /// A field of the request is malformed or out of bounds.
@@ -166,6 +178,40 @@ reasons! {
     RolloutIncomplete = "ROLLOUT_INCOMPLETE", FailedPrecondition;
     /// As many rollouts are open as there may be.
     TooManyRollouts = "TOO_MANY_ROLLOUTS", ResourceExhausted;
+    /// No peer of this name or id.
+    PeerNotFound = "PEER_NOT_FOUND", NotFound;
+    /// A site cannot be its own peer.
+    PeerIsSelf = "PEER_IS_SELF", FailedPrecondition;
+    /// There is a peer of this name, or of this site, already.
+    PeerExists = "PEER_EXISTS", AlreadyExists;
+    /// The peering token is unknown, expired, or used; the audit log has which.
+    PeerTokenInvalid = "PEER_TOKEN_INVALID", Unauthenticated;
+    /// The peer has not presented its token yet.
+    PeerNotEstablished = "PEER_NOT_ESTABLISHED", FailedPrecondition;
+    /// The peer, or the group, is shared by an association or has members.
+    PeerInUse = "PEER_IN_USE", FailedPrecondition;
+    /// There are as many peers or groups as there may be.
+    PeerLimit = "PEER_LIMIT", ResourceExhausted;
+    /// No peer group of this name or id.
+    PeerGroupNotFound = "PEER_GROUP_NOT_FOUND", NotFound;
+    /// There is a peer group of this name already.
+    PeerGroupExists = "PEER_GROUP_EXISTS", AlreadyExists;
+    /// The group is not shared with that peer.
+    AssociationNotFound = "ASSOCIATION_NOT_FOUND", NotFound;
+    /// The group is shared with that peer already.
+    AssociationExists = "ASSOCIATION_EXISTS", AlreadyExists;
+    /// Another controller owns the subcloud, so only its operators change it.
+    SubcloudOwnedElsewhere = "SUBCLOUD_OWNED_ELSEWHERE", FailedPrecondition;
+    /// The subcloud is a member of another group.
+    SubcloudInOtherGroup = "SUBCLOUD_IN_OTHER_GROUP", FailedPrecondition;
+    /// A member of the group cannot move here yet.
+    MemberNotReady = "MEMBER_NOT_READY", FailedPrecondition;
+    /// The members of the group are on their way already.
+    MigrationRunning = "MIGRATION_RUNNING", FailedPrecondition;
+    /// This site owns every member already.
+    NothingToMigrate = "NOTHING_TO_MIGRATE", FailedPrecondition;
+    /// A peer claims a subcloud in a term that is over.
+    EpochStale = "EPOCH_STALE", FailedPrecondition;
     /// The link's message cannot be understood or is out of turn.
     LinkProtocolViolation = "LINK_PROTOCOL_VIOLATION", InvalidArgument;
     /// The subcloud, or the fleet, works on as many commands as it may.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use site::{Digest, Family, Generation, Stack, Timestamp};
 use uuid::Uuid;
 
-use crate::{Epoch, Fault, Fingerprint, Footprint, SecretHash, SubcloudId, TokenId};
+use crate::group::etag;
+use crate::{Epoch, Fault, Fingerprint, Footprint, Geo, GroupId, SecretHash, SubcloudId, TokenId};
 
 /// How long after its redemption a token still answers the *same key* with success. It bounds
 /// how late a lost answer can be asked for again: a day, the life of the certificate that the
@@ -21,6 +22,13 @@ pub struct Subcloud {
     pub id: SubcloudId,
     /// The unique name.
     pub name: String,
+    /// What operators say about it; may be empty.
+    pub description: String,
+    /// Where it is, in operators' words; may be empty.
+    pub location: String,
+    /// The group that it is in. A group that is no longer there means the Default group, so that
+    /// deleting a group writes one record and not one for each member.
+    pub group: GroupId,
     /// Whether operators' commands may go out to it.
     pub management: Management,
     /// How far its enrollment has come.
@@ -29,6 +37,8 @@ pub struct Subcloud {
     pub observed: Option<Observed>,
     /// The newest report when it was refused; cleared by an accepted one.
     pub refused: Option<Refused>,
+    /// Who owns it, and its place among the sites that share it.
+    pub geo: Geo,
     /// When `subcloud add` was accepted.
     pub created_at: Timestamp,
     /// When the record last changed.
@@ -84,12 +94,15 @@ pub struct Enrolled {
     pub site: Uuid,
     /// The token that it spent, so that a lost answer can be asked for again.
     pub spent: SpentToken,
-    /// The term of this controller's ownership.
+    /// The term of its owner, which is this controller unless [`Geo::owner`] names another.
     pub epoch: Epoch,
     /// When it enrolled.
     pub enrolled_at: Timestamp,
     /// Where the site differed from its declaration.
     pub differences: Vec<Fault>,
+    /// An operator's word that another key may take its place: until that happens, the present
+    /// key stays the valid one.
+    pub reenroll: Option<Token>,
 }
 
 /// A token that has done its one duty.
@@ -145,7 +158,7 @@ impl Subcloud {
         match (&self.observed, &self.enrollment) {
             (Some(observed), _) => Some(&observed.footprint),
             (None, Enrollment::Pending(pending)) => pending.declared.as_deref(),
-            (None, Enrollment::Enrolled(_)) => None,
+            (None, Enrollment::Enrolled(_)) => self.geo.footprint.as_deref(),
         }
     }
 
@@ -157,12 +170,36 @@ impl Subcloud {
         }
     }
 
-    /// The id of the token that is or was valid for it.
-    pub fn token(&self) -> TokenId {
+    /// Whether it obeys this controller, as far as is known here.
+    pub fn owned_here(&self) -> bool {
+        self.geo.owner.is_none()
+    }
+
+    /// The ids of the tokens that are or were valid for it: the open one, and the spent one.
+    pub fn tokens(&self) -> impl Iterator<Item = TokenId> {
+        let spent = self.enrolled().map(|enrolled| enrolled.spent.id);
+        spent
+            .into_iter()
+            .chain(self.open_token().map(|token| token.id))
+    }
+
+    /// The token that can be redeemed now, if there is one.
+    pub fn open_token(&self) -> Option<&Token> {
         match &self.enrollment {
-            Enrollment::Pending(pending) => pending.token.id,
-            Enrollment::Enrolled(enrolled) => enrolled.spent.id,
+            Enrollment::Pending(pending) => Some(&pending.token),
+            Enrollment::Enrolled(enrolled) => enrolled.reenroll.as_ref(),
         }
+    }
+
+    /// Names the state of what operators can change. Reports do not alter it.
+    pub fn etag(&self) -> String {
+        let management = match self.management {
+            Management::Managed => "managed",
+            Management::Unmanaged => "unmanaged",
+        };
+        let (id, group) = (self.id.to_string(), self.group.to_string());
+        let fields = [&id, &self.description, &self.location, &group, management];
+        etag(&fields)
     }
 
     /// The link family, when a report or a declaration tells it.

@@ -47,6 +47,7 @@ fn hello(site: &Site) -> Hello {
         features: Default::default(),
         owner: ControllerId(Uuid::nil()),
         epoch: Epoch(1),
+        owner_lost: None,
         generation: snapshot.generation,
         digest: snapshot.digest,
         networks: None,
@@ -59,6 +60,7 @@ fn linked(machine: &mut Controller, link: LinkId, site: &Site) {
         link,
         subcloud: id(),
         key: key(1),
+        authority: None,
         source: [10, 1, 0, 2].into(),
     };
     settle(machine, at(1), opened);
@@ -347,6 +349,7 @@ fn when_the_link_ends_nobody_knows_what_became_of_a_change() {
             link: LinkId(2),
             subcloud: id(),
             key: key(1),
+            authority: None,
             source: [10, 1, 0, 2].into(),
         };
         settle(machine, at(3), opened)
@@ -369,6 +372,7 @@ fn a_result_before_hello_or_over_another_link_is_not_taken() {
         link: other,
         subcloud: id(),
         key: key(1),
+        authority: None,
         source: [10, 1, 0, 2].into(),
     };
     settle(&mut machine, at(3), opened);
@@ -393,6 +397,8 @@ fn record(epoch: u64) -> AgentRecord {
         owner: ControllerId(Uuid::nil()),
         epoch: Epoch(epoch),
         controllers: vec![Endpoint(([10, 200, 0, 2], 8441).into())],
+        authority: None,
+        alternates: Default::default(),
         networks: None,
     }
 }
@@ -403,6 +409,7 @@ fn welcome(epoch: u64) -> AgentInput {
         epoch: Epoch(epoch),
         heartbeat_interval: Duration::from_secs(10),
         report_needed: false,
+        alternates: Default::default(),
         controllers: record(1).controllers,
     };
     AgentInput::Message(CONNECTION, ControllerMessage::Welcome(welcome))

@@ -34,6 +34,7 @@ fn open(link: LinkId, key: Fingerprint) -> Input {
         link,
         subcloud: id(1),
         key,
+        authority: None,
         source: [10, 1, 0, 2].into(),
     }
 }
@@ -47,6 +48,7 @@ fn hello(link: LinkId, site: &Site) -> Input {
             features: Default::default(),
             owner: ControllerId(Uuid::nil()),
             epoch: Epoch(1),
+            owner_lost: None,
             generation: snapshot.generation,
             digest: snapshot.digest,
             networks: None,
@@ -79,6 +81,7 @@ fn messages(outputs: &[Output]) -> Vec<&'static str> {
         ControllerMessage::ReportAccepted { .. } => "accepted",
         ControllerMessage::ReportRefused { .. } => "refused",
         ControllerMessage::Networks { .. } => "networks",
+        ControllerMessage::Alternates { .. } => "alternates",
         ControllerMessage::Heartbeat => "heartbeat",
         ControllerMessage::Command(_) => "command",
         ControllerMessage::Goodbye(_) => "goodbye",
@@ -188,6 +191,7 @@ fn only_the_enrolled_key_over_the_primary_family_opens_a_link() {
         link: LINK,
         subcloud: id(1),
         key: key(1),
+        authority: None,
         source: "fd01:1::2".parse().unwrap(),
     };
     assert_eq!(messages(&settle(&mut machine, at(1), v6)), ["WRONG_FAMILY"]);
@@ -195,6 +199,7 @@ fn only_the_enrolled_key_over_the_primary_family_opens_a_link() {
         link: LINK,
         subcloud: id(2),
         key: key(1),
+        authority: None,
         source: [10, 1, 0, 2].into(),
     };
     assert_eq!(messages(&settle(&mut machine, at(1), unknown)), ["REVOKED"]);
@@ -282,6 +287,8 @@ fn greeting() -> (Agent, fleet::ConnectionId) {
         owner: ControllerId(Uuid::from_u128(7)),
         epoch: Epoch(5),
         controllers: vec![Endpoint("10.200.0.2:8441".parse().unwrap())],
+        authority: None,
+        alternates: Default::default(),
         networks: None,
     };
     let (mut agent, outputs) = Agent::start(at(0), record, Snapshot::of(&site));
@@ -301,6 +308,7 @@ fn welcome(owner: u128, epoch: u64) -> ControllerMessage {
         heartbeat_interval: Duration::from_secs(10),
         report_needed: true,
         controllers: vec![Endpoint("10.200.0.2:8441".parse().unwrap())],
+        alternates: Default::default(),
     })
 }
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 use common::{Calm, add, at, controller, enroll, key, site, token};
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentRecord, Code, ConnectionId, ControllerId,
-    ControllerMessage, ControllerNetworks, Endpoint, Enroller, EnrollerInput, Epoch, Goodbye,
-    GoodbyeReason, Hello, Input, IssueToken, LinkId, NetworksDigest, Output, Refusal, Report,
-    RequestId, Snapshot, SubcloudId, Ticket, Welcome, Write,
+    ControllerMessage, ControllerNetworks, Endpoint, Enroller, EnrollerInput, Epoch, FleetChange,
+    Goodbye, GoodbyeReason, Hello, Input, IssueToken, LinkId, NetworksDigest, Operate, Output,
+    Refusal, Report, RequestId, RequestKey, Snapshot, SubcloudEdit, SubcloudId, Ticket, Welcome,
+    Write,
 };
 use proptest::prelude::*;
 use site::Site;
@@ -49,6 +50,7 @@ fn agent_message() -> impl Strategy<Value = AgentMessage> {
                 features: BTreeSet::new(),
                 owner: ControllerId(Uuid::nil()),
                 epoch: Epoch(1),
+                owner_lost: None,
                 generation: snapshot.generation,
                 digest: snapshot.digest,
                 networks: None,
@@ -72,8 +74,35 @@ fn controller_input() -> impl Strategy<Value = Option<Input>> {
             actor: fleet::Actor::Operator("uid=0".to_owned()),
             subcloud: format!("s{number}"),
             token: token(fresh + 100),
+            reenroll: fresh == 2,
             validate_only: false,
         }))),
+        3 => (small(), 0..5, any::<bool>()).prop_map(|(number, kind, yes)| {
+            let subcloud = format!("s{number}");
+            let etag = String::new();
+            Some(Input::Operate(Operate {
+                request: RequestId(1),
+                actor: fleet::Actor::Operator("uid=0".to_owned()),
+                change: match kind {
+                    0 => FleetChange::Manage { subcloud, force: yes },
+                    1 => FleetChange::Unmanage { subcloud },
+                    2 => FleetChange::Update {
+                        subcloud,
+                        etag,
+                        edit: SubcloudEdit {
+                            location: Some("x".repeat(usize::from(number))),
+                            ..SubcloudEdit::default()
+                        },
+                    },
+                    _ => FleetChange::Delete { subcloud, etag },
+                },
+                key: (kind == 4).then(|| RequestKey {
+                    id: "once".to_owned(),
+                    fingerprint: [number; 32],
+                }),
+                validate_only: false,
+            }))
+        }),
         4 => (small(), small(), a_site()).prop_map(|(number, keyed, site)| {
             let mut call = enroll(number, &site);
             call.key = key(keyed);
@@ -84,6 +113,7 @@ fn controller_input() -> impl Strategy<Value = Option<Input>> {
                 link,
                 subcloud: SubcloudId(Uuid::from_u128(u128::from(number))),
                 key: key(keyed),
+                authority: None,
                 source: [10, number, 0, 2].into(),
             })
         }),
@@ -106,6 +136,7 @@ fn controller_message() -> impl Strategy<Value = ControllerMessage> {
                 heartbeat_interval: Duration::from_secs(number),
                 report_needed: yes,
                 controllers: vec![Endpoint("10.0.0.1:1".parse().unwrap()); usize::from(yes)],
+                alternates: Default::default(),
             }),
             1 => ControllerMessage::ReportAccepted { generation, digest },
             2 => ControllerMessage::ReportRefused {
@@ -121,6 +152,7 @@ fn controller_message() -> impl Strategy<Value = ControllerMessage> {
             _ => ControllerMessage::Goodbye(Goodbye {
                 reason: GoodbyeReason::ALL[usize::try_from(number).unwrap()],
                 controllers: Vec::new(),
+                owners: Vec::new(),
             }),
         }
     })
@@ -184,6 +216,11 @@ proptest! {
                 }
             }
             prop_assert!(machine.links() <= machine.fleet().len(), "one link for each subcloud");
+            let live = |record: &&fleet::SharedSubcloud| {
+                machine.presence(record.id).link.is_some()
+            };
+            let live = machine.fleet().subclouds().filter(live).count();
+            prop_assert_eq!(live, machine.links(), "no link outlives its subcloud");
         }
         let families: BTreeSet<_> = machine
             .fleet()
@@ -203,6 +240,8 @@ proptest! {
             owner: ControllerId(Uuid::nil()),
             epoch: Epoch(1),
             controllers: vec![Endpoint("10.0.0.1:1".parse().unwrap())],
+            authority: None,
+            alternates: Default::default(),
             networks: None,
         };
         let (mut agent, _) = Agent::start(at(0), record, Snapshot::of(&sites()[0]));
@@ -235,6 +274,8 @@ proptest! {
                     owner: ControllerId(Uuid::nil()),
                     epoch: Epoch(1),
                     controllers: Vec::new(),
+                    authority: None,
+                    alternates: Default::default(),
                     networks: None,
                 }),
                 _ => EnrollerInput::Timer,

@@ -40,6 +40,7 @@ fn come(machine: &mut Controller, site: &Site) {
         link: LinkId(1),
         subcloud: id(),
         key: key(1),
+        authority: None,
         source: [10, 1, 0, 2].into(),
     };
     settle(machine, at(1), opened);
@@ -49,6 +50,7 @@ fn come(machine: &mut Controller, site: &Site) {
         features: Default::default(),
         owner: ControllerId(Uuid::nil()),
         epoch: Epoch(1),
+        owner_lost: None,
         generation: snapshot.generation,
         digest: snapshot.digest,
         networks: None,

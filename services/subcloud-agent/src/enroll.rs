@@ -22,7 +22,7 @@ use site::Site;
 use store::Store;
 use uuid::Uuid;
 
-use crate::records::{KeptKey, certificate_write, key_write, record_write};
+use crate::records::{KeptKey, attempt_write, certificate_write, key_writes, record_write};
 use crate::settings::{LinkSource, source};
 use crate::transport::TransportError;
 use crate::{records, refusal, transport};
@@ -145,9 +145,17 @@ impl Enrollment {
     /// Plays the machine until it finishes.
     async fn redeem(self) -> Result<(), Failure> {
         if let Some(enrolled) = records::read_enrolled(&self.store)? {
-            return self.again(&enrolled);
+            if enrolled.token == self.token.id() {
+                self.enrolled_already(&enrolled);
+                return Ok(());
+            }
+            eprintln!(
+                "this site is enrolled as {}; it enrolls anew with the new token",
+                enrolled.record.subcloud
+            );
         }
-        let kept = records::read_key(&self.store)?.filter(|kept| kept.token == self.token.id());
+        let kept = records::read_attempt(&self.store)?;
+        let kept = kept.filter(|kept| kept.token == self.token.id());
         let mut key = kept.map(|kept| kept.key);
         let known = key.as_ref().map(fingerprint);
         let (mut machine, mut outputs) = Enroller::start(now(), known, PATIENCE);
@@ -179,8 +187,9 @@ impl Enrollment {
                     }
                 }
                 EnrollerOutput::Keep(record) => {
-                    self.keep(&record, answer.as_ref().ok_or_else(no_key)?)
-                        .await?;
+                    let (key, answer) = (key.as_ref(), answer.as_ref());
+                    let (key, answer) = key.zip(answer).ok_or_else(no_key)?;
+                    self.keep(&record, key, answer).await?;
                     EnrollerInput::Kept
                 }
                 EnrollerOutput::SetTimer { at } => {
@@ -200,23 +209,13 @@ impl Enrollment {
         ))
     }
 
-    /// This site has enrolled before: with this token, its answer is the same.
-    fn again(&self, enrolled: &records::Enrolled) -> Result<(), Failure> {
-        if enrolled.token == self.token.id() {
-            println!(
-                "{} is enrolled already, as {}",
-                self.site.identity().name,
-                enrolled.record.subcloud
-            );
-            return Ok(());
-        }
-        let message = format!(
-            "refused\n  SUBCLOUD_ALREADY_ENROLLED\n    this site is enrolled as {} with another \
-             token\n    remedy: run `subcloud-agent serve`; to begin anew, init a new state \
-             directory",
+    /// This site has enrolled with this token before, so the answer is the same.
+    fn enrolled_already(&self, enrolled: &records::Enrolled) {
+        println!(
+            "{} is enrolled already, as {}",
+            self.site.identity().name,
             enrolled.record.subcloud
         );
-        Err(Failure::new(Exit::Refused, message))
     }
 
     /// Makes a key and keeps it before it is sent, so that every attempt uses the same one.
@@ -225,18 +224,22 @@ impl Enrollment {
             key: make_key()?,
             token: self.token.id(),
         };
-        let committed = self.store.commit(vec![key_write(&kept)]).await;
+        let committed = self.store.commit(vec![attempt_write(&kept)]).await;
         committed.map_err(|error| Failure::because(Exit::Io, "cannot keep the key", &error))?;
         Ok(kept.key)
     }
 
-    /// Keeps the certificate and whom the site obeys, in one step.
-    async fn keep(&self, record: &AgentRecord, answer: &EnrollResponse) -> Result<(), Failure> {
+    /// Keeps key, certificate and whom the site obeys, in one step.
+    async fn keep(
+        &self,
+        record: &AgentRecord,
+        key: &LeafKey,
+        answer: &EnrollResponse,
+    ) -> Result<(), Failure> {
         let certificate = certificate_write(&answer.certificate, &answer.authority_certificate);
-        let committed = self
-            .store
-            .commit(vec![certificate, record_write(record)])
-            .await;
+        let mut writes = vec![certificate, record_write(record)];
+        writes.extend(key_writes(key, self.token.id()));
+        let committed = self.store.commit(writes).await;
         let kept = committed
             .map_err(|error| Failure::because(Exit::Io, "cannot keep the certificate", &error));
         kept.map(drop)
@@ -376,6 +379,9 @@ fn record(answer: &EnrollResponse) -> Result<AgentRecord, Failure> {
         owner: controller_from_text(&answer.controller_uuid).map_err(|error| wrong(&error))?,
         epoch: Epoch(answer.epoch),
         controllers: endpoints(&answer.controllers).map_err(|error| wrong(&error))?,
+        // The pinned authority of the token is the one that signed the certificate.
+        authority: None,
+        alternates: fleet::Alternates::default(),
         networks: None,
     })
 }

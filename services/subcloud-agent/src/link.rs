@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use api::convert::{ControllerMessages, agent_message_to_wire};
 use api::fleet_v1::link_service_client::LinkServiceClient;
@@ -13,10 +13,12 @@ use daemon::{
     Caller, Exit, Failure, Life, OwnSite, SiteKeeper, SystemEntropy, fatal, now, random_uuid,
 };
 use fleet::{
-    Agent, AgentInput, AgentMessage, AgentOutput, Command, CommandOutcome, ConnectionId,
-    ControllerNetworks, Endpoint, LinkStatus, Reason, Rejection, Snapshot, Violation,
+    Agent, AgentInput, AgentMessage, AgentOutput, Cause, Command, CommandOutcome, ConnectionId,
+    ControllerNetworks, Endpoint, GoodbyeReason, LinkStatus, Reason, Rejection, Snapshot,
+    Violation,
 };
 use futures_util::StreamExt as _;
+use identity::PeerCertificate;
 use rustls::ClientConfig;
 use site::{AttachmentId, Change, ControllerNetwork, PoolId, Timestamp};
 use store::Store;
@@ -61,6 +63,9 @@ pub(crate) fn start(
         authority,
         record,
     } = enrolled;
+    let expires = PeerCertificate::read(&certificate, authority.trust_domain())
+        .map_err(|error| Failure::because(Exit::Io, "the agent's certificate", &error))?
+        .not_after;
     let tls = identity::link_client_config(&authority, certificate, &key)
         .map_err(|error| Failure::because(Exit::Io, "the agent's certificate", &error))?;
     let (machine, outputs) = Agent::start(now(), record, Snapshot::of(&keeper.site()));
@@ -71,6 +76,7 @@ pub(crate) fn start(
         site: OwnSite::new(&keeper, life),
         keeper,
         tls,
+        expires,
         leave,
         life: life.clone(),
         happenings,
@@ -87,6 +93,8 @@ struct Driver {
     keeper: Arc<SiteKeeper>,
     site: OwnSite,
     tls: Arc<ClientConfig>,
+    /// The last moment of the certificate.
+    expires: SystemTime,
     leave: Leave,
     life: Life,
     happenings: mpsc::Sender<AgentInput>,
@@ -138,6 +146,9 @@ impl Driver {
                     Some(AgentInput::Persisted(ticket))
                 }
                 AgentOutput::ApplyNetworks(networks) => self.apply(networks).await,
+                AgentOutput::Connect { connection, .. } if SystemTime::now() > self.expires => {
+                    Some(AgentInput::CertificateExpired(connection))
+                }
                 other => {
                     self.act(other);
                     None
@@ -155,6 +166,10 @@ impl Driver {
             AgentOutput::Connect {
                 connection,
                 controller,
+                // The one authority and identity of its certificate are checked until peers are
+                // served.
+                identity: _,
+                authority: _,
                 from,
             } => {
                 self.connect(connection, controller, from);
@@ -186,7 +201,7 @@ impl Driver {
                     "a command of an older term is refused"
                 );
             }
-            AgentOutput::Status(status) => log_status(status),
+            AgentOutput::Status(status) => self.log_status(status),
             AgentOutput::ReportRefused { generation, faults } => {
                 let reasons = refusal::text(&faults);
                 tracing::error!(generation = generation.0, "the controller {reasons}");
@@ -195,6 +210,45 @@ impl Driver {
                 unreachable!("carried out where it can wait")
             }
         }
+    }
+
+    fn log_status(&self, status: LinkStatus) {
+        match status {
+            LinkStatus::NoAddress => {
+                tracing::error!("the site has no link address; there is no link");
+            }
+            LinkStatus::Connecting { controller } => tracing::debug!(%controller, "connecting"),
+            LinkStatus::Online { controller } => tracing::info!(%controller, "online"),
+            LinkStatus::Waiting { until, cause } => {
+                let milliseconds = until.0.saturating_sub(now().0);
+                tracing::warn!(
+                    ?cause,
+                    milliseconds,
+                    "no link; the next attempt comes later"
+                );
+                self.tell_way_back(cause);
+            }
+        }
+    }
+
+    /// What an operator must do when trying again cannot help.
+    fn tell_way_back(&self, cause: Cause) {
+        let what = match cause {
+            Cause::CertificateExpired => "CERTIFICATE_EXPIRED: this site's certificate has expired",
+            Cause::Goodbye(GoodbyeReason::Revoked) => {
+                "CERTIFICATE_REVOKED: the controller has revoked this site's certificate: the \
+                 subcloud was deleted there, or another site enrolled in its place"
+            }
+            _ => return,
+        };
+        let site = self.keeper.site();
+        let name = &site.identity().name;
+        tracing::error!(
+            "{what}. The way back: an operator of the controller runs `tandem dcmanager subcloud \
+             token {name} --reenroll` (`subcloud add {name}` if it was deleted); then stop this \
+             agent, run `subcloud-agent enroll --token TOKEN` on its state directory, and start \
+             it again"
+        );
     }
 
     fn connect(&mut self, id: ConnectionId, controller: Endpoint, from: IpAddr) {
@@ -347,22 +401,6 @@ async fn execute(site: &OwnSite, command: Command) -> CommandOutcome {
             format!("the site did not answer {} in time", method.path()),
             "ask again with more time, or see whether the agent is well",
         ))),
-    }
-}
-
-fn log_status(status: LinkStatus) {
-    match status {
-        LinkStatus::NoAddress => tracing::error!("the site has no link address; there is no link"),
-        LinkStatus::Connecting { controller } => tracing::debug!(%controller, "connecting"),
-        LinkStatus::Online { controller } => tracing::info!(%controller, "online"),
-        LinkStatus::Waiting { until, cause } => {
-            let milliseconds = until.0.saturating_sub(now().0);
-            tracing::warn!(
-                ?cause,
-                milliseconds,
-                "no link; the next attempt comes later"
-            );
-        }
     }
 }
 

@@ -13,6 +13,7 @@ use store::{Action, Expected, Key, Store, Write};
 use uuid::Uuid;
 
 const KEY: &str = "agent/key";
+const ATTEMPT: &str = "agent/attempt";
 const CERTIFICATE: &str = "agent/certificate";
 const RECORD: &str = "agent/record";
 
@@ -33,9 +34,14 @@ pub(crate) struct Enrolled {
     pub(crate) record: AgentRecord,
 }
 
-/// The key of the latest attempt to enroll.
-pub(crate) fn read_key(store: &Store) -> Result<Option<KeptKey>, Failure> {
-    let Some(message) = read::<wire::AgentKeyRecord>(store, KEY)? else {
+/// The key of an attempt to enroll that is not over. It is no part of the identity: a site that
+/// enrolls anew keeps what it has until the controller has accepted the new key.
+pub(crate) fn read_attempt(store: &Store) -> Result<Option<KeptKey>, Failure> {
+    read_key(store, ATTEMPT)
+}
+
+fn read_key(store: &Store, name: &str) -> Result<Option<KeptKey>, Failure> {
+    let Some(message) = read::<wire::AgentKeyRecord>(store, name)? else {
         return Ok(None);
     };
     let wire::AgentKeyRecord { private_key, token } = message;
@@ -54,7 +60,7 @@ pub(crate) fn read_enrolled(store: &Store) -> Result<Option<Enrolled>, Failure> 
         authority,
     } = message;
     let missing = || Failure::new(Exit::Io, "the agent's records are not complete");
-    let KeptKey { key, token } = read_key(store)?.ok_or_else(missing)?;
+    let KeptKey { key, token } = read_key(store, KEY)?.ok_or_else(missing)?;
     let record = read::<wire::AgentRecord>(store, RECORD)?.ok_or_else(missing)?;
     let authority = CaCertificate::from_der(&authority).map_err(|error| failed(&error))?;
     let record = agent_from_record(record).map_err(|error| failed(&error))?;
@@ -68,12 +74,25 @@ pub(crate) fn read_enrolled(store: &Store) -> Result<Option<Enrolled>, Failure> 
 }
 
 /// The write that keeps a key before it is first used.
-pub(crate) fn key_write(kept: &KeptKey) -> Write {
-    let message = wire::AgentKeyRecord {
-        private_key: kept.key.to_pkcs8_der(),
-        token: kept.token.to_string(),
+pub(crate) fn attempt_write(kept: &KeptKey) -> Write {
+    write(ATTEMPT, &key_record(&kept.key, kept.token))
+}
+
+/// The writes that make an accepted key the site's own, and end the attempt.
+pub(crate) fn key_writes(key: &LeafKey, token: Uuid) -> [Write; 2] {
+    let over = Write {
+        key: self::key(ATTEMPT),
+        expected: Expected::Any,
+        action: Action::Delete,
     };
-    write(KEY, &message)
+    [write(KEY, &key_record(key, token)), over]
+}
+
+fn key_record(key: &LeafKey, token: Uuid) -> wire::AgentKeyRecord {
+    wire::AgentKeyRecord {
+        private_key: key.to_pkcs8_der(),
+        token: token.to_string(),
+    }
 }
 
 /// The write that keeps a certificate with the authority that signed it.

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use fleet::{Event, Presence, SharedSubcloud, SubcloudId};
+use fleet::{Event, SubcloudId};
 use tokio::sync::watch;
+
+use crate::hub::Shown;
 
 /// Changes that a watcher takes at a time.
 const BATCH: usize = 256;
@@ -30,7 +32,7 @@ pub(crate) enum Subject {
     /// None.
     Nobody,
     /// As it is since the change.
-    Subcloud(SharedSubcloud, Presence),
+    Subcloud(Shown),
     /// Gone with the change.
     Removed(SubcloudId),
 }
@@ -90,9 +92,9 @@ impl FleetHistory {
     /// Whether a change after a revision was about a subcloud.
     pub(crate) fn told(&self, subcloud: SubcloudId, after: u64) -> bool {
         let newer = self.kept.iter().rev();
-        newer
-            .take_while(|change| change.revision > after)
-            .any(|change| matches!(&change.subject, Subject::Subcloud(it, _) if it.id == subcloud))
+        newer.take_while(|change| change.revision > after).any(
+            |change| matches!(&change.subject, Subject::Subcloud(it) if it.subcloud.id == subcloud),
+        )
     }
 
     /// Some of the changes after a revision.

@@ -1,6 +1,7 @@
 //! The controller's own services: convert, call, convert.
 
 mod enrollment;
+mod group;
 mod link;
 mod operator;
 mod remote;
@@ -8,6 +9,7 @@ mod subcloud;
 mod watch;
 
 pub(crate) use enrollment::Enrollments;
+pub(crate) use group::Groups;
 pub(crate) use link::Links;
 pub(crate) use operator::{Operators, certified, timestamp};
 pub(crate) use remote::SitesOfSubclouds;

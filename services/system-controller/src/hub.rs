@@ -9,11 +9,13 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use api::mutation::Mutation;
 use daemon::{Failure, KnownOperator, KnownOperators, Life, SystemEntropy, fatal, now};
 use fleet::{
-    AgentMessage, Answer, CommandOutcome, Controller, ControllerConfig, ControllerMessage, Event,
-    Fingerprint, Input, LinkId, Operator, Output, Presence, Reason, Rejection, RequestId,
-    RunCommand, SharedSubcloud, SubcloudId, Ticket, Violation, Write,
+    Actor, AgentMessage, Answer, CommandOutcome, Controller, ControllerConfig, ControllerMessage,
+    Event, Fingerprint, FleetChange, GroupId, Input, LinkId, Operate, Operator, Output, Presence,
+    Reason, Records, Rejection, RequestId, RequestKey, RunCommand, SharedGroup, SharedSubcloud,
+    SubcloudGroup, SubcloudId, Ticket, Violation, Write,
 };
 use identity::SpkiSha256;
 use site::{Site, Timestamp};
@@ -37,11 +39,29 @@ const COMMIT_QUEUE: usize = 4 * fleet::MAX_COMMITS;
 pub(crate) struct Hub {
     store: Arc<Store>,
     driven: Mutex<Driven>,
-    durable: RwLock<BTreeMap<String, SharedSubcloud>>,
+    durable: RwLock<Durable>,
     commits: mpsc::Sender<Committing>,
     timer: watch::Sender<Option<Timestamp>>,
     operators: Arc<KnownOperators>,
     history: Mutex<FleetHistory>,
+}
+
+/// What readers see: nothing that is not on disk.
+#[derive(Debug)]
+struct Durable {
+    /// By name.
+    subclouds: BTreeMap<String, SharedSubcloud>,
+    default_group: SharedGroup,
+    /// Every other group.
+    groups: BTreeMap<GroupId, SharedGroup>,
+}
+
+/// A subcloud as it is shown.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    pub(crate) subcloud: SharedSubcloud,
+    pub(crate) presence: Presence,
+    pub(crate) group: SharedGroup,
 }
 
 #[derive(Debug)]
@@ -66,8 +86,8 @@ struct LinkSender {
 struct Committing {
     ticket: Ticket,
     durable: store::Ticket,
-    subclouds: Vec<SharedSubcloud>,
-    operators: Vec<Operator>,
+    /// What readers see once it is there.
+    shown: Vec<Write>,
 }
 
 /// A call that the machine has been asked and that waits for its answer.
@@ -109,10 +129,7 @@ impl Hub {
         history: FleetHistory,
     ) -> Result<Arc<Self>, Failure> {
         let records = read_fleet(&store)?;
-        let known = records.subclouds.iter().cloned().map(Arc::new);
-        let durable = known
-            .map(|subcloud| (subcloud.name.clone(), subcloud))
-            .collect();
+        let durable = Durable::of(&records);
         let operators = Arc::new(KnownOperators::default());
         for operator in &records.operators {
             operators.put(&operator.name, known_operator(operator));
@@ -177,7 +194,7 @@ impl Hub {
 
     /// The whole fleet as of a revision. What changes meanwhile may be in it already; it is told
     /// again under its own revision then.
-    pub(crate) fn snapshot(&self) -> (u64, Vec<(SharedSubcloud, Presence)>) {
+    pub(crate) fn snapshot(&self) -> (u64, Vec<Shown>) {
         let revision = self.history().revision();
         (revision, self.subclouds())
     }
@@ -209,6 +226,35 @@ impl Hub {
             .unwrap_or_else(|_| CommandOutcome::Refused(Rejection::one(stopped)))
     }
 
+    /// Asks the machine for an operator's change; the same request gets the same answer.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(crate) async fn operate<R: Mutation, A: TryFrom<Answer>>(
+        &self,
+        actor: Actor,
+        method: &'static str,
+        asked: &R,
+        change: FleetChange,
+    ) -> Result<A, Rejection> {
+        let id = asked.request_id();
+        let key = (!id.is_empty()).then(|| RequestKey {
+            id: id.to_owned(),
+            fingerprint: daemon::fingerprint(method, asked),
+        });
+        let validate_only = asked.validate_only();
+        self.ask(|request| {
+            Input::Operate(Operate {
+                request,
+                actor,
+                change,
+                key,
+                validate_only,
+            })
+        })
+        .await
+    }
+
     /// Tells the machine what happened.
     pub(crate) fn feed(&self, input: Input) {
         self.feed_locked(&mut self.lock(), input);
@@ -237,6 +283,7 @@ impl Hub {
                 link: id,
                 subcloud,
                 key,
+                authority: None,
                 source,
             },
         );
@@ -260,40 +307,60 @@ impl Hub {
     }
 
     /// The durable subclouds, by name, with what is known of their links.
-    pub(crate) fn subclouds(&self) -> Vec<(SharedSubcloud, Presence)> {
-        let durable = self
-            .durable
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let driven = self.lock();
-        let with_presence = |subcloud: SharedSubcloud| {
-            let presence = driven.machine.presence(subcloud.id);
-            (subcloud, presence)
+    pub(crate) fn subclouds(&self) -> Vec<Shown> {
+        let known: Vec<(SharedSubcloud, SharedGroup)> = {
+            let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
+            let with_group = |known: &SharedSubcloud| (Arc::clone(known), durable.group_of(known));
+            durable.subclouds.values().map(with_group).collect()
         };
-        durable.into_values().map(with_presence).collect()
+        let driven = self.lock();
+        let shown = |(subcloud, group): (SharedSubcloud, SharedGroup)| Shown {
+            presence: driven.machine.presence(subcloud.id),
+            subcloud,
+            group,
+        };
+        known.into_iter().map(shown).collect()
+    }
+
+    /// The durable groups, by name.
+    pub(crate) fn groups(&self) -> BTreeMap<String, SharedGroup> {
+        let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
+        let all = durable.groups.values().chain([&durable.default_group]);
+        all.map(|group| (group.name.clone(), Arc::clone(group)))
+            .collect()
+    }
+
+    /// One durable group, by name or uuid.
+    ///
+    /// # Errors
+    /// `SUBCLOUD_GROUP_NOT_FOUND`.
+    pub(crate) fn group(&self, reference: &str) -> Result<SharedGroup, Rejection> {
+        let is_it =
+            |group: &SharedGroup| group.name == reference || group.id.to_string() == reference;
+        let found = self.groups().into_values().find(is_it);
+        found.ok_or_else(|| Rejection::one(fleet::subcloud_group_not_found(reference)))
     }
 
     /// One durable subcloud, by name or uuid.
     ///
     /// # Errors
     /// `SUBCLOUD_NOT_FOUND`.
-    pub(crate) fn subcloud(
-        &self,
-        reference: &str,
-    ) -> Result<(SharedSubcloud, Presence), Rejection> {
+    pub(crate) fn subcloud(&self, reference: &str) -> Result<Shown, Rejection> {
         let known = {
             let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
-            let by_id = || {
-                durable
-                    .values()
-                    .find(|known| known.id.to_string() == reference)
-            };
-            durable.get(reference).or_else(by_id).cloned()
+            let all = &durable.subclouds;
+            let by_id = || all.values().find(|known| known.id.to_string() == reference);
+            let known = all.get(reference).or_else(by_id).cloned();
+            known.map(|known| (durable.group_of(&known), known))
         };
-        let known = known.ok_or_else(|| Rejection::one(fleet::subcloud_not_found(reference)))?;
-        let presence = self.lock().machine.presence(known.id);
-        Ok((known, presence))
+        let unknown = || Rejection::one(fleet::subcloud_not_found(reference));
+        let (group, subcloud) = known.ok_or_else(unknown)?;
+        let presence = self.lock().machine.presence(subcloud.id);
+        Ok(Shown {
+            subcloud,
+            presence,
+            group,
+        })
     }
 
     /// The store, for what is only shown.
@@ -335,6 +402,8 @@ impl Hub {
                 Output::SetTimer { at } => {
                     self.timer.send_replace(Some(at));
                 }
+                // Nothing about peers is asked for before they are served.
+                Output::Peer(output) => tracing::warn!(?output, "peers are not served"),
                 Output::Event(event) => {
                     tracing::info!(
                         subcloud = event.name,
@@ -358,19 +427,20 @@ impl Hub {
                 &error,
             ),
         };
-        let subclouds = writes.iter().filter_map(|write| match write {
-            Write::Subcloud(subcloud) => Some(Arc::clone(subcloud)),
-            _ => None,
-        });
-        let operators = writes.iter().filter_map(|write| match write {
-            Write::Operator(operator) => Some(operator.clone()),
-            _ => None,
-        });
+        let shown = |write: &&Write| {
+            matches!(
+                write,
+                Write::Subcloud(_)
+                    | Write::ForgetSubcloud(_)
+                    | Write::Group(_)
+                    | Write::ForgetGroup(_)
+                    | Write::Operator(_)
+            )
+        };
         let committing = Committing {
             ticket,
             durable,
-            subclouds: subclouds.collect(),
-            operators: operators.collect(),
+            shown: writes.iter().filter(shown).cloned().collect(),
         };
         if let Err(error) = self.commits.try_send(committing) {
             fatal(
@@ -394,8 +464,7 @@ impl Hub {
             let Some(Committing {
                 ticket,
                 durable,
-                subclouds,
-                operators,
+                shown,
             }) = next
             else {
                 return;
@@ -403,15 +472,21 @@ impl Hub {
             if let Err(error) = durable.durable().await {
                 fatal("a change of the fleet could not be made durable", &error);
             }
-            let changed = subclouds.clone();
-            if !subclouds.is_empty() {
-                let mut durable = self.durable.write().unwrap_or_else(PoisonError::into_inner);
-                for subcloud in subclouds {
-                    durable.insert(subcloud.name.clone(), subcloud);
+            let mut changed = Vec::new();
+            for write in &shown {
+                match write {
+                    Write::Subcloud(subcloud) => changed.push(Arc::clone(subcloud)),
+                    Write::Operator(operator) => {
+                        self.operators.put(&operator.name, known_operator(operator));
+                    }
+                    _ => {}
                 }
             }
-            for operator in &operators {
-                self.operators.put(&operator.name, known_operator(operator));
+            if !shown.is_empty() {
+                let mut durable = self.durable.write().unwrap_or_else(PoisonError::into_inner);
+                for write in shown {
+                    durable.apply(write);
+                }
             }
             self.committed(ticket, &changed);
         }
@@ -429,8 +504,8 @@ impl Hub {
             .filter(|record| !history.told(record.id, before));
         let untold: Vec<&SharedSubcloud> = untold.collect();
         for record in untold {
-            let presence = driven.machine.presence(record.id);
-            history.publish(None, Subject::Subcloud(Arc::clone(record), presence));
+            let shown = self.shown(&driven, record);
+            history.publish(None, Subject::Subcloud(shown));
         }
     }
 
@@ -439,10 +514,24 @@ impl Hub {
         let Some(id) = event.subcloud else {
             return Subject::Nobody;
         };
-        let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
-        match durable.get(&event.name).filter(|known| known.id == id) {
-            Some(known) => Subject::Subcloud(Arc::clone(known), driven.machine.presence(id)),
+        let known = {
+            let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
+            let known = durable.subclouds.get(&event.name);
+            known.filter(|known| known.id == id).cloned()
+        };
+        match known {
+            Some(known) => Subject::Subcloud(self.shown(driven, &known)),
             None => Subject::Removed(id),
+        }
+    }
+
+    /// A subcloud as it is shown.
+    fn shown(&self, driven: &Driven, subcloud: &SharedSubcloud) -> Shown {
+        let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
+        Shown {
+            subcloud: Arc::clone(subcloud),
+            presence: driven.machine.presence(subcloud.id),
+            group: durable.group_of(subcloud),
         }
     }
 
@@ -477,6 +566,48 @@ impl Hub {
 
     fn lock(&self) -> MutexGuard<'_, Driven> {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Durable {
+    fn of(records: &Records) -> Self {
+        let mut durable = Self {
+            subclouds: BTreeMap::new(),
+            default_group: Arc::new(SubcloudGroup::default_group()),
+            groups: BTreeMap::new(),
+        };
+        for group in &records.groups {
+            durable.apply(Write::Group(Arc::new(group.clone())));
+        }
+        for subcloud in &records.subclouds {
+            durable.apply(Write::Subcloud(Arc::new(subcloud.clone())));
+        }
+        durable
+    }
+
+    fn apply(&mut self, write: Write) {
+        match write {
+            Write::Subcloud(subcloud) => {
+                self.subclouds.insert(subcloud.name.clone(), subcloud);
+            }
+            Write::ForgetSubcloud(subcloud) => {
+                self.subclouds.remove(&subcloud.name);
+            }
+            Write::Group(group) if group.id == GroupId::DEFAULT => self.default_group = group,
+            Write::Group(group) => {
+                self.groups.insert(group.id, group);
+            }
+            Write::ForgetGroup(id) => {
+                self.groups.remove(&id);
+            }
+            _ => {}
+        }
+    }
+
+    /// The group that a subcloud is in.
+    fn group_of(&self, subcloud: &SharedSubcloud) -> SharedGroup {
+        let known = self.groups.get(&subcloud.group);
+        Arc::clone(known.unwrap_or(&self.default_group))
     }
 }
 

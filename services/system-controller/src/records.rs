@@ -3,15 +3,16 @@
 use std::error::Error;
 
 use api::convert::{
-    audit_to_record, event_to_record, operator_from_record, operator_to_record, parts_from_wire,
+    Malformed, answered_from_record, answered_to_record, audit_to_record, event_to_record,
+    group_from_record, group_to_record, operator_from_record, operator_to_record, parts_from_wire,
     parts_to_wire, subcloud_from_record, subcloud_to_record,
 };
 use api::store_v1::{
-    AuditRecord, AuthorityRecord, EventRecord, OperatorRecord, StartRecord, SubcloudRecord,
-    SubcloudSiteRecord,
+    AuditRecord, AuthorityRecord, EventRecord, FleetAnswerRecord, OperatorRecord, StartRecord,
+    SubcloudGroupRecord, SubcloudRecord, SubcloudSiteRecord,
 };
 use daemon::{Exit, Failure};
-use fleet::{Operator, Position, Records, SubcloudId, Write};
+use fleet::{GroupId, Operator, Position, Records, SubcloudId, Write};
 use identity::{Ca, CaParts};
 use prost::Message;
 use site::{Site, Timestamp};
@@ -24,6 +25,8 @@ const OPERATORS: &str = "operator/";
 const START: &str = "start";
 pub(crate) const EVENTS: &str = "event/";
 pub(crate) const AUDIT: &str = "audit/";
+const GROUPS: &str = "subcloud-group/";
+const ANSWERS: &str = "fleet-answer/";
 
 /// Entries of a log that are read at a time: some 300 KiB.
 const LOG_PAGE: usize = 1000;
@@ -58,13 +61,7 @@ pub(crate) fn read_authority(store: &Store) -> Result<Ca, Failure> {
 
 /// Reads what the fleet's machine starts from.
 pub(crate) fn read_fleet(store: &Store) -> Result<Records, Failure> {
-    let failed = |error: &dyn Error| Failure::because(Exit::Io, "a subcloud's record", error);
-    let mut subclouds = Vec::new();
-    for record in store.scan(SUBCLOUDS).map_err(|error| failed(&error))? {
-        let message =
-            SubcloudRecord::decode(record.value.as_slice()).map_err(|error| failed(&error))?;
-        subclouds.push(subcloud_from_record(message).map_err(|error| failed(&error))?);
-    }
+    let failed = |error: &dyn Error| Failure::because(Exit::Io, "a record of the fleet", error);
     let newest = |prefix: &str| -> Result<Position, Failure> {
         let first = store
             .page(prefix, None, 1)
@@ -75,11 +72,29 @@ pub(crate) fn read_fleet(store: &Store) -> Result<Records, Failure> {
             .unwrap_or_default())
     };
     Ok(Records {
-        subclouds,
+        subclouds: read_all::<SubcloudRecord, _>(store, SUBCLOUDS, subcloud_from_record)?,
+        groups: read_all::<SubcloudGroupRecord, _>(store, GROUPS, group_from_record)?,
+        answers: read_all::<FleetAnswerRecord, _>(store, ANSWERS, answered_from_record)?,
         operators: read_operators(store)?,
         last_event: newest(EVENTS)?,
         last_audit: newest(AUDIT)?,
+        ..Records::default()
     })
+}
+
+/// Every record of one kind.
+fn read_all<M: Message + Default, T>(
+    store: &Store,
+    prefix: &str,
+    read: fn(M) -> Result<T, Malformed>,
+) -> Result<Vec<T>, Failure> {
+    let failed = |error: &dyn Error| Failure::because(Exit::Io, "a record of the fleet", error);
+    let mut all = Vec::new();
+    for record in store.scan(prefix).map_err(|error| failed(&error))? {
+        let message = M::decode(record.value.as_slice()).map_err(|error| failed(&error))?;
+        all.push(read(message).map_err(|error| failed(&error))?);
+    }
+    Ok(all)
 }
 
 /// The accepted site of a subcloud; `None` when it has not reported one.
@@ -300,6 +315,15 @@ pub(crate) fn store_write(write: &Write) -> store::Write {
             key(format!("{OPERATORS}{}", operator.name)),
             operator_to_record(operator).encode_to_vec(),
         ),
+        Write::ForgetSubcloud(subcloud) => (subcloud_key(subcloud.id), Action::Delete),
+        Write::ForgetSite(id) => (site_key(*id), Action::Delete),
+        Write::Group(group) => put(group_key(group.id), group_to_record(group).encode_to_vec()),
+        Write::ForgetGroup(id) => (group_key(*id), Action::Delete),
+        Write::AnsweredCall(answered) => put(
+            answer_key(&answered.key.id),
+            answered_to_record(answered).encode_to_vec(),
+        ),
+        Write::ForgetAnswer(id) => (answer_key(id), Action::Delete),
         Write::Event(event) => put(
             log_key(EVENTS, event.position),
             event_to_record(event).encode_to_vec(),
@@ -308,6 +332,14 @@ pub(crate) fn store_write(write: &Write) -> store::Write {
             log_key(AUDIT, entry.position),
             audit_to_record(entry).encode_to_vec(),
         ),
+        Write::Peer(_)
+        | Write::ForgetPeer(_)
+        | Write::PeerGroup(_)
+        | Write::ForgetPeerGroup(_)
+        | Write::Association(_)
+        | Write::ForgetAssociation(..) => {
+            unreachable!("no call makes peers before they are served")
+        }
         Write::ForgetEvent(position) => (log_key(EVENTS, *position), Action::Delete),
         Write::ForgetAudit(position) => (log_key(AUDIT, *position), Action::Delete),
     };
@@ -320,6 +352,17 @@ pub(crate) fn store_write(write: &Write) -> store::Write {
 
 fn subcloud_key(id: SubcloudId) -> Key {
     key(format!("{SUBCLOUDS}{id}"))
+}
+
+fn group_key(id: GroupId) -> Key {
+    key(format!("{GROUPS}{id}"))
+}
+
+/// The key of an answer. Ids of requests are free text, keys are not: hence the hash.
+fn answer_key(request_id: &str) -> Key {
+    let hash = ring::digest::digest(&ring::digest::SHA256, request_id.as_bytes());
+    let hex = hash.as_ref().iter().map(|byte| format!("{byte:02x}"));
+    key(hex.fold(ANSWERS.to_owned(), |text, byte| text + &byte))
 }
 
 fn site_key(id: SubcloudId) -> Key {

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use api::fleet_v1::enrollment_service_server::EnrollmentServiceServer;
 use api::fleet_v1::link_service_server::LinkServiceServer;
 use api::fleet_v1::operator_service_server::{self, OperatorServiceServer};
+use api::fleet_v1::subcloud_group_service_server::{self, SubcloudGroupServiceServer};
 use api::fleet_v1::subcloud_service_server::{self, SubcloudServiceServer};
 use daemon::{Desk, Exit, Failure, Life, OperatorListeners, SiteKeeper, Tls, Witness, bind_tcp};
 use fleet::{ControllerConfig, Input};
@@ -21,7 +22,9 @@ use tonic::transport::Server;
 
 use crate::audit::Audit;
 use crate::fleet_history::FleetHistory;
-use crate::grpc::{Enrollments, Links, Operators, SitesOfSubclouds, Subclouds, TokenIssuer};
+use crate::grpc::{
+    Enrollments, Groups, Links, Operators, SitesOfSubclouds, Subclouds, TokenIssuer,
+};
 use crate::hub::Hub;
 use crate::settings::{ServeOptions, Settings};
 use crate::{console, log_trim, records};
@@ -67,7 +70,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     })?;
     let console = console::serve(&life, &settings.console_listen).await?;
 
-    let config = settings.controller(&site, link_address);
+    let config = settings.controller(&site, link_address, &authority);
     let certificate = Certificate::issue(Arc::clone(&authority), addresses(&site, &settings))?;
     let start = records::count_start(&store).await?;
     let history = FleetHistory::new(start, settings.watch_history);
@@ -103,6 +106,10 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         life: life.clone(),
     });
     let subclouds = subclouds.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
+    let groups = SubcloudGroupServiceServer::new(Groups {
+        hub: Arc::clone(&hub),
+    });
+    let groups = groups.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
     let people = OperatorServiceServer::new(Operators {
         hub: Arc::clone(&hub),
         authority,
@@ -111,6 +118,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let endpoints = operators.endpoints();
     let names = [
         subcloud_service_server::SERVICE_NAME,
+        subcloud_group_service_server::SERVICE_NAME,
         operator_service_server::SERVICE_NAME,
     ];
     let desk = Desk {
@@ -120,7 +128,10 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         way: Some(Arc::new(SitesOfSubclouds(Arc::clone(&hub)))),
     };
     let served = operators.serve(&life, &keeper, &desk, &names, |routes| {
-        routes.add_service(subclouds).add_service(people);
+        routes
+            .add_service(subclouds)
+            .add_service(groups)
+            .add_service(people);
     });
     served.await?;
 

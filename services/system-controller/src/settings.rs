@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use daemon::{Exit, Failure, OperatorOptions};
 use fleet::{ControllerConfig, DEFAULT_FLEET_LIMIT, Endpoint, SourceCheck};
+use identity::Ca;
 use serde::Deserialize;
 use site::{NetworkKind, Site};
 
@@ -194,7 +195,7 @@ impl Settings {
     }
 
     /// What the fleet's machine is told; `link` is where agents really find this controller.
-    pub(crate) fn controller(&self, site: &Site, link: SocketAddr) -> ControllerConfig {
+    pub(crate) fn controller(&self, site: &Site, link: SocketAddr, ca: &Ca) -> ControllerConfig {
         if self.source_check == SourceCheck::Off {
             tracing::warn!("--source-check off: agents may connect from any address");
         }
@@ -206,6 +207,11 @@ impl Settings {
             fleet_limit: self.fleet_limit,
             event_log_limit: self.logs.events.entries,
             audit_log_limit: self.logs.audit.entries,
+            authority: fleet::Authority {
+                key: fleet::Fingerprint(*ca.spki_sha256().as_bytes()),
+                certificate: ca.certificate().der().to_vec().into(),
+            },
+            failover: fleet::FAILOVER,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::endpoint::{self, Credentials, Endpoint};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::output::Format;
+use crate::session::Subcloud;
 use crate::system::SystemArea;
 
 /// `tandem`.
@@ -33,9 +34,12 @@ pub(crate) enum Area {
     /// One site: networks, address pools, hosts, alarms
     #[command(
         subcommand_value_name = "COMMAND",
-        after_help = "Example:\n  tandem system network-list"
+        after_help = "Examples:\n  tandem system network-list\n  \
+                      tandem system network-list --subcloud subcloud-1"
     )]
     System {
+        #[command(flatten)]
+        remote: Remote,
         #[command(subcommand)]
         command: SystemArea,
     },
@@ -69,6 +73,8 @@ pub(crate) enum Area {
 pub(crate) struct SystemAlone {
     #[command(flatten)]
     pub(crate) globals: Globals,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
     #[command(subcommand)]
     pub(crate) command: SystemArea,
 }
@@ -125,6 +131,34 @@ pub(crate) struct Globals {
     /// The key of that certificate (PEM), for https:// [environment: TANDEM_KEY]
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     key: Option<PathBuf>,
+}
+
+/// Whose site the commands of one site act on; may stand anywhere after `system`.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Remote {
+    /// Act on the site of this subcloud, by name or uuid, through its system controller
+    #[arg(long, global = true, value_name = "NAME")]
+    subcloud: Option<String>,
+}
+
+impl Remote {
+    /// The metadata that names the subcloud.
+    ///
+    /// # Errors
+    /// A text that names nothing.
+    pub(crate) fn metadata(&self) -> Result<Option<Subcloud>, Failure> {
+        let Some(name) = &self.subcloud else {
+            return Ok(None);
+        };
+        match name.parse() {
+            Ok(value) if !name.trim().is_empty() => Ok(Some(value)),
+            _ => Err(Failure::usage(
+                format!("--subcloud {name:?} is no name of a subcloud"),
+                "give a name or a uuid; `tandem dcmanager subcloud list` shows them",
+            )),
+        }
+    }
 }
 
 impl Globals {

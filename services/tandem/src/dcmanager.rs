@@ -5,8 +5,10 @@ mod declaration;
 mod errors;
 mod event;
 mod fleet_event;
+mod management;
 mod operator;
 mod subcloud;
+mod subcloud_group;
 
 use clap::Subcommand;
 
@@ -37,7 +39,7 @@ pub(crate) enum DcmanagerArea {
 /// The commands of the fleet.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Dcmanager {
-    /// Subclouds: add, list, show; their tokens and refusals
+    /// Subclouds: add, list, manage, update, delete; their tokens and refusals
     #[command(
         subcommand_value_name = "COMMAND",
         after_help = "Example:\n  tandem dcmanager subcloud list"
@@ -45,6 +47,15 @@ pub(crate) enum Dcmanager {
     Subcloud {
         #[command(subcommand)]
         command: subcloud::SubcloudCommand,
+    },
+    /// Groups of subclouds, which changes reach together
+    #[command(
+        subcommand_value_name = "COMMAND",
+        after_help = "Example:\n  tandem dcmanager subcloud-group list"
+    )]
+    SubcloudGroup {
+        #[command(subcommand)]
+        command: subcloud_group::SubcloudGroupCommand,
     },
     /// What happened in the fleet
     #[command(
@@ -80,6 +91,7 @@ impl Dcmanager {
     pub(crate) fn shape(&self) -> Shape {
         match self {
             Self::Subcloud { command } => command.shape(),
+            Self::SubcloudGroup { command } => command.shape(),
             Self::Event { command } => command.shape(),
             Self::Audit { command } => command.shape(),
             Self::Operator { command } => command.shape(),
@@ -93,9 +105,10 @@ impl Dcmanager {
     pub(crate) fn declaration(&self, colour: bool) -> Result<Declaration, Failure> {
         match self {
             Self::Subcloud { command } => command.declaration(colour),
-            Self::Event { .. } | Self::Audit { .. } | Self::Operator { .. } => {
-                Ok(Declaration::default())
-            }
+            Self::SubcloudGroup { .. }
+            | Self::Event { .. }
+            | Self::Audit { .. }
+            | Self::Operator { .. } => Ok(Declaration::default()),
         }
     }
 
@@ -107,6 +120,7 @@ impl Dcmanager {
     ) -> Result<Answer, Failure> {
         match self {
             Self::Subcloud { command } => command.run(session, declaration).await,
+            Self::SubcloudGroup { command } => command.run(session).await,
             Self::Event { command } => command.run(session).await,
             Self::Audit { command } => command.run(session).await,
             Self::Operator { command } => command.run(session).await,

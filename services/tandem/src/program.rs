@@ -9,7 +9,7 @@ use clap::{Command, CommandFactory as _, FromArgMatches as _};
 use tokio::runtime::Runtime;
 
 use crate::answer::{Answer, EFFECT_COLUMNS};
-use crate::arguments::{Area, DcmanagerAlone, Globals, Shell, SystemAlone, Tandem};
+use crate::arguments::{Area, DcmanagerAlone, Globals, Remote, Shell, SystemAlone, Tandem};
 use crate::dcmanager::{Dcmanager, DcmanagerArea, Declaration};
 use crate::environment::Environment;
 use crate::exit::Exit;
@@ -85,6 +85,7 @@ const HELP_WIDTH: usize = 80;
 /// A command line that clap accepts.
 struct Line {
     globals: Globals,
+    remote: Remote,
     command: Parsed,
 }
 
@@ -128,26 +129,31 @@ impl Line {
     fn parse(name: Name, arguments: &[OsString]) -> Result<Self, clap::Error> {
         let matches = name.command().try_get_matches_from(arguments)?;
         let complete = |error: clap::Error| error.format(&mut name.command());
-        let (globals, command) = match name {
+        let here = Remote::default;
+        let (globals, remote, command) = match name {
             Name::Tandem => {
                 let line = Tandem::from_arg_matches(&matches).map_err(complete)?;
-                let command = match line.area {
-                    Area::System { command } => Parsed::of_system(command),
-                    Area::Dcmanager { command } => Parsed::of_dcmanager(command),
-                    Area::Completions { shell } => Parsed::Completions(shell),
+                let (remote, command) = match line.area {
+                    Area::System { remote, command } => (remote, Parsed::of_system(command)),
+                    Area::Dcmanager { command } => (here(), Parsed::of_dcmanager(command)),
+                    Area::Completions { shell } => (here(), Parsed::Completions(shell)),
                 };
-                (line.globals, command)
+                (line.globals, remote, command)
             }
             Name::System => {
                 let line = SystemAlone::from_arg_matches(&matches).map_err(complete)?;
-                (line.globals, Parsed::of_system(line.command))
+                (line.globals, line.remote, Parsed::of_system(line.command))
             }
             Name::Dcmanager => {
                 let line = DcmanagerAlone::from_arg_matches(&matches).map_err(complete)?;
-                (line.globals, Parsed::of_dcmanager(line.command))
+                (line.globals, here(), Parsed::of_dcmanager(line.command))
             }
         };
-        Ok(Self { globals, command })
+        Ok(Self {
+            globals,
+            remote,
+            command,
+        })
     }
 
     fn execute(
@@ -155,17 +161,21 @@ impl Line {
         environment: &Environment,
         streams: &mut Streams<'_>,
     ) -> Result<Exit, Failure> {
-        let Self { globals, command } = self;
+        let Self {
+            globals,
+            remote,
+            command,
+        } = self;
         let question = match command {
             Parsed::Question(question) => question,
             Parsed::Watch(followed, watch) => {
-                return follow(followed, watch, &globals, environment, streams);
+                return follow(followed, watch, &globals, &remote, environment, streams);
             }
             Parsed::Completions(shell) => return Ok(streams.answer(&completions(shell))),
         };
         let columns = question.shape().columns(globals.dry_run)?;
         let selection = Selection::of(&globals.columns, columns)?;
-        let answer = question.ask(&globals, environment)?;
+        let answer = question.ask(&globals, &remote, environment)?;
         let remarks = answer.remarks(environment.colour_on_stderr());
         let text = answer.body.select(&selection).render(globals.format)?;
         // The answer first: what it means for the reader stands below it on a terminal.
@@ -182,21 +192,27 @@ fn follow(
     followed: Followed,
     watch: Watch,
     globals: &Globals,
+    remote: &Remote,
     environment: &Environment,
     streams: &mut Streams<'_>,
 ) -> Result<Exit, Failure> {
     let columns = Shape::reads(&[]).columns(globals.dry_run)?;
     Selection::of(&globals.columns, columns)?;
     Watch::check(globals.format)?;
-    let target = target(globals, environment)?;
+    let target = target(globals, remote, environment)?;
     let stdout = environment.stdout();
     runtime()?.block_on(watch.run(followed, &target, globals.format, stdout, streams))
 }
 
-fn target(globals: &Globals, environment: &Environment) -> Result<Target, Failure> {
+fn target(
+    globals: &Globals,
+    remote: &Remote,
+    environment: &Environment,
+) -> Result<Target, Failure> {
     Ok(Target {
         endpoint: globals.endpoint(environment)?,
         credentials: globals.credentials(environment),
+        subcloud: remote.metadata()?,
     })
 }
 
@@ -221,8 +237,13 @@ impl Question {
 
     /// Sends the command and waits for its answer. Everything that can be wrong on this side is
     /// found before the connection is opened.
-    fn ask(self, globals: &Globals, environment: &Environment) -> Result<Answer, Failure> {
-        let target = target(globals, environment)?;
+    fn ask(
+        self,
+        globals: &Globals,
+        remote: &Remote,
+        environment: &Environment,
+    ) -> Result<Answer, Failure> {
+        let target = target(globals, remote, environment)?;
         let declared = match &self {
             Self::System(command) => command.check().map(|()| Declaration::default())?,
             Self::Dcmanager(command) => command.declaration(environment.colour_on_stderr())?,

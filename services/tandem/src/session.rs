@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use api::fleet_v1::operator_service_client::OperatorServiceClient;
+use api::fleet_v1::subcloud_group_service_client::SubcloudGroupServiceClient;
 use api::fleet_v1::subcloud_service_client::SubcloudServiceClient;
 use api::site_v1::network_service_client::NetworkServiceClient;
 use api::site_v1::site_service_client::SiteServiceClient;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -31,7 +33,15 @@ pub(crate) struct Target {
     pub(crate) endpoint: Endpoint,
     /// What proves who asks.
     pub(crate) credentials: Credentials,
+    /// The subcloud whose site is meant; `None` for the daemon's own.
+    pub(crate) subcloud: Option<Subcloud>,
 }
+
+/// The name or the uuid of a subcloud, as metadata.
+pub(crate) type Subcloud = MetadataValue<Ascii>;
+
+/// The metadata that sends a call of a site's services to a subcloud.
+const SUBCLOUD_METADATA: &str = "tandem-subcloud";
 
 impl Target {
     /// A session over a new connection.
@@ -40,18 +50,23 @@ impl Target {
     /// Those of [`Endpoint::connect`].
     pub(crate) async fn session(&self, dry_run: bool) -> Result<Session, Failure> {
         let channel = self.endpoint.connect(&self.credentials).await?;
-        Ok(Session { channel, dry_run })
+        Ok(Session {
+            channel,
+            dry_run,
+            subcloud: self.subcloud.clone(),
+        })
     }
 }
 
 /// The transport below every client.
-pub(crate) type Wire = InterceptedService<Channel, Deadline>;
+pub(crate) type Wire = InterceptedService<Channel, Attached>;
 
 /// A connected daemon, and whether changes are only previewed.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     channel: Channel,
     dry_run: bool,
+    subcloud: Option<Subcloud>,
 }
 
 impl Session {
@@ -96,8 +111,18 @@ impl Session {
         client.max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
+    /// The groups of subclouds of the controller.
+    pub(crate) fn groups(&self) -> SubcloudGroupServiceClient<Wire> {
+        let client = SubcloudGroupServiceClient::new(self.wire(Deadline::Call));
+        client.max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
     fn wire(&self, deadline: Deadline) -> Wire {
-        InterceptedService::new(self.channel.clone(), deadline)
+        let attached = Attached {
+            deadline,
+            subcloud: self.subcloud.clone(),
+        };
+        InterceptedService::new(self.channel.clone(), attached)
     }
 }
 
@@ -110,11 +135,22 @@ pub(crate) enum Deadline {
     Never,
 }
 
-impl Interceptor for Deadline {
+/// What every call carries besides its request.
+#[derive(Debug, Clone)]
+pub(crate) struct Attached {
+    deadline: Deadline,
+    subcloud: Option<Subcloud>,
+}
+
+impl Interceptor for Attached {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        match self {
-            Self::Call => request.set_timeout(CALL_DEADLINE),
-            Self::Never => {}
+        match self.deadline {
+            Deadline::Call => request.set_timeout(CALL_DEADLINE),
+            Deadline::Never => {}
+        }
+        if let Some(subcloud) = &self.subcloud {
+            let metadata = request.metadata_mut();
+            metadata.insert(SUBCLOUD_METADATA, subcloud.clone());
         }
         Ok(request)
     }

@@ -1,6 +1,8 @@
 //! Enumerations and times of the contract, in operators' words.
 
-use api::fleet_v1::{Availability, EnrollmentState, ManagementState, OperatorRole, SyncState};
+use api::fleet_v1::{
+    Availability, EnrollmentState, ManagementState, OperatorRole, SyncState, UpdateApplyType,
+};
 use api::site_v1::{
     AdministrativeState, DistributedCloudRole, Family, KubernetesState, Order, Personality, Rank,
     Severity, Stack, SystemMode, SystemType,
@@ -72,6 +74,8 @@ words! {
     }
     /// How far enrollment is.
     enrollment(EnrollmentState) { Pending = "pending", Enrolled = "enrolled" }
+    /// How a change goes through a group.
+    update_apply_type(UpdateApplyType) { Parallel = "parallel", Serial = "serial" }
     /// Whether the link of a subcloud is up.
     availability(Availability) { Unknown = "unknown", Online = "online", Offline = "offline" }
     /// Whether the controller has the present state of a subcloud.

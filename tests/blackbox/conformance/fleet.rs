@@ -237,6 +237,9 @@ fn subcloud(number: u128, known: &Value) -> Option<Subcloud> {
     Some(Subcloud {
         id: SubcloudId(Uuid::from_u128(number)),
         name,
+        description: String::new(),
+        location: String::new(),
+        group: fleet::GroupId::DEFAULT,
         management: Management::Unmanaged,
         enrollment: Enrollment::Pending(Pending {
             token,
@@ -244,6 +247,7 @@ fn subcloud(number: u128, known: &Value) -> Option<Subcloud> {
         }),
         observed: None,
         refused: None,
+        geo: fleet::Geo::default(),
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
     })

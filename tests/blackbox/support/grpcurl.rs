@@ -124,6 +124,44 @@ pub(crate) fn grpcurl(
     Ok(output.json())
 }
 
+/// Calls a method with metadata, such as `tandem-subcloud: west`, and within so many seconds.
+pub(crate) fn grpcurl_with(
+    target: &Target,
+    metadata: &[&str],
+    seconds: &str,
+    method: &str,
+    request: &Value,
+) -> Result<Value, Box<GrpcError>> {
+    let output = start_with(target, metadata, seconds, method, request).output();
+    answer_of(&output)
+}
+
+/// Starts such a call.
+pub(crate) fn start_with(
+    target: &Target,
+    metadata: &[&str],
+    seconds: &str,
+    method: &str,
+    request: &Value,
+) -> Running {
+    let mut command = Command::new(program());
+    command.args(["-max-time", seconds, "-format-error", "-emit-defaults"]);
+    for header in metadata {
+        command.args(["-H", header]);
+    }
+    command.args(["-d", "@"]);
+    aim(&mut command, target);
+    Running::start(command_with(command, method), &request.to_string())
+}
+
+/// What a call came to.
+pub(crate) fn answer_of(output: &Output) -> Result<Value, Box<GrpcError>> {
+    if output.code != Some(0) {
+        return Err(Box::new(GrpcError::parse(output)));
+    }
+    Ok(output.json())
+}
+
 /// The services that reflection lists.
 pub(crate) fn services(target: &Target) -> Result<Vec<String>, Box<GrpcError>> {
     let mut command = Command::new(program());

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use fleet::{
     Availability, ControllerNetworks, ControllerPool, Endpoint, Enrollment, Event, EventKind,
-    Fault, Management, Presence, Subcloud, Sync,
+    Fault, Management, Presence, Receipt, Subcloud, Sync,
 };
 use ipnet::IpNet;
 use site::{Range, Site};
@@ -15,10 +15,12 @@ use super::{
 };
 use crate::fleet_v1 as wire;
 
-/// A subcloud as operators see it; `site` is its accepted site, when asked for.
+/// A subcloud as operators see it; `group` is the name of its group, `site` its accepted site,
+/// when asked for.
 pub fn subcloud_to_wire(
     subcloud: &Subcloud,
     presence: Presence,
+    group: &str,
     site: Option<&Site>,
 ) -> wire::Subcloud {
     let Subcloud {
@@ -28,20 +30,19 @@ pub fn subcloud_to_wire(
         enrollment,
         observed,
         refused,
+        geo: _,
         created_at,
         updated_at: _,
+        description,
+        location,
+        group: _,
     } = subcloud;
     let footprint = subcloud.footprint();
     let link_address = footprint.and_then(fleet::Footprint::link_address);
-    let (state, enrolled_at, token_expires_at) = match enrollment {
-        Enrollment::Pending(pending) => (
-            wire::EnrollmentState::Pending,
-            0,
-            pending.token.expires_at.0,
-        ),
-        Enrollment::Enrolled(enrolled) => {
-            (wire::EnrollmentState::Enrolled, enrolled.enrolled_at.0, 0)
-        }
+    let token_expires_at = subcloud.open_token().map_or(0, |token| token.expires_at.0);
+    let (state, enrolled_at) = match enrollment {
+        Enrollment::Pending(_) => (wire::EnrollmentState::Pending, 0),
+        Enrollment::Enrolled(enrolled) => (wire::EnrollmentState::Enrolled, enrolled.enrolled_at.0),
     };
     wire::Subcloud {
         uuid: id.to_string(),
@@ -76,6 +77,30 @@ pub fn subcloud_to_wire(
         enrolled_at_milliseconds: enrolled_at,
         token_expires_at_milliseconds: token_expires_at,
         site: site.map(site_to_wire),
+        description: description.clone(),
+        location: location.clone(),
+        group: group.to_owned(),
+        etag: subcloud.etag(),
+    }
+}
+
+/// A subcloud as the answer to a call shows it. A preview has no id and no time that the real
+/// call would not have.
+pub fn receipt_to_wire(receipt: &Receipt, preview: bool) -> wire::Subcloud {
+    let Receipt {
+        subcloud,
+        presence,
+        group,
+        warnings: _,
+        replayed: _,
+    } = receipt;
+    let shown = subcloud_to_wire(subcloud, *presence, group, None);
+    if !preview {
+        return shown;
+    }
+    wire::Subcloud {
+        token_expires_at_milliseconds: 0,
+        ..shown
     }
 }
 
@@ -118,15 +143,40 @@ pub fn event_to_wire(event: &Event) -> wire::FleetEvent {
             format!("reported generation {}, which is refused", generation.0),
             faults.as_slice(),
         ),
+        EventKind::TakenOver => ("was taken over".to_owned(), &[][..]),
+        EventKind::Demoted => ("obeys another controller".to_owned(), &[][..]),
+        EventKind::Updated => ("was updated".to_owned(), &[][..]),
+        EventKind::Managed => ("is managed".to_owned(), &[][..]),
+        EventKind::Unmanaged => ("is unmanaged".to_owned(), &[][..]),
+        EventKind::Deleted => (
+            "was deleted; its certificate is revoked".to_owned(),
+            &[][..],
+        ),
+        EventKind::Reenrolled => (
+            "enrolled anew; its former certificate is revoked".to_owned(),
+            &[][..],
+        ),
+        EventKind::GroupAdded => ("was added".to_owned(), &[][..]),
+        EventKind::GroupUpdated => ("was updated".to_owned(), &[][..]),
+        EventKind::GroupDeleted => (
+            "was deleted; its subclouds are in the Default group".to_owned(),
+            &[][..],
+        ),
         EventKind::Online => ("is online".to_owned(), &[][..]),
         EventKind::Offline => ("is offline".to_owned(), &[][..]),
+    };
+    let what = match kind {
+        EventKind::GroupAdded | EventKind::GroupUpdated | EventKind::GroupDeleted => {
+            "subcloud group"
+        }
+        _ => "subcloud",
     };
     wire::FleetEvent {
         sequence: position.0,
         at_milliseconds: at.0,
         kind: kind.name().to_owned(),
         subcloud: name.clone(),
-        message: format!("subcloud {name} {message}"),
+        message: format!("{what} {name} {message}"),
         violations: violations.iter().map(fault_to_wire).collect(),
     }
 }

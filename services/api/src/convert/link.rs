@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::{
-    AgentMessage, ControllerId, ControllerMessage, Endpoint, Epoch, Goodbye, GoodbyeReason, Hello,
-    NetworksDigest, Report, Welcome,
+    AgentMessage, Alternates, ControllerId, ControllerMessage, Endpoint, Epoch, Fingerprint,
+    Goodbye, GoodbyeReason, Hello, KnownController, NetworksDigest, Report, Welcome,
 };
 use prost::Message as _;
 use site::{Digest, Generation};
@@ -176,6 +176,7 @@ fn hello_to_wire(hello: &Hello) -> wire::Hello {
         features,
         owner,
         epoch,
+        owner_lost,
         generation,
         digest,
         networks,
@@ -188,6 +189,7 @@ fn hello_to_wire(hello: &Hello) -> wire::Hello {
         generation: generation.0,
         digest: digest.0.to_vec(),
         controller_networks_digest: networks.map(|digest| digest.0.to_vec()).unwrap_or_default(),
+        owner_lost_milliseconds: owner_lost.map(milliseconds).unwrap_or_default(),
     }
 }
 
@@ -200,6 +202,7 @@ fn hello_from_wire(message: wire::Hello) -> Result<Hello, Malformed> {
         generation,
         digest,
         controller_networks_digest,
+        owner_lost_milliseconds,
     } = message;
     Ok(Hello {
         software_version: parse_version(&software_version)
@@ -207,6 +210,8 @@ fn hello_from_wire(message: wire::Hello) -> Result<Hello, Malformed> {
         features: features.into_iter().collect(),
         owner: controller_from_text(&owner)?,
         epoch: Epoch(epoch),
+        owner_lost: (owner_lost_milliseconds > 0)
+            .then(|| Duration::from_millis(owner_lost_milliseconds)),
         generation: Generation(generation),
         digest: Digest(bytes32("hello.digest", &digest)?),
         networks: networks_digest(&controller_networks_digest)?,
@@ -243,7 +248,14 @@ pub fn controller_message_to_wire(message: &ControllerMessage) -> Vec<wire::Exch
         ControllerMessage::Goodbye(goodbye) => FromController::Goodbye(wire::Goodbye {
             reason: goodbye.reason.name().to_owned(),
             controllers: urls(&goodbye.controllers),
+            owners: goodbye.owners.iter().map(known_to_wire).collect(),
         }),
+        ControllerMessage::Alternates { epoch, alternates } => {
+            FromController::Alternates(wire::AlternatesUpdate {
+                epoch: epoch.0,
+                alternates: Some(alternates_to_wire(alternates)),
+            })
+        }
     };
     vec![wire::ExchangeResponse {
         message: Some(message),
@@ -322,6 +334,7 @@ fn controller_message_from_wire(message: FromController) -> Result<ControllerMes
         FromController::Goodbye(wire::Goodbye {
             reason,
             controllers,
+            owners,
         }) => {
             let known = GoodbyeReason::ALL
                 .into_iter()
@@ -330,7 +343,17 @@ fn controller_message_from_wire(message: FromController) -> Result<ControllerMes
             Ok(ControllerMessage::Goodbye(Goodbye {
                 reason,
                 controllers: endpoints(&controllers)?,
+                owners: owners
+                    .into_iter()
+                    .map(known_from_wire)
+                    .collect::<Result<_, _>>()?,
             }))
+        }
+        FromController::Alternates(wire::AlternatesUpdate { epoch, alternates }) => {
+            Ok(ControllerMessage::Alternates {
+                epoch: Epoch(epoch),
+                alternates: alternates_from_wire(alternates.unwrap_or_default())?,
+            })
         }
     }
 }
@@ -342,6 +365,7 @@ fn welcome_to_wire(welcome: &Welcome) -> wire::Welcome {
         heartbeat_interval,
         report_needed,
         controllers,
+        alternates,
     } = welcome;
     wire::Welcome {
         controller: controller.to_string(),
@@ -350,6 +374,7 @@ fn welcome_to_wire(welcome: &Welcome) -> wire::Welcome {
             .unwrap_or(u32::MAX),
         report_needed: *report_needed,
         controllers: urls(controllers),
+        alternates: Some(alternates_to_wire(alternates)),
     }
 }
 
@@ -360,6 +385,7 @@ fn welcome_from_wire(message: wire::Welcome) -> Result<Welcome, Malformed> {
         heartbeat_interval_milliseconds,
         report_needed,
         controllers,
+        alternates,
     } = message;
     Ok(Welcome {
         controller: controller_from_text(&controller)?,
@@ -367,7 +393,62 @@ fn welcome_from_wire(message: wire::Welcome) -> Result<Welcome, Malformed> {
         heartbeat_interval: Duration::from_millis(heartbeat_interval_milliseconds.into()),
         report_needed,
         controllers: endpoints(&controllers)?,
+        alternates: alternates_from_wire(alternates.unwrap_or_default())?,
     })
+}
+
+pub(crate) fn alternates_to_wire(alternates: &Alternates) -> wire::Alternates {
+    let Alternates {
+        controllers,
+        failover,
+    } = alternates;
+    wire::Alternates {
+        controllers: controllers.iter().map(known_to_wire).collect(),
+        failover_milliseconds: milliseconds(*failover),
+    }
+}
+
+pub(crate) fn alternates_from_wire(message: wire::Alternates) -> Result<Alternates, Malformed> {
+    let wire::Alternates {
+        controllers,
+        failover_milliseconds,
+    } = message;
+    let controllers = controllers.into_iter().map(known_from_wire);
+    Ok(Alternates {
+        controllers: controllers.collect::<Result<_, _>>()?,
+        failover: Duration::from_millis(failover_milliseconds),
+    })
+}
+
+fn known_to_wire(known: &KnownController) -> wire::KnownController {
+    let KnownController {
+        controller,
+        endpoint,
+        authority,
+    } = known;
+    wire::KnownController {
+        controller: controller.to_string(),
+        endpoint: endpoint.to_string(),
+        authority_sha256: authority.0.to_vec(),
+    }
+}
+
+fn known_from_wire(message: wire::KnownController) -> Result<KnownController, Malformed> {
+    let wire::KnownController {
+        controller,
+        endpoint,
+        authority_sha256,
+    } = message;
+    Ok(KnownController {
+        controller: controller_from_text(&controller)?,
+        endpoint: endpoint_from_url(&endpoint)
+            .map_err(|problem| Malformed::new("endpoint", problem))?,
+        authority: Fingerprint(bytes32("authority_sha256", &authority_sha256)?),
+    })
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The URLs of controllers.

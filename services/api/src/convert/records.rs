@@ -1,17 +1,18 @@
 //! The fleet's records to the domain and back.
 
 use fleet::{
-    Actor, AgentRecord, AuditEntry, Enrolled, Enrollment, Epoch, Event, EventKind, Fingerprint,
-    Footprint, LinkNetwork, LinkPool, Management, Observed, Outcome, Pending, Position, Refused,
-    SecretHash, SpentToken, Subcloud, SubcloudId, Token, TokenId,
+    Actor, AgentRecord, AuditEntry, Conflict, Enrolled, Enrollment, Epoch, Event, EventKind,
+    Fingerprint, Footprint, Geo, GroupId, LinkNetwork, LinkPool, Management, Observed, Outcome,
+    PeerGroupId, Pending, Position, Refused, SecretHash, SpentToken, Subcloud, SubcloudId, Token,
+    TokenId,
 };
 use ipnet::IpNet;
 use site::{Digest, Generation, NetworkKind, Timestamp};
 
 use super::{
-    Malformed, bytes32, controller_from_text, endpoints, fault_from_wire, fault_to_wire,
-    networks_digest, parse_address, parse_cidr, parse_optional, parse_range, parse_uuid,
-    parse_version, range_to_wire, urls,
+    Malformed, alternates_from_wire, alternates_to_wire, bytes32, controller_from_text, endpoints,
+    fault_from_wire, fault_to_wire, networks_digest, parse_address, parse_cidr, parse_optional,
+    parse_range, parse_uuid, parse_version, range_to_wire, urls,
 };
 use crate::fleet_v1::ManagementState;
 use crate::store_v1 as wire;
@@ -26,8 +27,12 @@ pub fn subcloud_to_record(subcloud: &Subcloud) -> wire::SubcloudRecord {
         enrollment,
         observed,
         refused,
+        geo,
         created_at,
         updated_at,
+        description,
+        location,
+        group,
     } = subcloud;
     let enrollment = match enrollment {
         Enrollment::Pending(pending) => Kept::Pending(pending_to_record(pending)),
@@ -45,6 +50,10 @@ pub fn subcloud_to_record(subcloud: &Subcloud) -> wire::SubcloudRecord {
         refused: refused.as_ref().map(refused_to_record),
         created_at_milliseconds: created_at.0,
         updated_at_milliseconds: updated_at.0,
+        geo: Some(geo_to_record(geo)),
+        description: description.clone(),
+        location: location.clone(),
+        group: group.to_string(),
     }
 }
 
@@ -62,7 +71,15 @@ pub fn subcloud_from_record(record: wire::SubcloudRecord) -> Result<Subcloud, Ma
         refused,
         created_at_milliseconds,
         updated_at_milliseconds,
+        geo,
+        description,
+        location,
+        group,
     } = record;
+    let group = match group.as_str() {
+        "" => GroupId::DEFAULT,
+        text => GroupId(at("group", parse_uuid(text))?),
+    };
     let management = match ManagementState::try_from(management) {
         Ok(ManagementState::Unmanaged) => Management::Unmanaged,
         Ok(ManagementState::Managed) => Management::Managed,
@@ -82,8 +99,120 @@ pub fn subcloud_from_record(record: wire::SubcloudRecord) -> Result<Subcloud, Ma
         enrollment,
         observed: observed.map(observed_from_record).transpose()?,
         refused: refused.map(refused_from_record).transpose()?,
+        geo: match geo {
+            Some(geo) => geo_from_record(geo)?,
+            // Before there were peers, whoever had enrolled obeyed this controller.
+            None => Geo {
+                confirmed: true,
+                ..Geo::default()
+            },
+        },
         created_at: Timestamp(created_at_milliseconds),
         updated_at: Timestamp(updated_at_milliseconds),
+        description,
+        location,
+        group,
+    })
+}
+
+fn geo_to_record(geo: &Geo) -> wire::SubcloudGeo {
+    let Geo {
+        owner,
+        confirmed,
+        group,
+        gateways,
+        footprint,
+        edits,
+        lineage,
+        conflict,
+    } = geo;
+    let lineage = lineage.iter().map(|(epoch, edits)| wire::TermEdits {
+        epoch: epoch.0,
+        edits: *edits,
+    });
+    wire::SubcloudGeo {
+        owner: owner.map(|owner| owner.to_string()).unwrap_or_default(),
+        confirmed: *confirmed,
+        group: group.map(|group| group.to_string()).unwrap_or_default(),
+        gateway_addresses: gateways.iter().map(ToString::to_string).collect(),
+        footprint: footprint.as_deref().map(footprint_to_record),
+        edits: *edits,
+        lineage: lineage.collect(),
+        conflict: conflict.as_deref().map(conflict_to_record),
+    }
+}
+
+fn geo_from_record(record: wire::SubcloudGeo) -> Result<Geo, Malformed> {
+    let wire::SubcloudGeo {
+        owner,
+        confirmed,
+        group,
+        gateway_addresses,
+        footprint,
+        edits,
+        lineage,
+        conflict,
+    } = record;
+    let given = |text: &String| !text.is_empty();
+    let owner = Some(owner)
+        .filter(given)
+        .map(|owner| controller_from_text(&owner));
+    let group = Some(group)
+        .filter(given)
+        .map(|group| at("group", parse_uuid(&group)));
+    let gateways = gateway_addresses.iter();
+    let gateways = gateways.map(|text| at("gateway_addresses", parse_address(text)));
+    let lineage = lineage.into_iter();
+    Ok(Geo {
+        owner: owner.transpose()?,
+        confirmed,
+        group: group.transpose()?.map(PeerGroupId),
+        gateways: gateways.collect::<Result<_, _>>()?,
+        footprint: footprint
+            .map(footprint_from_record)
+            .transpose()?
+            .map(Box::new),
+        edits,
+        lineage: lineage
+            .map(|wire::TermEdits { epoch, edits }| (Epoch(epoch), edits))
+            .collect(),
+        conflict: conflict
+            .map(conflict_from_record)
+            .transpose()?
+            .map(Box::new),
+    })
+}
+
+fn conflict_to_record(conflict: &Conflict) -> wire::SubcloudConflict {
+    let Conflict {
+        owner,
+        at: met,
+        lost,
+    } = conflict;
+    let lost = lost.iter().map(|(field, value)| wire::LostEdit {
+        field: field.clone(),
+        value: value.clone(),
+    });
+    wire::SubcloudConflict {
+        owner: owner.to_string(),
+        at_milliseconds: met.0,
+        lost: lost.collect(),
+    }
+}
+
+fn conflict_from_record(record: wire::SubcloudConflict) -> Result<Conflict, Malformed> {
+    let wire::SubcloudConflict {
+        owner,
+        at_milliseconds,
+        lost,
+    } = record;
+    let lost = lost.into_iter();
+    Ok(Conflict {
+        owner: controller_from_text(&owner)?,
+        at: Timestamp(at_milliseconds),
+        lost: lost
+            .map(|wire::LostEdit { field, value }| (field, value))
+            .collect(),
     })
 }
 
@@ -129,6 +258,36 @@ fn pending_from_record(record: wire::PendingEnrollment) -> Result<Pending, Malfo
     })
 }
 
+fn token_to_record(token: &Token) -> wire::OpenToken {
+    let Token {
+        id,
+        secret,
+        issued_at,
+        expires_at,
+    } = token;
+    wire::OpenToken {
+        token: id.to_string(),
+        secret_sha256: secret.0.to_vec(),
+        issued_at_milliseconds: issued_at.0,
+        expires_at_milliseconds: expires_at.0,
+    }
+}
+
+fn token_from_record(record: wire::OpenToken) -> Result<Token, Malformed> {
+    let wire::OpenToken {
+        token,
+        secret_sha256,
+        issued_at_milliseconds,
+        expires_at_milliseconds,
+    } = record;
+    Ok(Token {
+        id: TokenId(at("token", parse_uuid(&token))?),
+        secret: SecretHash(bytes32("secret_sha256", &secret_sha256)?),
+        issued_at: Timestamp(issued_at_milliseconds),
+        expires_at: Timestamp(expires_at_milliseconds),
+    })
+}
+
 fn enrolled_to_record(enrolled: &Enrolled) -> wire::CompletedEnrollment {
     let Enrolled {
         key,
@@ -137,6 +296,7 @@ fn enrolled_to_record(enrolled: &Enrolled) -> wire::CompletedEnrollment {
         epoch,
         enrolled_at,
         differences,
+        reenroll,
     } = enrolled;
     wire::CompletedEnrollment {
         key_sha256: key.0.to_vec(),
@@ -146,6 +306,7 @@ fn enrolled_to_record(enrolled: &Enrolled) -> wire::CompletedEnrollment {
         epoch: epoch.0,
         enrolled_at_milliseconds: enrolled_at.0,
         differences: differences.iter().map(fault_to_wire).collect(),
+        reenroll: reenroll.as_ref().map(token_to_record),
     }
 }
 
@@ -158,6 +319,7 @@ fn enrolled_from_record(record: wire::CompletedEnrollment) -> Result<Enrolled, M
         epoch,
         enrolled_at_milliseconds,
         differences,
+        reenroll,
     } = record;
     Ok(Enrolled {
         key: Fingerprint(bytes32("key_sha256", &key_sha256)?),
@@ -169,6 +331,7 @@ fn enrolled_from_record(record: wire::CompletedEnrollment) -> Result<Enrolled, M
         epoch: Epoch(epoch),
         enrolled_at: Timestamp(enrolled_at_milliseconds),
         differences: differences.iter().map(fault_from_wire).collect(),
+        reenroll: reenroll.map(token_from_record).transpose()?,
     })
 }
 
@@ -358,6 +521,16 @@ pub fn event_to_record(event: &Event) -> wire::EventRecord {
         EventKind::Added
         | EventKind::TokenIssued
         | EventKind::Enrolled
+        | EventKind::TakenOver
+        | EventKind::Demoted
+        | EventKind::Updated
+        | EventKind::Managed
+        | EventKind::Unmanaged
+        | EventKind::Deleted
+        | EventKind::Reenrolled
+        | EventKind::GroupAdded
+        | EventKind::GroupUpdated
+        | EventKind::GroupDeleted
         | EventKind::Online
         | EventKind::Offline => (Generation(0), &[][..]),
     };
@@ -393,9 +566,19 @@ pub fn event_from_record(
         "ADDED" => EventKind::Added,
         "TOKEN_ISSUED" => EventKind::TokenIssued,
         "ENROLLED" => EventKind::Enrolled,
+        "TAKEN_OVER" => EventKind::TakenOver,
+        "DEMOTED" => EventKind::Demoted,
         "ENROLLMENT_REFUSED" => EventKind::EnrollmentRefused { faults },
         "REPORT_ACCEPTED" => EventKind::ReportAccepted { generation },
         "REPORT_REFUSED" => EventKind::ReportRefused { generation, faults },
+        "UPDATED" => EventKind::Updated,
+        "MANAGED" => EventKind::Managed,
+        "UNMANAGED" => EventKind::Unmanaged,
+        "DELETED" => EventKind::Deleted,
+        "REENROLLED" => EventKind::Reenrolled,
+        "GROUP_ADDED" => EventKind::GroupAdded,
+        "GROUP_UPDATED" => EventKind::GroupUpdated,
+        "GROUP_DELETED" => EventKind::GroupDeleted,
         "ONLINE" => EventKind::Online,
         "OFFLINE" => EventKind::Offline,
         other => return Err(Malformed::new("kind", format!("`{other}` is unknown"))),
@@ -451,6 +634,8 @@ pub fn agent_to_record(record: &AgentRecord) -> wire::AgentRecord {
         owner,
         epoch,
         controllers,
+        authority,
+        alternates,
         networks,
     } = record;
     wire::AgentRecord {
@@ -459,6 +644,8 @@ pub fn agent_to_record(record: &AgentRecord) -> wire::AgentRecord {
         epoch: epoch.0,
         controllers: urls(controllers),
         controller_networks_digest: networks.map(|digest| digest.0.to_vec()).unwrap_or_default(),
+        authority_sha256: authority.map(|key| key.0.to_vec()).unwrap_or_default(),
+        alternates: Some(alternates_to_wire(alternates)),
     }
 }
 
@@ -473,12 +660,20 @@ pub fn agent_from_record(record: wire::AgentRecord) -> Result<AgentRecord, Malfo
         epoch,
         controllers,
         controller_networks_digest,
+        authority_sha256,
+        alternates,
     } = record;
+    let authority = match authority_sha256.as_slice() {
+        [] => None,
+        key => Some(Fingerprint(bytes32("authority_sha256", key)?)),
+    };
     Ok(AgentRecord {
         subcloud: SubcloudId(at("subcloud", parse_uuid(&subcloud))?),
         owner: controller_from_text(&owner)?,
         epoch: Epoch(epoch),
         controllers: endpoints(&controllers)?,
+        authority,
+        alternates: alternates_from_wire(alternates.unwrap_or_default())?,
         networks: networks_digest(&controller_networks_digest)?,
     })
 }

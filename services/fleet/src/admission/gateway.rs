@@ -16,10 +16,16 @@ pub(super) fn check(
     controller: &LinkNetwork,
     violations: &mut Vec<Violation>,
 ) {
-    let gateways = &footprint.systemcontroller_gateways;
+    let (name, gateways) = (&footprint.name, &footprint.systemcontroller_gateways);
+    violations.extend(fit(name, gateways, controller));
+}
+
+/// F10 for gateways of whatever origin towards the subcloud of a name.
+pub(crate) fn fit(name: &str, gateways: &[IpAddr], controller: &LinkNetwork) -> Vec<Violation> {
+    let mut violations = Vec::new();
     if gateways.len() > MAX_GATEWAYS {
         violations.push(invalid(
-            footprint,
+            name,
             format!(
                 "{} gateways of the system controller are given, at most two can be",
                 gateways.len()
@@ -34,24 +40,25 @@ pub(super) fn check(
             controller.family().other()
         };
         violations.extend(
-            fault(footprint, controller, *gateway, expected).map(|violation| {
+            fault(name, controller, *gateway, expected).map(|violation| {
                 violation
                     .at("systemcontroller_gateway_address")
                     .fact("gateway", gateway)
             }),
         );
     }
+    violations
 }
 
 fn fault(
-    footprint: &Footprint,
+    name: &str,
     controller: &LinkNetwork,
     gateway: IpAddr,
     expected: Family,
 ) -> Option<Violation> {
     if Family::of(gateway) != expected {
         return Some(invalid(
-            footprint,
+            name,
             format!("the gateway {gateway} is not {expected}"),
             format!(
                 "name the {} gateway first and at most one of the other family after it",
@@ -61,7 +68,7 @@ fn fault(
     }
     let Some(pool) = controller.pool_of(expected) else {
         return Some(invalid(
-            footprint,
+            name,
             format!(
                 "the system controller's {} network has no {expected} pool, so the gateway \
                      {gateway} cannot be on it",
@@ -73,7 +80,7 @@ fn fault(
     if !usable(pool.subnet, gateway) {
         return Some(
             invalid(
-                footprint,
+                name,
                 format!(
                     "the gateway {gateway} is no address of a host in {}, the system \
                          controller's link subnet",
@@ -87,7 +94,7 @@ fn fault(
     let range = pool.ranges.iter().find(|range| range.contains(gateway))?;
     Some(
         invalid(
-            footprint,
+            name,
             format!(
                 "the gateway {gateway} lies in {range}, a range of the system controller's \
                      pool {}",
@@ -110,12 +117,8 @@ fn usable(subnet: ipnet::IpNet, address: IpAddr) -> bool {
         && !(address.is_ipv4() && address == subnet.broadcast())
 }
 
-fn invalid(
-    footprint: &Footprint,
-    message: impl Into<String>,
-    remedy: impl Into<String>,
-) -> Violation {
+fn invalid(name: &str, message: impl Into<String>, remedy: impl Into<String>) -> Violation {
     Violation::new(Reason::ControllerGatewayInvalid, message, remedy)
-        .object("subcloud", footprint.name.clone())
+        .object("subcloud", name)
         .fact("rule", "F10")
 }

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use site::{Family, NetworkKind, Site, SiteParts, SoftwareVersion};
 
+pub(crate) use gateway::fit as gateways_fit;
+
 use crate::{Candidate, Fleet, Footprint, LinkNetwork, Reason, Rejection, SubcloudId, Violation};
 
 /// Dual-stack exists from this version on (F7).
@@ -42,24 +44,19 @@ pub fn admit(
         violations.extend(site_invalid(faults));
     }
     violations.extend(family(footprint, controller.family()));
-    violations.extend(names(fleet, footprint, occasion));
-    overlap::check(
-        fleet,
-        footprint,
-        occasion.own(),
-        &mut violations,
-        &mut warnings,
-    );
-    overlap::check_management(fleet, management, occasion.own(), &mut violations);
+    let own = occasion.passed_over(fleet);
+    violations.extend(names(fleet, footprint, occasion, own));
+    overlap::check(fleet, footprint, own, &mut violations, &mut warnings);
+    overlap::check_management(fleet, management, own, &mut violations);
     violations.extend(dual_stack(footprint));
     match occasion {
         Occasion::Declaration { .. } => {
-            violations.extend(room(fleet, occasion.own()));
+            violations.extend(room(fleet, own));
             gateway::check(footprint, controller, &mut violations);
         }
         Occasion::Enrollment { source, .. } => {
             violations.extend(source.and_then(|source| source_address(footprint, source)));
-            violations.extend(room(fleet, occasion.own()));
+            violations.extend(room(fleet, own));
             gateway::check(footprint, controller, &mut violations);
         }
         Occasion::Report { .. } => {}
@@ -160,6 +157,16 @@ impl<'a> Occasion<'a> {
         }
     }
 
+    /// The record that does not count against the site: its own. A declaration has none yet; but
+    /// one under a name that is taken is most likely of the same site, and then it is the name
+    /// alone that must be told, not the site's region and addresses against themselves.
+    fn passed_over(self, fleet: &Fleet) -> Option<SubcloudId> {
+        match self {
+            Self::Declaration { name } => fleet.by_name(name).map(|taken| taken.id),
+            Self::Enrollment { own, .. } | Self::Report { own, .. } => Some(own),
+        }
+    }
+
     fn name(self) -> &'a str {
         match self {
             Self::Declaration { name }
@@ -244,7 +251,12 @@ fn family(footprint: &Footprint, controller: Family) -> Option<Violation> {
 }
 
 /// F5, and that the site is called as its record is.
-fn names(fleet: &Fleet, footprint: &Footprint, occasion: Occasion<'_>) -> Vec<Violation> {
+fn names(
+    fleet: &Fleet,
+    footprint: &Footprint,
+    occasion: Occasion<'_>,
+    own: Option<SubcloudId>,
+) -> Vec<Violation> {
     let (name, region) = (occasion.name(), &footprint.region_name);
     let mut violations = Vec::new();
     violations.extend(name_free(fleet, name, occasion.own()));
@@ -269,7 +281,7 @@ fn names(fleet: &Fleet, footprint: &Footprint, occasion: Occasion<'_>) -> Vec<Vi
     }
     let holder = fleet
         .by_region(region)
-        .filter(|holder| Some(holder.id) != occasion.own())
+        .filter(|holder| Some(holder.id) != own)
         .map(|holder| ("subcloud", holder.name.clone()))
         .or_else(|| {
             let controller = fleet.controller();
@@ -298,7 +310,10 @@ pub(crate) fn name_free(fleet: &Fleet, name: &str, own: Option<SubcloudId>) -> O
         Violation::new(
             Reason::SubcloudNameTaken,
             format!("there is a subcloud {name} already"),
-            "choose another name, or delete that subcloud first",
+            format!(
+                "choose another name; or, if that subcloud is no longer needed, `tandem dcmanager \
+                 subcloud delete {name}`"
+            ),
         )
         .object("subcloud", name)
         .fact("rule", "F5")
@@ -377,7 +392,8 @@ pub(crate) fn room(fleet: &Fleet, own: Option<SubcloudId>) -> Option<Violation> 
                 "the fleet has {others} subclouds, its limit is {}",
                 fleet.limit()
             ),
-            "delete subclouds that are no longer needed, or use another system controller",
+            "delete subclouds that are no longer needed (`tandem dcmanager subcloud delete NAME`), \
+             or use another system controller",
         )
         .fact("rule", "F9")
         .fact("limit", fleet.limit()),

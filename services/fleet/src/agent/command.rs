@@ -38,6 +38,7 @@ impl Agent {
             }
             Link::NoAddress
             | Link::Waiting(_)
+            | Link::Settling { .. }
             | Link::Connecting { .. }
             | Link::Greeting { .. } => {}
         }

@@ -7,11 +7,12 @@ use site::Timestamp;
 use crate::backoff::late;
 use crate::entropy::{after, since};
 use crate::{
-    AgentMessage, Command, ConnectionId, ControllerMessage, ControllerNetworks, Endpoint, Entropy,
-    Epoch, Goodbye, GoodbyeReason, Hello, LONG_BACKOFF, LONGEST_BACKOFF, MISSED_HEARTBEATS, Ticket,
-    Welcome,
+    AgentMessage, Alternates, Command, ConnectionId, ControllerMessage, ControllerNetworks,
+    Entropy, Epoch, FAILOVER_BOUNDS, Goodbye, GoodbyeReason, Hello, LONG_BACKOFF, LONGEST_BACKOFF,
+    MAX_ALTERNATES, MISSED_HEARTBEATS, Ticket, Welcome,
 };
 
+use super::hunt::{Role, Target};
 use super::{Agent, AgentOutput, Cause, HEARTBEAT_BOUNDS, LinkStatus};
 
 /// How long a connection may take to come up, handshake included.
@@ -33,27 +34,31 @@ pub(super) enum Link {
     /// The transport is being set up.
     Connecting {
         connection: ConnectionId,
-        controller: Endpoint,
+        target: Target,
         until: Timestamp,
     },
     /// Hello is said.
     Greeting {
         connection: ConnectionId,
-        controller: Endpoint,
+        target: Target,
         until: Timestamp,
     },
     /// A new owner or term is being written down before anything is answered.
     Adopting {
         connection: ConnectionId,
-        controller: Endpoint,
+        target: Target,
         ticket: Ticket,
         welcome: Welcome,
         networks: Option<ControllerNetworks>,
         commands: Vec<Command>,
     },
+    /// The connection went while a new owner was being written down: nothing is said to anybody
+    /// before that is durable.
+    Settling { ticket: Ticket, cause: Cause },
     /// Welcomed.
     Live {
         connection: ConnectionId,
+        target: Target,
         since: Timestamp,
         interval: Duration,
         heard: Timestamp,
@@ -64,12 +69,27 @@ pub(super) enum Link {
 impl Link {
     pub(super) fn connection(&self) -> Option<ConnectionId> {
         match self {
-            Self::NoAddress | Self::Waiting(_) => None,
+            Self::NoAddress | Self::Waiting(_) | Self::Settling { .. } => None,
             Self::Connecting { connection, .. }
             | Self::Greeting { connection, .. }
             | Self::Adopting { connection, .. }
             | Self::Live { connection, .. } => Some(*connection),
         }
+    }
+
+    fn target(&self) -> Option<Target> {
+        match self {
+            Self::NoAddress | Self::Waiting(_) | Self::Settling { .. } => None,
+            Self::Connecting { target, .. }
+            | Self::Greeting { target, .. }
+            | Self::Adopting { target, .. }
+            | Self::Live { target, .. } => Some(*target),
+        }
+    }
+
+    /// Why the controller at the other end was turned to.
+    pub(super) fn role(&self) -> Option<Role> {
+        self.target().map(|target| target.role)
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -80,7 +100,7 @@ impl Link {
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         match self {
             // The write of a record needs no time limit: it ends, or the process does.
-            Self::NoAddress | Self::Adopting { .. } => None,
+            Self::NoAddress | Self::Adopting { .. } | Self::Settling { .. } => None,
             Self::Waiting(until)
             | Self::Connecting { until, .. }
             | Self::Greeting { until, .. } => Some(*until),
@@ -95,11 +115,11 @@ impl Link {
 }
 
 impl Agent {
-    /// Tries the owner: while it can be reached, the agent never moves.
+    /// Tries the owner, or whom the hunt for a lost one names.
     pub(super) fn connect(&mut self, now: Timestamp, out: &mut Vec<AgentOutput>) {
-        let (Some(from), Some(controller)) = (
+        let (Some(from), Some(target)) = (
             self.snapshot.link_address,
-            self.record.controllers.first().copied(),
+            self.hunt.target(now, &self.record),
         ) else {
             self.link = Link::NoAddress;
             out.push(AgentOutput::Status(LinkStatus::NoAddress));
@@ -109,13 +129,21 @@ impl Agent {
         let connection = ConnectionId(self.last_connection);
         self.link = Link::Connecting {
             connection,
-            controller,
+            target,
             until: after(now, CONNECT_TIMEOUT),
         };
+        let Target {
+            endpoint: controller,
+            controller: identity,
+            authority,
+            role: _,
+        } = target;
         out.push(AgentOutput::Status(LinkStatus::Connecting { controller }));
         out.push(AgentOutput::Connect {
             connection,
             controller,
+            identity,
+            authority,
             from,
         });
     }
@@ -127,9 +155,7 @@ impl Agent {
         out: &mut Vec<AgentOutput>,
     ) {
         let Link::Connecting {
-            connection,
-            controller,
-            ..
+            connection, target, ..
         } = self.link
         else {
             return;
@@ -139,10 +165,12 @@ impl Agent {
         }
         self.link = Link::Greeting {
             connection,
-            controller,
+            target,
             until: after(now, WELCOME_TIMEOUT),
         };
         self.reporting.begin(self.snapshot.digest);
+        let lost = self.hunt.owner_lost(now, &self.record.alternates);
+        let owner_lost = lost.filter(|_| target.role != Role::Owner);
         out.push(AgentOutput::Send {
             connection,
             message: AgentMessage::Hello(Hello {
@@ -150,6 +178,7 @@ impl Agent {
                 features: std::collections::BTreeSet::new(),
                 owner: self.record.owner,
                 epoch: self.record.epoch,
+                owner_lost,
                 generation: self.snapshot.generation,
                 digest: self.snapshot.digest,
                 networks: self.record.networks,
@@ -167,6 +196,7 @@ impl Agent {
     ) {
         if let Link::Live { heard, .. } = &mut self.link {
             *heard = now;
+            self.hunt.heard(now);
         }
         match message {
             ControllerMessage::Welcome(welcome) => {
@@ -183,6 +213,9 @@ impl Agent {
             ControllerMessage::Networks { epoch, networks } => {
                 self.networks_told(epoch, networks, out);
             }
+            ControllerMessage::Alternates { epoch, alternates } => {
+                self.alternates_told(now, entropy, epoch, alternates, out);
+            }
             ControllerMessage::Heartbeat => {}
             ControllerMessage::Command(command) => self.command(from, command, out),
             ControllerMessage::Goodbye(goodbye) => self.dismissed(now, entropy, goodbye, out),
@@ -195,13 +228,16 @@ impl Agent {
         entropy: &mut dyn Entropy,
         out: &mut Vec<AgentOutput>,
     ) {
+        let role = self.link.role().filter(|_| !self.link.is_live());
+        let makes_way = role.and_then(|role| self.hunt.makes_way_at(role, &self.record.alternates));
+        let overdue = makes_way.is_some_and(|due| due <= now);
         match &mut self.link {
-            Link::NoAddress | Link::Adopting { .. } => {}
+            Link::NoAddress | Link::Adopting { .. } | Link::Settling { .. } => {}
             Link::Waiting(until) if *until <= now => self.connect(now, out),
-            Link::Connecting { until, .. } if *until <= now => {
+            Link::Connecting { until, .. } if *until <= now || overdue => {
                 self.give_up(now, entropy, Cause::ConnectTimeout, out);
             }
-            Link::Greeting { until, .. } if *until <= now => {
+            Link::Greeting { until, .. } if *until <= now || overdue => {
                 self.give_up(now, entropy, Cause::WelcomeTimeout, out);
             }
             Link::Live {
@@ -231,23 +267,27 @@ impl Agent {
     pub(super) fn persisted(
         &mut self,
         now: Timestamp,
+        entropy: &mut dyn Entropy,
         durable: Ticket,
         out: &mut Vec<AgentOutput>,
     ) {
         match std::mem::replace(&mut self.link, Link::NoAddress) {
             Link::Adopting {
                 connection,
-                controller,
+                target,
                 ticket,
                 welcome,
                 networks,
                 commands,
             } if ticket <= durable => {
-                self.go_live(now, connection, controller, &welcome, out);
+                self.go_live(now, connection, target, &welcome, out);
                 out.extend(networks.map(AgentOutput::ApplyNetworks));
                 for command in commands {
                     self.take_up(connection, command, out);
                 }
+            }
+            Link::Settling { ticket, cause } if ticket <= durable => {
+                self.wait(now, entropy, cause, out);
             }
             other => self.link = other,
         }
@@ -261,20 +301,35 @@ impl Agent {
         cause: Cause,
         out: &mut Vec<AgentOutput>,
     ) {
+        if let Link::Adopting { ticket, .. } = self.link {
+            self.link = Link::Settling { ticket, cause };
+            return;
+        }
         if let Link::Live { since: up, .. } = self.link
             && since(now, up) >= STABLE_AFTER
         {
             self.backoff.reset();
         }
+        let role = self.link.role();
+        if let Some(role) = role {
+            self.hunt.failed(role, &self.record.alternates);
+        }
         let usual = self.backoff.fail(entropy);
         let wait = match cause {
-            Cause::Goodbye(GoodbyeReason::Revoked) => late(entropy, LONG_BACKOFF),
+            // Only the owner's word about the certificate counts: another controller may not
+            // have heard of the subcloud yet.
+            Cause::Goodbye(GoodbyeReason::Revoked) if role == Some(Role::Owner) => {
+                late(entropy, LONG_BACKOFF)
+            }
+            Cause::CertificateExpired => late(entropy, LONG_BACKOFF),
             // Coming back at once would throw out whoever superseded this link, and so on.
-            Cause::Goodbye(GoodbyeReason::Superseded | GoodbyeReason::WrongFamily)
-            | Cause::NotOwner => late(entropy, LONGEST_BACKOFF),
+            Cause::Goodbye(GoodbyeReason::Superseded | GoodbyeReason::WrongFamily) => {
+                late(entropy, LONGEST_BACKOFF)
+            }
             _ => usual,
         };
-        let until = after(now, wait);
+        let alternates = &self.record.alternates;
+        let until = self.hunt.next_attempt(now, entropy, wait, alternates);
         self.link = Link::Waiting(until);
         out.push(AgentOutput::Status(LinkStatus::Waiting { until, cause }));
     }
@@ -300,7 +355,7 @@ impl Agent {
         welcome: Welcome,
         out: &mut Vec<AgentOutput>,
     ) {
-        let Link::Greeting { controller, .. } = self.link else {
+        let Link::Greeting { target, .. } = self.link else {
             return;
         };
         let owner_differs = welcome.controller != self.record.owner;
@@ -310,21 +365,27 @@ impl Agent {
             self.give_up(now, entropy, Cause::NotOwner, out);
             return;
         }
-        if !HEARTBEAT_BOUNDS.contains(&welcome.heartbeat_interval) || welcome.controllers.is_empty()
+        if !HEARTBEAT_BOUNDS.contains(&welcome.heartbeat_interval)
+            || welcome.controllers.is_empty()
+            || (target.role != Role::Owner && welcome.controller != target.controller)
+            || !within_bounds(&welcome.alternates)
         {
             self.give_up(now, entropy, Cause::ProtocolViolation, out);
             return;
         }
         let adopts = welcome.epoch > self.record.epoch;
-        let moved = welcome.controllers != self.record.controllers;
+        let moved = welcome.controllers != self.record.controllers
+            || welcome.alternates != self.record.alternates;
         self.record.owner = welcome.controller;
         self.record.epoch = welcome.epoch;
         self.record.controllers.clone_from(&welcome.controllers);
+        self.record.authority = target.authority;
+        self.record.alternates.clone_from(&welcome.alternates);
         if adopts {
             let ticket = self.persist(out);
             self.link = Link::Adopting {
                 connection,
-                controller,
+                target,
                 ticket,
                 welcome,
                 networks: None,
@@ -335,25 +396,32 @@ impl Agent {
         if moved {
             self.persist(out);
         }
-        self.go_live(now, connection, controller, &welcome, out);
+        self.go_live(now, connection, target, &welcome, out);
     }
 
     fn go_live(
         &mut self,
         now: Timestamp,
         connection: ConnectionId,
-        controller: Endpoint,
+        target: Target,
         welcome: &Welcome,
         out: &mut Vec<AgentOutput>,
     ) {
         let interval = welcome.heartbeat_interval;
+        let target = Target {
+            role: Role::Owner,
+            ..target
+        };
+        self.hunt.heard(now);
         self.link = Link::Live {
             connection,
+            target,
             since: now,
             interval,
             heard: now,
             beat_at: after(now, interval),
         };
+        let controller = target.endpoint;
         out.push(AgentOutput::Status(LinkStatus::Online { controller }));
         self.reporting.welcomed(welcome.report_needed);
         self.report(now, out);
@@ -385,15 +453,59 @@ impl Agent {
         let Goodbye {
             reason,
             controllers,
+            owners,
         } = goodbye;
-        // Only the owner, which has welcomed, may send the agent elsewhere.
+        // Only the owner, which has welcomed, may tell where to find it from now on.
         if self.link.is_live() && !controllers.is_empty() && controllers != self.record.controllers
         {
             self.record.controllers = controllers;
             self.persist(out);
         }
+        let role = self.link.role();
         self.give_up(now, entropy, Cause::Goodbye(reason), out);
+        if !matches!(reason, GoodbyeReason::NotOwner | GoodbyeReason::Moved) {
+            return;
+        }
+        match role {
+            Some(Role::Owner) => {
+                self.hunt.redirected(self.record.owner, &owners);
+                // Whom the owner names is turned to at once, not after a back-off.
+                if let Link::Waiting(until) = &mut self.link {
+                    let alternates = &self.record.alternates;
+                    let usual = since(*until, now);
+                    *until = self.hunt.next_attempt(now, entropy, usual, alternates);
+                }
+            }
+            Some(Role::Alternate | Role::Redirect) => {
+                self.hunt.hinted(&owners, &self.record.alternates);
+            }
+            None => {}
+        }
     }
+
+    fn alternates_told(
+        &mut self,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+        epoch: Epoch,
+        alternates: Alternates,
+        out: &mut Vec<AgentOutput>,
+    ) {
+        if epoch < self.record.epoch || !self.link.is_live() {
+            return;
+        }
+        if !within_bounds(&alternates) {
+            self.give_up(now, entropy, Cause::ProtocolViolation, out);
+        } else if alternates != self.record.alternates {
+            self.record.alternates = alternates;
+            self.persist(out);
+        }
+    }
+}
+
+fn within_bounds(alternates: &Alternates) -> bool {
+    let count = alternates.controllers.len();
+    count == 0 || (count <= MAX_ALTERNATES && FAILOVER_BOUNDS.contains(&alternates.failover))
 }
 
 /// When a controller that was last heard then counts as lost.

@@ -2,6 +2,7 @@
 //! the site's state, and obeys nobody of an older term.
 
 mod command;
+mod hunt;
 mod link;
 mod report;
 
@@ -12,12 +13,14 @@ use std::time::Duration;
 use site::{Digest, Generation, Site, SiteParts, SoftwareVersion, Timestamp};
 
 use crate::{
-    AgentMessage, Backoff, Command, CommandId, CommandOutcome, ConnectionId, ControllerId,
-    ControllerMessage, ControllerNetworks, Endpoint, Entropy, Epoch, Fault, Footprint,
-    GoodbyeReason, NetworksDigest, SubcloudId, Ticket,
+    AgentMessage, Alternates, Backoff, Command, CommandId, CommandOutcome, ConnectionId,
+    ControllerId, ControllerMessage, ControllerNetworks, Endpoint, Entropy, Epoch, Fault,
+    Fingerprint, Footprint, GoodbyeReason, NetworksDigest, SubcloudId, Ticket,
 };
 
 use command::Commands;
+
+use hunt::Hunt;
 use link::Link;
 pub use link::{CONNECT_TIMEOUT, STABLE_AFTER, WELCOME_TIMEOUT};
 pub use report::REFUSED_RETRY;
@@ -32,8 +35,13 @@ pub struct AgentRecord {
     pub owner: ControllerId,
     /// In which term. It only grows.
     pub epoch: Epoch,
-    /// Where to find controllers, the owner first; never empty.
+    /// Where to find the owner; never empty.
     pub controllers: Vec<Endpoint>,
+    /// The key of the owner's authority; `None` means the one that signed the agent's first
+    /// certificate.
+    pub authority: Option<Fingerprint>,
+    /// Where to turn when the owner is lost.
+    pub alternates: Alternates,
     /// The controller's networks that the site has.
     pub networks: Option<NetworksDigest>,
 }
@@ -64,6 +72,8 @@ pub enum AgentInput {
     Connected(ConnectionId),
     /// A connection did not come up, or ended.
     Disconnected(ConnectionId),
+    /// The certificate has expired, so no connection was tried.
+    CertificateExpired(ConnectionId),
     /// The controller said something.
     Message(ConnectionId, ControllerMessage),
     /// The moment of the last [`AgentOutput::SetTimer`] has come.
@@ -90,6 +100,11 @@ pub enum AgentOutput {
         connection: ConnectionId,
         /// Where to.
         controller: Endpoint,
+        /// Which controller must answer: the trust domain of its certificate.
+        identity: ControllerId,
+        /// The key of the authority that must have signed its certificate; `None` means the one
+        /// that signed the agent's first certificate.
+        authority: Option<Fingerprint>,
         /// Which address to leave from.
         from: IpAddr,
     },
@@ -185,6 +200,8 @@ pub enum Cause {
     NotOwner,
     /// The controller said something out of bounds.
     ProtocolViolation,
+    /// The site's certificate has expired: only an operator's word brings it back.
+    CertificateExpired,
 }
 
 /// The machine.
@@ -196,6 +213,7 @@ pub struct Agent {
     reporting: Reporting,
     commands: Commands,
     backoff: Backoff,
+    hunt: Hunt,
     last_connection: u64,
     last_ticket: u64,
     armed: Option<Timestamp>,
@@ -229,6 +247,7 @@ impl Agent {
             reporting: Reporting::default(),
             commands: Commands::default(),
             backoff: Backoff::default(),
+            hunt: Hunt::new(now),
             last_connection: 0,
             last_ticket: 0,
             armed: None,
@@ -267,6 +286,11 @@ impl Agent {
                     self.wait(now, entropy, Cause::ConnectionLost, &mut out);
                 }
             }
+            AgentInput::CertificateExpired(connection) => {
+                if self.link.connection() == Some(connection) {
+                    self.wait(now, entropy, Cause::CertificateExpired, &mut out);
+                }
+            }
             AgentInput::Message(connection, message) => {
                 if self.link.connection() == Some(connection) {
                     self.message(now, entropy, connection, message, &mut out);
@@ -276,12 +300,12 @@ impl Agent {
                 self.armed = None;
                 self.timer(now, entropy, &mut out);
             }
-            AgentInput::Persisted(ticket) => self.persisted(now, ticket, &mut out),
             AgentInput::CommandDone {
                 connection,
                 id,
                 outcome,
             } => self.command_done(connection, id, outcome, &mut out),
+            AgentInput::Persisted(ticket) => self.persisted(now, entropy, ticket, &mut out),
         }
         self.arm(&mut out);
         out
@@ -324,7 +348,16 @@ impl Agent {
             .is_live()
             .then(|| self.reporting.retry_at())
             .flatten();
-        self.link.deadline().into_iter().chain(retry).min()
+        let makes_way = self.link.role().and_then(|role| {
+            let due = self.hunt.makes_way_at(role, &self.record.alternates)?;
+            (!self.link.is_live()).then_some(due)
+        });
+        self.link
+            .deadline()
+            .map(|due| makes_way.map_or(due, |sooner| due.min(sooner)))
+            .into_iter()
+            .chain(retry)
+            .min()
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
 
 /// What a presented token entitles to.
 enum Claim {
-    /// The pending record may be claimed.
+    /// The record may be claimed: nobody has it, or an operator allowed it to change hands.
     Fresh(SharedSubcloud),
     /// The same key claimed it before and asks for the lost answer.
     Replay(SharedSubcloud),
@@ -39,6 +39,8 @@ enum TokenFault {
     ReplayedLate,
     #[error("the token is for {0}")]
     OtherName(String),
+    #[error("a site that enrolls anew needs a new key, and this is the old one")]
+    OldKey,
 }
 
 impl Controller {
@@ -51,9 +53,8 @@ impl Controller {
         match self.claim(now, call.token, call.secret, call.key, name) {
             Ok(Claim::Replay(subcloud)) => {
                 let receipt = Receipt {
-                    subcloud,
-                    warnings: Vec::new(),
                     replayed: true,
+                    ..self.receipt(subcloud, Vec::new())
                 };
                 self.answer(&call, Ok(receipt), out);
             }
@@ -75,26 +76,30 @@ impl Controller {
         name: &str,
     ) -> Result<Claim, TokenFault> {
         let record = self.fleet.by_token(token).ok_or(TokenFault::Unknown)?;
-        let right_secret = match &record.enrollment {
-            Enrollment::Pending(pending) => pending.token.secret == secret,
-            Enrollment::Enrolled(enrolled) => enrolled.spent.secret == secret,
-        };
-        if !right_secret {
-            return Err(TokenFault::WrongSecret);
-        }
-        match &record.enrollment {
-            Enrollment::Enrolled(enrolled) if enrolled.key != key => Err(TokenFault::Spent),
-            Enrollment::Enrolled(enrolled) if since(now, enrolled.enrolled_at) > REPLAY_WINDOW => {
+        if let Some(spent) = record.enrolled().filter(|known| known.spent.id == token) {
+            return if spent.spent.secret != secret {
+                Err(TokenFault::WrongSecret)
+            } else if spent.key != key {
+                Err(TokenFault::Spent)
+            } else if since(now, spent.enrolled_at) > REPLAY_WINDOW {
                 Err(TokenFault::ReplayedLate)
-            }
-            Enrollment::Enrolled(_) => Ok(Claim::Replay(Arc::clone(record))),
-            Enrollment::Pending(pending) if now >= pending.token.expires_at => {
-                Err(TokenFault::Expired)
-            }
-            Enrollment::Pending(_) if record.name != name => {
-                Err(TokenFault::OtherName(record.name.clone()))
-            }
-            Enrollment::Pending(_) => Ok(Claim::Fresh(Arc::clone(record))),
+            } else {
+                Ok(Claim::Replay(Arc::clone(record)))
+            };
+        }
+        let open = record.open_token().filter(|open| open.id == token);
+        let open = open.ok_or(TokenFault::Unknown)?;
+        if open.secret != secret {
+            Err(TokenFault::WrongSecret)
+        } else if now >= open.expires_at {
+            Err(TokenFault::Expired)
+        } else if record.name != name {
+            Err(TokenFault::OtherName(record.name.clone()))
+        } else if record.enrolled().is_some_and(|known| known.key == key) {
+            // Its certificates would come back with it, and they are to be worth nothing.
+            Err(TokenFault::OldKey)
+        } else {
+            Ok(Claim::Fresh(Arc::clone(record)))
         }
     }
 
@@ -139,24 +144,27 @@ impl Controller {
         warnings: Vec<Violation>,
         out: &mut Vec<Output>,
     ) {
-        let mut receipt = Receipt {
-            subcloud: Arc::new(enrolled),
-            warnings,
-            replayed: false,
-        };
+        let mut receipt = self.receipt(Arc::new(enrolled), warnings);
         if call.validate_only {
             self.answer(&call, Ok(receipt), out);
             return;
         }
         let mut batch = Batch::default();
         let id = receipt.subcloud.id;
-        receipt.subcloud = self.put(&mut batch, Subcloud::clone(&receipt.subcloud));
+        let before = self.fleet.subcloud(id);
+        let event = match before.and_then(|before| before.enrolled()) {
+            Some(_) => EventKind::Reenrolled,
+            None => EventKind::Enrolled,
+        };
+        receipt.subcloud = self.put(&mut batch, receipt.subcloud);
+        // Whoever was there before has a key that is worth nothing from now on.
+        self.cut_off(now, &mut batch, id, out);
         let name = receipt.subcloud.name.clone();
         batch.writes.push(Write::Site {
             subcloud: id,
             site: Arc::clone(&call.report.site),
         });
-        self.log_event(&mut batch, now, Some(id), &name, EventKind::Enrolled);
+        self.log_event(&mut batch, now, Some(id), &name, event);
         let deed = Deed {
             actor: Actor::Stranger(call.source),
             action: Action::Enroll,
@@ -239,16 +247,24 @@ fn enrolled(
                 id: call.token,
                 secret: call.secret,
             },
-            epoch: Epoch(1),
+            // A site that enrolls anew is owned in the same term as before.
+            epoch: record.enrolled().map_or(Epoch(1), |known| known.epoch),
             enrolled_at: now,
             differences,
+            reenroll: None,
         }),
+        // The answer carries owner and term, and the agent keeps them before it says Hello.
+        geo: crate::Geo {
+            confirmed: true,
+            ..record.geo.clone()
+        },
         observed: Some(Observed {
             generation: call.report.site.generation,
             digest: call.report.digest,
             received_at: now,
             footprint,
         }),
+        refused: None,
         updated_at: now,
         ..record.clone()
     }

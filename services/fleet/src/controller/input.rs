@@ -8,9 +8,11 @@ use site::{Site, SiteParts, Timestamp};
 
 use super::operators::{AddOperator, NoteDeed, RevokeOperator};
 use crate::{
-    Actor, AgentMessage, AuditEntry, Candidate, CommandOutcome, ControllerMessage, Event,
-    Fingerprint, Goodbye, LinkId, Operator, Position, Rejection, Report, RequestId, SecretHash,
-    SharedSubcloud, SiteMethod, Subcloud, SubcloudId, Ticket, TokenId, Violation,
+    Actor, AgentMessage, Association, AuditEntry, Candidate, CommandOutcome, ControllerMessage,
+    Event, Fingerprint, Goodbye, GroupId, LinkId, Operator, PeerGroup, PeerGroupId, PeerId,
+    PeerInput, PeerOutput, PeerReceipt, Position, Presence, Rejection, Report, RequestId,
+    SecretHash, SharedGroup, SharedSubcloud, SiteMethod, Subcloud, SubcloudGroup, SubcloudId,
+    SystemPeer, Ticket, TokenId, UpdateApply, Violation,
 };
 
 /// Something that happened.
@@ -20,6 +22,8 @@ pub enum Input {
     AddSubcloud(AddSubcloud),
     /// `subcloud token`.
     IssueToken(IssueToken),
+    /// An operator changes a subcloud or a group.
+    Operate(Operate),
     /// A site without an identity asks for one.
     Enroll(Enroll),
     /// A call of a subcloud's site.
@@ -38,6 +42,9 @@ pub enum Input {
         subcloud: SubcloudId,
         /// The key of the certificate.
         key: Fingerprint,
+        /// The key of the authority that signed the certificate; `None` when the driver accepts
+        /// none but this site's own.
+        authority: Option<Fingerprint>,
         /// Where the connection comes from.
         source: IpAddr,
     },
@@ -62,6 +69,8 @@ pub enum Input {
         /// Which write.
         ticket: Ticket,
     },
+    /// Something happened between peers.
+    Peer(PeerInput),
     /// The process is about to end: links are told to come back.
     ShuttingDown,
 }
@@ -112,6 +121,8 @@ pub enum Output {
     },
     /// Tell watchers.
     Event(Event),
+    /// Do something for peers.
+    Peer(PeerOutput),
 }
 
 /// One record to write.
@@ -129,6 +140,30 @@ pub enum Write {
     },
     /// Put an operator in the place of the one of the same name.
     Operator(Operator),
+    /// Put the record of a peer in the place of the one of the same id.
+    Peer(Box<SystemPeer>),
+    /// Forget a peer.
+    ForgetPeer(PeerId),
+    /// Put the record of a peer group in the place of the one of the same id.
+    PeerGroup(Box<PeerGroup>),
+    /// Forget a peer group.
+    ForgetPeerGroup(PeerGroupId),
+    /// Put the record of an association in the place of that of the same group and peer.
+    Association(Box<Association>),
+    /// Forget an association.
+    ForgetAssociation(PeerGroupId, PeerId),
+    /// Forget a subcloud; this is what it was.
+    ForgetSubcloud(SharedSubcloud),
+    /// Forget the accepted site of a subcloud.
+    ForgetSite(SubcloudId),
+    /// Put a group in the place of the one of the same id.
+    Group(SharedGroup),
+    /// Forget a group.
+    ForgetGroup(GroupId),
+    /// Keep what was answered to a request that may come again.
+    AnsweredCall(Box<AnsweredCall>),
+    /// Forget what was answered to the request of this id.
+    ForgetAnswer(String),
     /// Append to the event log.
     Event(Event),
     /// Forget the event at this place.
@@ -146,6 +181,16 @@ pub struct Records {
     pub subclouds: Vec<Subcloud>,
     /// Every operator.
     pub operators: Vec<Operator>,
+    /// Every peer.
+    pub peers: Vec<SystemPeer>,
+    /// Every peer group.
+    pub peer_groups: Vec<PeerGroup>,
+    /// Every association.
+    pub associations: Vec<Association>,
+    /// Every group that was added or changed.
+    pub groups: Vec<SubcloudGroup>,
+    /// What was answered to requests that may come again.
+    pub answers: Vec<AnsweredCall>,
     /// The place of the newest event; zero when there is none.
     pub last_event: Position,
     /// The place of the newest audit entry; zero when there is none.
@@ -182,8 +227,126 @@ pub struct IssueToken {
     pub subcloud: String,
     /// A fresh token.
     pub token: NewToken,
+    /// It is for another key to take the place of the one that has enrolled.
+    pub reenroll: bool,
     /// Judge only; change nothing.
     pub validate_only: bool,
+}
+
+/// An operator changes a subcloud or a group.
+#[derive(Debug, Clone)]
+pub struct Operate {
+    /// Names the call in the answer.
+    pub request: RequestId,
+    /// Who asks.
+    pub actor: Actor,
+    /// What for.
+    pub change: FleetChange,
+    /// By which the same request is known when it comes again.
+    pub key: Option<RequestKey>,
+    /// Judge only; change nothing.
+    pub validate_only: bool,
+}
+
+/// A change that an operator asks for. Subclouds and groups go by name or uuid. An etag that is
+/// not empty must be that of the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FleetChange {
+    /// `subcloud manage`.
+    Manage {
+        /// Which subcloud.
+        subcloud: String,
+        /// Also when it is not online.
+        force: bool,
+    },
+    /// `subcloud unmanage`.
+    Unmanage {
+        /// Which subcloud.
+        subcloud: String,
+    },
+    /// `subcloud update`.
+    Update {
+        /// Which subcloud.
+        subcloud: String,
+        /// Of the record that was read.
+        etag: String,
+        /// What to change.
+        edit: SubcloudEdit,
+    },
+    /// `subcloud delete`.
+    Delete {
+        /// Which subcloud.
+        subcloud: String,
+        /// Of the record that was read.
+        etag: String,
+    },
+    /// `subcloud-group add`.
+    AddGroup {
+        /// A fresh id.
+        id: GroupId,
+        /// Everything about it; what is not said has its default.
+        group: GroupEdit,
+    },
+    /// `subcloud-group update`.
+    UpdateGroup {
+        /// Which group.
+        group: String,
+        /// Of the record that was read.
+        etag: String,
+        /// What to change.
+        edit: GroupEdit,
+    },
+    /// `subcloud-group delete`: its members are in the Default group from then on.
+    DeleteGroup {
+        /// Which group.
+        group: String,
+        /// Of the record that was read.
+        etag: String,
+    },
+}
+
+/// New values of a subcloud; `None` leaves one as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SubcloudEdit {
+    /// What operators say about it.
+    pub description: Option<String>,
+    /// Where it is.
+    pub location: Option<String>,
+    /// Its group, by name or uuid.
+    pub group: Option<String>,
+}
+
+/// New values of a group; `None` leaves one as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GroupEdit {
+    /// Its name.
+    pub name: Option<String>,
+    /// What operators say about it.
+    pub description: Option<String>,
+    /// How a change goes through it.
+    pub update: Option<UpdateApply>,
+    /// How many of its subclouds are worked on at a time.
+    pub max_parallel: Option<u32>,
+}
+
+/// By which a request is known when it comes again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// What the client calls it.
+    pub id: String,
+    /// Tells it from another request of the same id.
+    pub fingerprint: [u8; 32],
+}
+
+/// What was answered to a request that may come again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnsweredCall {
+    /// The request.
+    pub key: RequestKey,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub answer: Answer,
 }
 
 /// A token that the service has drawn.
@@ -246,6 +409,10 @@ pub enum Answer {
     Operator(Operator),
     /// The entry is in the audit log.
     Noted,
+    /// To a call about peers, peer groups or associations.
+    Peer(Box<PeerReceipt>),
+    /// To a call about a group: the group as it is now, or as it was when it is deleted.
+    Group(SharedGroup),
 }
 
 impl From<Receipt> for Answer {
@@ -293,11 +460,29 @@ impl TryFrom<Answer> for () {
     }
 }
 
+impl TryFrom<Answer> for SharedGroup {
+    type Error = Answer;
+
+    /// # Errors
+    /// The answer itself, when it is one to another kind of call.
+    fn try_from(answer: Answer) -> Result<Self, Answer> {
+        match answer {
+            Answer::Group(group) => Ok(group),
+            other => Err(other),
+        }
+    }
+}
+
 /// What a call about a subcloud came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// The record as it is now; with `validate_only`, as it would be.
+    /// The record as it is now; with `validate_only`, as it would be; as it was, when it is
+    /// deleted.
     pub subcloud: SharedSubcloud,
+    /// What was known of its link at that moment.
+    pub presence: Presence,
+    /// The name of its group.
+    pub group: String,
     /// What is allowed but worth knowing.
     pub warnings: Vec<Violation>,
     /// The call had succeeded before and its answer was lost; nothing changed now.

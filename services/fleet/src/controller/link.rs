@@ -10,12 +10,13 @@ use crate::admission::{Occasion, admit};
 use crate::agent::HEARTBEAT_BOUNDS;
 use crate::entropy::{after, up_to};
 use crate::{
-    AgentMessage, Candidate, ControllerMessage, Entropy, Epoch, EventKind, Fault, Fingerprint,
-    Goodbye, GoodbyeReason, Hello, LinkId, NetworksDigest, Observed, Reason, Refused, Rejection,
-    Report, SharedSubcloud, Subcloud, SubcloudId, Violation, Welcome,
+    AgentMessage, Alternates, Candidate, ControllerMessage, Entropy, Epoch, EventKind, Fault,
+    Fingerprint, Goodbye, GoodbyeReason, Hello, LinkId, NetworksDigest, Observed, Reason, Refused,
+    Rejection, Report, SharedSubcloud, Subcloud, SubcloudId, Violation, Welcome,
 };
 
-use super::{Batch, Controller, Deferred, MAX_COMMITS, Output, SourceCheck, Wake, Write};
+use super::peers::Claimed;
+use super::{Batch, Controller, Deferred, MAX_COMMITS, Output, Proof, SourceCheck, Wake, Write};
 
 /// How long a fresh link may stay silent: an agent says Hello with its first bytes.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +28,9 @@ const HEARTBEAT_SPREAD: u32 = 10;
 /// A live stream. A subcloud has at most one.
 #[derive(Debug)]
 pub(super) struct Link {
-    subcloud: SubcloudId,
+    pub(super) subcloud: SubcloudId,
+    /// The key of the agent's certificate.
+    key: Fingerprint,
     /// What Hello named; `None` before it.
     hello: Option<Digest>,
     /// Welcome has been sent.
@@ -36,6 +39,8 @@ pub(super) struct Link {
     pub(super) reported: bool,
     /// The controller's networks as the agent knows them.
     networks: Option<NetworksDigest>,
+    /// The other controllers that the agent was told of.
+    pub(super) alternates: Alternates,
     /// A report that waits until fewer writes wait.
     parked: Option<Report>,
 }
@@ -46,15 +51,14 @@ impl Controller {
         now: Timestamp,
         link: LinkId,
         subcloud: SubcloudId,
-        key: Fingerprint,
+        proof: Proof,
         source: IpAddr,
         out: &mut Vec<Output>,
     ) {
-        if let Some(reason) = self.unwelcome(subcloud, key, source) {
-            out.push(Output::CloseLink {
-                link,
-                goodbye: Goodbye::because(reason),
-            });
+        if let Some(reason) = self.unwelcome(subcloud, proof, source) {
+            // It rests on records that may still be on their way to the disk.
+            let goodbye = Goodbye::because(reason);
+            self.after_all(Deferred::Output(Output::CloseLink { link, goodbye }), out);
             return;
         }
         if let Some(old) = self.presence(subcloud).link {
@@ -62,10 +66,12 @@ impl Controller {
         }
         let state = Link {
             subcloud,
+            key: proof.key,
             hello: None,
             greeted: false,
             reported: false,
             networks: None,
+            alternates: Alternates::default(),
             parked: None,
         };
         self.links.insert(link, state);
@@ -89,6 +95,7 @@ impl Controller {
             AgentMessage::Hello(hello) => self.hello(now, entropy, link, hello, out),
             AgentMessage::Heartbeat if greeted => {
                 self.heard(now, subcloud);
+                self.confirm(now, subcloud, out);
                 out.push(Output::Send {
                     link,
                     message: ControllerMessage::Heartbeat,
@@ -96,6 +103,7 @@ impl Controller {
             }
             AgentMessage::Report(report) if greeted => {
                 self.heard(now, subcloud);
+                self.confirm(now, subcloud, out);
                 self.report(now, link, report, out);
             }
             AgentMessage::CommandResult(result) if greeted => {
@@ -114,6 +122,7 @@ impl Controller {
             return;
         };
         self.parked.retain(|parked| *parked != link);
+        self.unqueue(link);
         if self.presence(state.subcloud).link == Some(link) {
             self.unlinked(now, state.subcloud);
         }
@@ -185,14 +194,18 @@ impl Controller {
     fn unwelcome(
         &self,
         subcloud: SubcloudId,
-        key: Fingerprint,
+        proof: Proof,
         source: IpAddr,
     ) -> Option<GoodbyeReason> {
-        let enrolled = self
-            .fleet
-            .subcloud(subcloud)
-            .and_then(|subcloud| subcloud.enrolled());
-        if enrolled.is_none_or(|enrolled| enrolled.key != key) {
+        let Some(record) = self.fleet.subcloud(subcloud) else {
+            return Some(GoodbyeReason::Revoked);
+        };
+        let own = record
+            .enrolled()
+            .is_some_and(|known| known.key == proof.key);
+        let vouched =
+            || record.enrolled().is_some() && self.signed_by_peer(record, proof.authority);
+        if !own && !vouched() {
             return Some(GoodbyeReason::Revoked);
         }
         let family = self
@@ -206,7 +219,7 @@ impl Controller {
             .then_some(GoodbyeReason::WrongFamily)
     }
 
-    fn hello(
+    pub(super) fn hello(
         &mut self,
         now: Timestamp,
         entropy: &mut dyn Entropy,
@@ -220,6 +233,11 @@ impl Controller {
         state.hello = Some(hello.digest);
         state.networks = hello.networks;
         let id = state.subcloud;
+        match self.claimed(now, link, id, &hello, out) {
+            Claimed::Welcome => {}
+            Claimed::Queued => return,
+            Claimed::Elsewhere(goodbye) => return self.close(now, link, goodbye, out),
+        }
         self.online(now, id, out);
         let record = self.fleet.subcloud(id);
         let known = record
@@ -235,12 +253,35 @@ impl Controller {
                 .max(*HEARTBEAT_BOUNDS.start()),
             report_needed: !known,
             controllers: self.config.controllers.clone(),
+            alternates: record
+                .map(|known| self.alternates_of(known))
+                .unwrap_or_default(),
         };
         if let Some(state) = self.links.get_mut(&link) {
             state.reported = known;
         }
         // Not asking for a report acknowledges it, so the welcome waits for the disk as well.
         self.after_record(id, Deferred::Greet { link, welcome }, out);
+    }
+
+    /// Whether a link's agent was welcomed.
+    pub(super) fn link_greeted(&self, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(|state| state.greeted)
+    }
+
+    /// The key of the certificate at the other end of a link.
+    pub(super) fn link_key(&self, link: LinkId) -> Option<Fingerprint> {
+        self.links.get(&link).map(|state| state.key)
+    }
+
+    /// Whether a welcomed agent has been told something else; from now on it has been told this.
+    pub(super) fn alternates_are_news(&mut self, link: LinkId, alternates: &Alternates) -> bool {
+        let Some(state) = self.links.get_mut(&link).filter(|state| state.greeted) else {
+            return false;
+        };
+        let news = state.alternates != *alternates;
+        state.alternates.clone_from(alternates);
+        news
     }
 
     fn report(&mut self, now: Timestamp, link: LinkId, report: Report, out: &mut Vec<Output>) {
@@ -380,7 +421,11 @@ fn same_site(record: &Subcloud, site: &SiteParts) -> Result<(), Rejection> {
                     "subcloud {} enrolled with site {}, but reports as site {reported}",
                     record.name, enrolled.site
                 ),
-                "delete the subcloud, add it again and enroll the new site",
+                format!(
+                    "`tandem dcmanager subcloud token {} --reenroll` gives a token with which the \
+                     new site can enroll in its place",
+                    record.name
+                ),
             )
             .object("subcloud", record.name.clone())
             .fact("enrolledSite", enrolled.site)

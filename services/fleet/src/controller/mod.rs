@@ -4,13 +4,17 @@
 //! acknowledgement and durable event is held until the write that it speaks of, and every write
 //! before it, is on disk. A commit that fails ends the process, so nothing is ever rolled back.
 
+mod answers;
 mod command;
 mod commits;
 mod enroll;
+mod groups;
 mod input;
 mod link;
+mod operate;
 mod operator;
 mod operators;
+mod peers;
 mod presence;
 mod reach;
 
@@ -22,22 +26,31 @@ use site::{Site, Timestamp};
 
 use crate::admission::ControllerView;
 use crate::{
-    Action, Actor, AuditEntry, ControllerId, ControllerMessage, ControllerNetworks, Endpoint,
-    Entropy, Event, EventKind, Fleet, Goodbye, GoodbyeReason, LinkId, Management, NetworksDigest,
-    Operator, Outcome, Position, Reason, SharedSubcloud, Standing, Subcloud, SubcloudId, Violation,
+    Action, Actor, AuditEntry, Authority, ControllerId, ControllerMessage, ControllerNetworks,
+    Endpoint, Entropy, Event, EventKind, Fingerprint, Fleet, Goodbye, GoodbyeReason, LinkId,
+    Management, NetworksDigest, Operator, Outcome, Position, Reason, SharedSubcloud, Standing,
+    SubcloudId, Violation,
 };
 
+pub use answers::ANSWER_KEPT;
+use answers::Answers;
 use command::Commands;
 pub use command::command_outcome_unknown;
 use commits::{Commits, Deferred};
+pub use groups::subcloud_group_not_found;
 pub use input::{
-    AddSubcloud, Answer, Enroll, Input, IssueToken, NewToken, Output, Receipt, Records, RunCommand,
-    Write,
+    AddSubcloud, Answer, AnsweredCall, Enroll, FleetChange, GroupEdit, Input, IssueToken, NewToken,
+    Operate, Output, Receipt, Records, RequestKey, RunCommand, SubcloudEdit, Write,
 };
 pub use link::HELLO_TIMEOUT;
 use link::Link;
 pub use operator::{TOKEN_TTL_MAX, TOKEN_TTL_MIN, subcloud_not_found};
 pub use operators::{AddOperator, NoteDeed, RevokeOperator};
+use peers::Peers;
+pub use peers::{
+    AssociationView, GroupView, HANDOVER_PATIENCE, MIGRATION_PATIENCE, PeerAvailability, PeerView,
+    SYNC_DELAY,
+};
 pub use presence::{Availability, MISSED_HEARTBEATS, Presence, RESTART_GRACE};
 use presence::{Wake, Wakeups};
 pub use reach::Reach;
@@ -64,6 +77,11 @@ pub struct ControllerConfig {
     pub event_log_limit: u64,
     /// How many entries the audit log keeps.
     pub audit_log_limit: u64,
+    /// Who signs this site's certificates; peers are told.
+    pub authority: Authority,
+    /// For how long agents wait for this controller before they turn to another one, where they
+    /// are told of one ([`crate::FAILOVER_BOUNDS`]).
+    pub failover: Duration,
 }
 
 /// Whether connections must come from the link primary pool (F8).
@@ -94,6 +112,8 @@ pub struct Controller {
     wakeups: Wakeups,
     commands: Commands,
     commits: Commits,
+    peers: Peers,
+    answers: Answers,
     last_event: Position,
     last_audit: Position,
 }
@@ -105,18 +125,20 @@ impl Controller {
         now: Timestamp,
         config: ControllerConfig,
         site: &Site,
-        records: Records,
+        mut records: Records,
     ) -> (Self, Vec<Output>) {
-        let Records {
-            subclouds,
-            operators,
-            last_event,
-            last_audit,
-        } = records;
+        let subclouds = std::mem::take(&mut records.subclouds);
+        let groups = std::mem::take(&mut records.groups);
+        let answers = std::mem::take(&mut records.answers);
+        let operators = std::mem::take(&mut records.operators);
         let networks = ControllerNetworks::of(site);
         let mut fleet = Fleet::new(ControllerView::of(site), config.fleet_limit);
         fleet.extend(subclouds);
+        for group in groups {
+            fleet.put_group(Arc::new(group));
+        }
         let mut machine = Self {
+            peers: Peers::new(Self::card_of(&config, site)),
             config,
             fleet,
             networks_digest: networks.digest(),
@@ -131,18 +153,20 @@ impl Controller {
             wakeups: Wakeups::default(),
             commands: Commands::default(),
             commits: Commits::default(),
-            last_event,
-            last_audit,
+            last_event: records.last_event,
+            last_audit: records.last_audit,
+            answers: Answers::recovered(answers),
         };
         let enrolled: Vec<SubcloudId> = machine
             .fleet
             .subclouds()
-            .filter(|subcloud| subcloud.enrolled().is_some())
+            .filter(|subcloud| subcloud.enrolled().is_some() && subcloud.owned_here())
             .map(|subcloud| subcloud.id)
             .collect();
         for id in enrolled {
             machine.await_first_link(now, id, RESTART_GRACE);
         }
+        machine.recover_peers(now, &mut records);
         let timer = machine.wakeups.arm();
         (machine, timer.into_iter().collect())
     }
@@ -153,6 +177,7 @@ impl Controller {
         match input {
             Input::AddSubcloud(call) => self.add_subcloud(now, call, &mut out),
             Input::IssueToken(call) => self.issue_token(now, call, &mut out),
+            Input::Operate(call) => self.operate(now, call, &mut out),
             Input::Enroll(call) => self.enroll(now, call, &mut out),
             Input::AddOperator(call) => self.add_operator(now, call, &mut out),
             Input::RevokeOperator(call) => self.revoke_operator(now, call, &mut out),
@@ -162,14 +187,22 @@ impl Controller {
                 link,
                 subcloud,
                 key,
+                authority,
                 source,
-            } => self.link_opened(now, link, subcloud, key, source, &mut out),
+            } => {
+                let proof = Proof { key, authority };
+                self.link_opened(now, link, subcloud, proof, source, &mut out);
+            }
             Input::LinkMessage { link, message } => {
                 self.link_message(now, entropy, link, message, &mut out);
             }
             Input::LinkClosed { link } => self.link_closed(now, link, &mut out),
-            Input::ControllerSiteChanged(site) => self.site_changed(&site, &mut out),
-            Input::Timer => self.timer(now, &mut out),
+            Input::ControllerSiteChanged(site) => {
+                self.site_changed(&site, &mut out);
+                self.peers_hear_of_site(now, &site, &mut out);
+            }
+            Input::Timer => self.timer(now, entropy, &mut out),
+            Input::Peer(input) => self.peer_input(now, entropy, input, &mut out),
             Input::Committed { ticket } => {
                 for deferred in self.commits.committed(ticket) {
                     self.release(deferred, &mut out);
@@ -178,6 +211,7 @@ impl Controller {
             }
             Input::ShuttingDown => self.say_goodbye(now, &mut out),
         }
+        self.settle_peers(now, entropy, &mut out);
         out.extend(self.wakeups.arm());
         out
     }
@@ -210,7 +244,8 @@ impl Controller {
         if record.enrolled().is_none() {
             return Standing::NotEnrolled;
         }
-        if record.management == Management::Unmanaged {
+        // What obeys another controller is as good as unmanaged here.
+        if record.management == Management::Unmanaged || !record.owned_here() {
             return Standing::Unmanaged;
         }
         if record.quarantined() {
@@ -276,7 +311,7 @@ impl Controller {
         deferred.append(&mut batch.then);
         let (ticket, output) = self.commits.submit(batch.writes, deferred);
         out.push(output);
-        if let Some(id) = batch.subcloud {
+        for id in batch.subclouds {
             self.presence.entry(id).or_default().written = Some(ticket);
         }
     }
@@ -289,6 +324,9 @@ impl Controller {
                     return;
                 };
                 state.greeted = true;
+                state.alternates = welcome.alternates.clone();
+                let subcloud = state.subcloud;
+                self.arrived(subcloud);
                 out.push(Output::Send {
                     link,
                     message: ControllerMessage::Welcome(welcome),
@@ -329,12 +367,26 @@ impl Controller {
         })
     }
 
-    fn put(&mut self, batch: &mut Batch, subcloud: Subcloud) -> SharedSubcloud {
-        let shared = Arc::new(subcloud);
-        batch.subcloud = Some(shared.id);
+    fn put(&mut self, batch: &mut Batch, subcloud: impl Into<SharedSubcloud>) -> SharedSubcloud {
+        let mut shared = subcloud.into();
+        self.count_edit(Arc::make_mut(&mut shared));
+        let old = self.fleet.subcloud(shared.id).map(Arc::clone);
+        batch.subclouds.push(shared.id);
         batch.writes.push(Write::Subcloud(Arc::clone(&shared)));
         self.fleet.put(Arc::clone(&shared));
+        self.shared_changed(old.as_deref(), Some(&shared));
         shared
+    }
+
+    /// What a call about a subcloud is answered.
+    fn receipt(&self, subcloud: SharedSubcloud, warnings: Vec<Violation>) -> Receipt {
+        Receipt {
+            presence: self.presence(subcloud.id),
+            group: self.fleet.group_of(&subcloud).name.clone(),
+            subcloud,
+            warnings,
+            replayed: false,
+        }
     }
 
     fn log_event(
@@ -383,7 +435,17 @@ struct Batch {
     writes: Vec<Write>,
     events: Vec<Event>,
     then: Vec<Deferred>,
-    subcloud: Option<SubcloudId>,
+    /// The records of subclouds among the writes.
+    subclouds: Vec<SubcloudId>,
+}
+
+/// What an agent proved on its connection.
+#[derive(Debug, Clone, Copy)]
+struct Proof {
+    /// The key of its certificate.
+    key: Fingerprint,
+    /// The key of the authority that signed it.
+    authority: Option<Fingerprint>,
 }
 
 /// What an audit entry tells.

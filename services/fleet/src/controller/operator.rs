@@ -9,12 +9,14 @@ use uuid::Uuid;
 use crate::admission::{Occasion, admit, name_free, room};
 use crate::entropy::after;
 use crate::{
-    Action, Actor, Enrollment, EventKind, Fault, Management, Outcome, Pending, Reason, Rejection,
-    RequestId, SharedSubcloud, Subcloud, Token, Violation,
+    Action, Actor, Enrolled, Enrollment, EventKind, Fault, GroupId, Management, Outcome, Pending,
+    Reason, Rejection, RequestId, SharedGroup, SharedSubcloud, Subcloud, SubcloudId, Token,
+    Violation,
 };
 
 use super::{
-    AddSubcloud, Answer, Batch, Controller, Deed, Deferred, IssueToken, NewToken, Output, Receipt,
+    AddSubcloud, Answer, AnsweredCall, Batch, Controller, Deed, Deferred, IssueToken, NewToken,
+    Output, RequestKey, Write,
 };
 
 /// The shortest life of a token: a script that adds and enrolls in one go needs no more.
@@ -26,20 +28,34 @@ pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The longest name of a subcloud: that of a host name's label, which it often becomes.
 const MAX_NAME: usize = 63;
 
-/// A call that was accepted: the record as it shall be.
-struct Accepted {
-    subcloud: Subcloud,
-    warnings: Vec<Violation>,
+/// A call that was accepted.
+pub(super) struct Accepted {
+    pub(super) carry: Carry,
+    pub(super) answer: Answer,
+    pub(super) event: EventKind,
+    /// The subcloud that it is about, when it is about one.
+    pub(super) subcloud: Option<SubcloudId>,
+    /// The name of what it is about.
+    pub(super) name: String,
+}
+
+/// What an accepted call changes.
+pub(super) enum Carry {
+    Put(SharedSubcloud),
+    Delete(SharedSubcloud),
+    PutGroup(SharedGroup),
+    ForgetGroup(GroupId),
 }
 
 /// What every operator's call has.
-struct Call<'a> {
-    request: RequestId,
-    actor: Actor,
-    action: Action,
-    name: &'a str,
-    validate_only: bool,
-    event: EventKind,
+pub(super) struct Call<'a> {
+    pub(super) request: RequestId,
+    pub(super) actor: Actor,
+    pub(super) action: Action,
+    /// What the caller calls the object.
+    pub(super) name: &'a str,
+    pub(super) key: Option<RequestKey>,
+    pub(super) validate_only: bool,
 }
 
 impl Controller {
@@ -55,8 +71,8 @@ impl Controller {
             actor: call.actor,
             action: Action::AddSubcloud,
             name: &call.name,
+            key: None,
             validate_only: call.validate_only,
-            event: EventKind::Added,
         };
         self.conclude(now, call, judged, out);
     }
@@ -68,8 +84,8 @@ impl Controller {
             actor: call.actor,
             action: Action::IssueToken,
             name: &call.subcloud,
+            key: None,
             validate_only: call.validate_only,
-            event: EventKind::TokenIssued,
         };
         self.conclude(now, call, judged, out);
     }
@@ -99,6 +115,9 @@ impl Controller {
         let subcloud = Subcloud {
             id: call.id,
             name: call.name.clone(),
+            description: String::new(),
+            location: String::new(),
+            group: GroupId::DEFAULT,
             management: Management::Unmanaged,
             enrollment: Enrollment::Pending(Pending {
                 token: issued(now, &call.token),
@@ -109,34 +128,60 @@ impl Controller {
             }),
             observed: None,
             refused: None,
+            geo: crate::Geo::default(),
             created_at: now,
             updated_at: now,
         };
-        Ok(Accepted { subcloud, warnings })
+        Ok(self.accepted(subcloud, warnings, EventKind::Added))
     }
 
+    /// A new token: for the first site that comes or, when the operator says so, for another key
+    /// to take the place of the one that has enrolled.
     fn judge_token(&self, now: Timestamp, call: &IssueToken) -> Result<Accepted, Rejection> {
-        let unknown = || Rejection::one(subcloud_not_found(&call.subcloud));
-        let record = self.fleet.find(&call.subcloud).ok_or_else(unknown)?;
+        let record = self.found(&call.subcloud)?;
         Rejection::check(self.invalid_token(&call.token).into_iter().collect())?;
-        let Enrollment::Pending(pending) = &record.enrollment else {
-            return Err(Rejection::one(already_enrolled(record)));
-        };
-        let subcloud = Subcloud {
-            enrollment: Enrollment::Pending(Pending {
-                token: issued(now, &call.token),
+        let token = issued(now, &call.token);
+        let enrollment = match (&record.enrollment, call.reenroll) {
+            (Enrollment::Pending(pending), false) => Enrollment::Pending(Pending {
+                token,
                 declared: pending.declared.clone(),
             }),
+            (Enrollment::Enrolled(enrolled), true) => Enrollment::Enrolled(Enrolled {
+                reenroll: Some(token),
+                ..enrolled.clone()
+            }),
+            (Enrollment::Pending(_), true) => return Err(Rejection::one(never_enrolled(record))),
+            (Enrollment::Enrolled(_), false) => {
+                return Err(Rejection::one(already_enrolled(record)));
+            }
+        };
+        let subcloud = Subcloud {
+            enrollment,
             updated_at: now,
             ..Subcloud::clone(record)
         };
-        Ok(Accepted {
-            subcloud,
-            warnings: Vec::new(),
-        })
+        Ok(self.accepted(subcloud, Vec::new(), EventKind::TokenIssued))
     }
 
-    fn conclude(
+    /// An accepted call that puts a record.
+    pub(super) fn accepted(
+        &self,
+        subcloud: Subcloud,
+        warnings: Vec<Violation>,
+        event: EventKind,
+    ) -> Accepted {
+        let subcloud = Arc::new(subcloud);
+        Accepted {
+            carry: Carry::Put(Arc::clone(&subcloud)),
+            event,
+            subcloud: Some(subcloud.id),
+            name: subcloud.name.clone(),
+            answer: self.receipt(subcloud, warnings).into(),
+        }
+    }
+
+    /// Carries out what was accepted, or only tells; logs who asked for what either way.
+    pub(super) fn conclude(
         &mut self,
         now: Timestamp,
         call: Call<'_>,
@@ -144,44 +189,26 @@ impl Controller {
         out: &mut Vec<Output>,
     ) {
         let request = call.request;
+        let answer = |outcome| Deferred::Output(Output::Answer { request, outcome });
         if let Some(busy) = self.busy() {
-            let outcome = Err(Rejection::one(busy));
-            self.after_all(Deferred::Output(Output::Answer { request, outcome }), out);
+            self.after_all(answer(Err(Rejection::one(busy))), out);
+            return;
+        }
+        if call.validate_only {
+            self.after_all(answer(judged.map(|accepted| accepted.answer)), out);
             return;
         }
         let mut batch = Batch::default();
-        let outcome = match judged {
-            Ok(accepted) if call.validate_only => Ok(Receipt {
-                subcloud: Arc::new(accepted.subcloud),
-                warnings: accepted.warnings,
-                replayed: false,
-            }),
-            Ok(accepted) => {
-                let subcloud = self.put(&mut batch, accepted.subcloud);
-                let (id, name) = (subcloud.id, &subcloud.name);
-                self.log_event(&mut batch, now, Some(id), name, call.event.clone());
-                Ok(Receipt {
-                    subcloud: Arc::clone(&subcloud),
-                    warnings: accepted.warnings,
-                    replayed: false,
-                })
-            }
-            Err(rejection) => Err(rejection),
+        let (subcloud, name) = match &judged {
+            Ok(accepted) => (accepted.subcloud, accepted.name.clone()),
+            Err(_) => (None, call.name.to_owned()),
         };
-        let answer = |outcome: Result<Receipt, Rejection>| {
-            let outcome = outcome.map(Answer::from);
-            Deferred::Output(Output::Answer { request, outcome })
-        };
-        if call.validate_only {
-            self.after_all(answer(outcome), out);
-            return;
-        }
         let deed = Deed {
             actor: call.actor,
             action: call.action,
-            subcloud: outcome.as_ref().ok().map(|receipt| receipt.subcloud.id),
-            name: call.name,
-            outcome: match &outcome {
+            subcloud,
+            name: &name,
+            outcome: match &judged {
                 Ok(_) => Outcome::Done,
                 Err(rejection) => Outcome::Refused {
                     faults: Fault::all_of(rejection),
@@ -189,9 +216,58 @@ impl Controller {
                 },
             },
         };
+        let outcome =
+            judged.map(|accepted| self.carry_out(now, &mut batch, accepted, call.key, out));
         self.log_audit(&mut batch, now, deed);
         batch.then.push(answer(outcome));
         self.commit(batch, out);
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Timestamp,
+        batch: &mut Batch,
+        accepted: Accepted,
+        key: Option<RequestKey>,
+        out: &mut Vec<Output>,
+    ) -> Answer {
+        let Accepted {
+            carry,
+            answer,
+            event,
+            subcloud,
+            name,
+        } = accepted;
+        match carry {
+            Carry::Put(subcloud) => {
+                self.put(batch, subcloud);
+            }
+            Carry::Delete(subcloud) => self.delete(now, batch, &subcloud, out),
+            Carry::PutGroup(group) => {
+                batch.writes.push(Write::Group(Arc::clone(&group)));
+                self.fleet.put_group(group);
+            }
+            Carry::ForgetGroup(id) => {
+                batch.writes.push(Write::ForgetGroup(id));
+                self.fleet.forget_group(id);
+            }
+        }
+        self.log_event(batch, now, subcloud, &name, event);
+        if let Some(key) = key {
+            let answered = AnsweredCall {
+                key,
+                at: now,
+                answer: answer.clone(),
+            };
+            batch
+                .writes
+                .push(Write::AnsweredCall(Box::new(answered.clone())));
+            let forgotten = self.answers.keep(answered);
+            batch
+                .writes
+                .extend(forgotten.into_iter().map(Write::ForgetAnswer));
+        }
+        answer
     }
 
     fn invalid_token(&self, token: &NewToken) -> Option<Violation> {
@@ -226,7 +302,7 @@ fn issued(now: Timestamp, token: &NewToken) -> Token {
 }
 
 /// A name that can be typed, listed, and told from a uuid.
-fn invalid_name(name: &str) -> Option<Violation> {
+pub(super) fn invalid_name(name: &str) -> Option<Violation> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let fault = if name.is_empty() {
         "is empty"
@@ -252,18 +328,29 @@ fn invalid_name(name: &str) -> Option<Violation> {
 }
 
 fn already_enrolled(record: &SharedSubcloud) -> Violation {
+    let name = &record.name;
     Violation::new(
         Reason::SubcloudAlreadyEnrolled,
+        format!("subcloud {name} has enrolled already and needs no token"),
         format!(
-            "subcloud {} has enrolled already and needs no token",
-            record.name
+            "if its site was installed anew, or its certificate expired: `tandem dcmanager \
+             subcloud token {name} --reenroll`; whoever redeems that token takes its place"
         ),
-        "delete the subcloud and add it again, if its site was installed anew",
     )
-    .object("subcloud", record.name.clone())
+    .object("subcloud", name.clone())
 }
 
-fn id_taken(field: &'static str, id: impl std::fmt::Display) -> Violation {
+fn never_enrolled(record: &SharedSubcloud) -> Violation {
+    let name = &record.name;
+    Violation::new(
+        Reason::SubcloudNotEnrolled,
+        format!("subcloud {name} has never enrolled, so it cannot enroll anew"),
+        format!("`tandem dcmanager subcloud token {name}` gives a token for the first time"),
+    )
+    .object("subcloud", name.clone())
+}
+
+pub(super) fn id_taken(field: &'static str, id: impl std::fmt::Display) -> Violation {
     Violation::new(
         Reason::InvalidArgument,
         format!("the {field} {id} is in use"),

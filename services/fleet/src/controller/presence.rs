@@ -6,7 +6,10 @@ use std::time::Duration;
 use site::Timestamp;
 
 use crate::entropy::after;
-use crate::{CommandId, Event, EventKind, Goodbye, GoodbyeReason, LinkId, SubcloudId, Ticket};
+use crate::{
+    CommandId, Entropy, Event, EventKind, Goodbye, GoodbyeReason, LinkId, PeerGroupId, PeerId,
+    SubcloudId, Ticket,
+};
 
 use super::{Controller, Output};
 
@@ -56,6 +59,14 @@ pub(super) enum Wake {
     Subcloud(SubcloudId),
     /// Has this command been answered?
     Command(CommandId),
+    /// Is this peer there?
+    Peer(PeerId),
+    /// What changed of this group is to be offered.
+    Offer(PeerGroupId),
+    /// A piece of this group is to be asked for again.
+    Pull(PeerGroupId, PeerId),
+    /// Members of this group are on their way.
+    Move(PeerGroupId),
 }
 
 /// The moments to wake up at.
@@ -97,15 +108,32 @@ impl Wakeups {
     }
 }
 
+impl Presence {
+    /// What was known once of a link, without the link.
+    pub fn seen(availability: Availability, last_seen: Option<Timestamp>) -> Self {
+        Self {
+            availability,
+            last_seen,
+            ..Self::default()
+        }
+    }
+}
+
 impl Controller {
     /// Looks at everything whose time has come.
-    pub(super) fn timer(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+    pub(super) fn timer(
+        &mut self,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+        out: &mut Vec<Output>,
+    ) {
         self.wakeups.fired();
         while let Some(wake) = self.wakeups.next_due(now) {
             match wake {
                 Wake::Link(link) => self.hello_due(now, link, out),
                 Wake::Subcloud(id) => self.heartbeat_due(now, id, out),
                 Wake::Command(id) => self.command_due(now, id, out),
+                wake => self.peer_wake(now, entropy, wake, out),
             }
         }
     }
@@ -156,6 +184,17 @@ impl Controller {
         }
         presence.watched = Some(due);
         self.wakeups.at(due, Wake::Subcloud(id));
+    }
+
+    /// The subcloud is another controller's business from now on: it is neither there nor away.
+    pub(super) fn unwatch(&mut self, id: SubcloudId) {
+        let Some(presence) = self.presence.get_mut(&id) else {
+            return;
+        };
+        presence.availability = Availability::Unknown;
+        if let Some(set) = presence.watched.take() {
+            self.wakeups.cancel(set, Wake::Subcloud(id));
+        }
     }
 
     fn heartbeat_due(&mut self, now: Timestamp, id: SubcloudId, out: &mut Vec<Output>) {

@@ -20,7 +20,7 @@ impl Controller {
     /// which link: it has enrolled, is not in quarantine, is managed, and its link is up.
     ///
     /// # Errors
-    /// `SUBCLOUD_NOT_FOUND` or `SUBCLOUD_NOT_ENROLLED` alone; else every one of
+    /// `SUBCLOUD_NOT_FOUND`, `SUBCLOUD_NOT_ENROLLED` or `SUBCLOUD_OWNED_ELSEWHERE` alone; else every one of
     /// `SUBCLOUD_QUARANTINED`, `SUBCLOUD_UNMANAGED` and `SUBCLOUD_OFFLINE` that holds.
     pub fn commandable(&self, reference: &str) -> Result<Reach, Rejection> {
         let unknown = || Rejection::one(subcloud_not_found(reference));
@@ -29,6 +29,9 @@ impl Controller {
             return Err(Rejection::one(not_enrolled(record)));
         }
         let link = self.live_link(record);
+        if let Some(violation) = self.owned_elsewhere(record) {
+            return Err(Rejection::one(violation));
+        }
         let mut violations = Vec::new();
         violations.extend(quarantined(record));
         violations.extend((!record.managed()).then(|| unmanaged(record)));

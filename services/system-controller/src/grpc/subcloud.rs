@@ -5,26 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::convert::{
-    event_from_record, event_kind_from_wire, event_to_wire, fault_to_wire, subcloud_to_wire,
-    time_range,
+    event_from_record, event_kind_from_wire, event_to_wire, fault_to_wire, receipt_to_wire,
+    subcloud_to_wire, time_range, update_subcloud,
 };
 use api::fleet_v1 as wire;
 use api::fleet_v1::subcloud_service_server::SubcloudService;
+use api::mutation::Mutation;
 use api::page::{page, page_size_of};
 use api::store_v1::EventRecord;
 use daemon::{Caller, Exit, Failure, Life, SecretAnswers, random_uuid};
 use fleet::{
-    Actor, AddSubcloud, Candidate, Event, Fault, Input, IssueToken, NewToken, Position, Receipt,
-    SecretHash, SharedSubcloud, SubcloudId, TokenId,
+    Actor, AddSubcloud, Candidate, Event, Fault, FleetChange, Input, IssueToken, NewToken,
+    Position, Receipt, SecretHash, SubcloudId, TokenId,
 };
 use identity::{EnrollmentToken, SpkiSha256};
 use ring::rand::SystemRandom;
-use site::bootstrap;
+use site::{Site, bootstrap};
 use tonic::{Request, Response, Status};
 
 use super::watch::{self, FleetChanges};
 use super::{broken, malformed, refused};
-use crate::hub::Hub;
+use crate::hub::{Hub, Shown};
 use crate::records::{EVENTS, Looking, read_log, read_subcloud_site};
 
 /// How long a token is valid when the request does not say, in seconds.
@@ -95,21 +96,27 @@ impl SubcloudService for Subclouds {
             family,
             stack,
             availability,
+            group,
+            management,
+            sync,
         } = request.into_inner();
-        let all = self
-            .hub
-            .subclouds()
-            .into_iter()
-            .map(|(subcloud, presence)| {
-                (
-                    subcloud.name.clone(),
-                    subcloud_to_wire(&subcloud, presence, None),
-                )
-            });
+        let group = match group.as_str() {
+            "" => None,
+            reference => Some(self.hub.group(reference).map_err(refused)?),
+        };
+        let in_group = |shown: &Shown| {
+            group
+                .as_ref()
+                .is_none_or(|group| group.id == shown.group.id)
+        };
+        let all = self.hub.subclouds().into_iter().filter(in_group);
+        let all = all.map(|shown| (shown.subcloud.name.clone(), shown_to_wire(&shown, None)));
         let wanted = all.filter(|(_, subcloud)| {
             (family == 0 || subcloud.primary_family == family)
                 && (stack == 0 || subcloud.stack == stack)
                 && (availability == 0 || subcloud.availability == availability)
+                && (management == 0 || subcloud.management == management)
+                && (sync == 0 || subcloud.sync == sync)
         });
         let (subclouds, next_page_token) =
             page(wanted, page_size, &page_token).map_err(malformed)?;
@@ -123,14 +130,68 @@ impl SubcloudService for Subclouds {
         &self,
         request: Request<wire::GetSubcloudRequest>,
     ) -> Result<Response<wire::GetSubcloudResponse>, Status> {
-        let (subcloud, presence) = self
-            .hub
-            .subcloud(&request.get_ref().subcloud)
-            .map_err(refused)?;
-        let site = read_subcloud_site(self.hub.store(), subcloud.id)
+        let reference = &request.get_ref().subcloud;
+        let shown = self.hub.subcloud(reference).map_err(refused)?;
+        let site = read_subcloud_site(self.hub.store(), shown.subcloud.id)
             .map_err(|error| broken("cannot read the subcloud's site", &error))?;
-        let subcloud = Some(subcloud_to_wire(&subcloud, presence, site.as_ref()));
+        let subcloud = Some(shown_to_wire(&shown, site.as_ref()));
         Ok(Response::new(wire::GetSubcloudResponse { subcloud }))
+    }
+
+    async fn manage_subcloud(
+        &self,
+        request: Request<wire::ManageSubcloudRequest>,
+    ) -> Result<Response<wire::ManageSubcloudResponse>, Status> {
+        let (actor, request) = (actor(&request), request.into_inner());
+        let change = FleetChange::Manage {
+            subcloud: request.subcloud.clone(),
+            force: request.force,
+        };
+        let subcloud = self
+            .operate(actor, "ManageSubcloud", &request, change)
+            .await?;
+        Ok(Response::new(wire::ManageSubcloudResponse { subcloud }))
+    }
+
+    async fn unmanage_subcloud(
+        &self,
+        request: Request<wire::UnmanageSubcloudRequest>,
+    ) -> Result<Response<wire::UnmanageSubcloudResponse>, Status> {
+        let (actor, request) = (actor(&request), request.into_inner());
+        let change = FleetChange::Unmanage {
+            subcloud: request.subcloud.clone(),
+        };
+        let subcloud = self
+            .operate(actor, "UnmanageSubcloud", &request, change)
+            .await?;
+        Ok(Response::new(wire::UnmanageSubcloudResponse { subcloud }))
+    }
+
+    async fn update_subcloud(
+        &self,
+        request: Request<wire::UpdateSubcloudRequest>,
+    ) -> Result<Response<wire::UpdateSubcloudResponse>, Status> {
+        let (actor, request) = (actor(&request), request.into_inner());
+        let change = update_subcloud(request.clone()).map_err(malformed)?;
+        let subcloud = self
+            .operate(actor, "UpdateSubcloud", &request, change)
+            .await?;
+        Ok(Response::new(wire::UpdateSubcloudResponse { subcloud }))
+    }
+
+    async fn delete_subcloud(
+        &self,
+        request: Request<wire::DeleteSubcloudRequest>,
+    ) -> Result<Response<wire::DeleteSubcloudResponse>, Status> {
+        let (actor, request) = (actor(&request), request.into_inner());
+        let change = FleetChange::Delete {
+            subcloud: request.subcloud.clone(),
+            etag: request.etag.clone(),
+        };
+        let subcloud = self
+            .operate(actor, "DeleteSubcloud", &request, change)
+            .await?;
+        Ok(Response::new(wire::DeleteSubcloudResponse { subcloud }))
     }
 
     async fn list_fleet_events(
@@ -194,7 +255,15 @@ impl Subclouds {
         });
         let receipt = receipt.await.map_err(refused)?;
         Ok(wire::AddSubcloudResponse {
-            subcloud: Some(self.shown(&receipt.subcloud)),
+            subcloud: Some(wire::Subcloud {
+                // A preview has no id: it is drawn anew by the real call.
+                uuid: if validate_only {
+                    String::new()
+                } else {
+                    id.to_string()
+                },
+                ..receipt_to_wire(&receipt, validate_only)
+            }),
             token: if validate_only { String::new() } else { text },
             controller: self.tokens.url(),
             warnings: warnings(&receipt),
@@ -211,6 +280,7 @@ impl Subclouds {
             token_ttl_seconds,
             validate_only,
             request_id: _,
+            reenroll,
         } = request;
         let (text, token) = self.tokens.draw(token_ttl_seconds)?;
         let receipt = self.hub.ask::<Receipt>(|request| {
@@ -219,23 +289,38 @@ impl Subclouds {
                 actor,
                 subcloud,
                 token,
+                reenroll,
                 validate_only,
             })
         });
         let receipt = receipt.await.map_err(refused)?;
         Ok(wire::IssueSubcloudTokenResponse {
-            subcloud: Some(self.shown(&receipt.subcloud)),
+            subcloud: Some(receipt_to_wire(&receipt, validate_only)),
             token: if validate_only { String::new() } else { text },
             controller: self.tokens.url(),
         })
     }
 
-    /// A record as the answer to a call shows it.
-    fn shown(&self, subcloud: &SharedSubcloud) -> wire::Subcloud {
-        let known = self.hub.subcloud(&subcloud.id.to_string());
-        let presence = known.map(|(_, presence)| presence).unwrap_or_default();
-        subcloud_to_wire(subcloud, presence, None)
+    /// Asks for a change of a subcloud; the record as the answer shows it.
+    async fn operate<R: Mutation>(
+        &self,
+        actor: Actor,
+        method: &'static str,
+        request: &R,
+        change: FleetChange,
+    ) -> Result<Option<wire::Subcloud>, Status> {
+        let asked = self
+            .hub
+            .operate::<R, Receipt>(actor, method, request, change);
+        let receipt = asked
+            .await
+            .map_err(|refusal| api::status::from_rejection_at(&refusal, R::path))?;
+        Ok(Some(receipt_to_wire(&receipt, request.validate_only())))
     }
+}
+
+pub(super) fn shown_to_wire(shown: &Shown, site: Option<&Site>) -> wire::Subcloud {
+    subcloud_to_wire(&shown.subcloud, shown.presence, &shown.group.name, site)
 }
 
 impl TokenIssuer {
@@ -293,7 +378,7 @@ fn warnings(receipt: &Receipt) -> Vec<wire::Violation> {
         .collect()
 }
 
-fn actor<T>(request: &Request<T>) -> Actor {
+pub(super) fn actor<T>(request: &Request<T>) -> Actor {
     Actor::Operator(Caller::of(request).to_string())
 }
 

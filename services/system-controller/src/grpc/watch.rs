@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use api::access::AccessReason;
-use api::convert::{event_to_wire, subcloud_to_wire};
+use api::convert::event_to_wire;
 use api::fleet_v1 as wire;
-use fleet::{Presence, SharedSubcloud};
 use futures_util::Stream;
 use site::{Rejection, Violation};
 use tokio::sync::watch;
@@ -15,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::refused;
+use super::subcloud::shown_to_wire;
 use crate::fleet_history::{FleetChange, Next, Subject};
-use crate::hub::Hub;
+use crate::hub::{Hub, Shown};
 
 /// Subclouds of one message of a resync: some 50 KiB.
 const RESYNC_PIECE: usize = 100;
@@ -90,20 +90,15 @@ impl Watcher {
     }
 }
 
-fn resync(
-    revision: u64,
-    fleet: &[(SharedSubcloud, Presence)],
-) -> VecDeque<wire::WatchFleetResponse> {
-    let mut pieces: Vec<&[(SharedSubcloud, Presence)]> = fleet.chunks(RESYNC_PIECE).collect();
+fn resync(revision: u64, fleet: &[Shown]) -> VecDeque<wire::WatchFleetResponse> {
+    let mut pieces: Vec<&[Shown]> = fleet.chunks(RESYNC_PIECE).collect();
     if pieces.is_empty() {
         pieces.push(&[]);
     }
     let count = pieces.len();
-    let piece = |(number, part): (usize, &[(SharedSubcloud, Presence)])| {
+    let piece = |(number, part): (usize, &[Shown])| {
         let last = number + 1 == count;
-        let subclouds = part
-            .iter()
-            .map(|(subcloud, presence)| subcloud_to_wire(subcloud, *presence, None));
+        let subclouds = part.iter().map(|shown| shown_to_wire(shown, None));
         wire::WatchFleetResponse {
             // Only the end of a resync is a place to come back to.
             revision: if last { revision } else { 0 },
@@ -126,10 +121,7 @@ fn change_to_wire(change: &FleetChange) -> wire::WatchFleetResponse {
     } = change;
     let (subcloud, removed_uuid) = match subject {
         Subject::Nobody => (None, String::new()),
-        Subject::Subcloud(subcloud, presence) => (
-            Some(subcloud_to_wire(subcloud, *presence, None)),
-            String::new(),
-        ),
+        Subject::Subcloud(shown) => (Some(shown_to_wire(shown, None)), String::new()),
         Subject::Removed(id) => (None, id.to_string()),
     };
     wire::WatchFleetResponse {

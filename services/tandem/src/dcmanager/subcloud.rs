@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use api::fleet_v1::{
     AddSubcloudRequest, AddSubcloudResponse, Availability, GetSubcloudRequest,
-    IssueSubcloudTokenRequest, IssueSubcloudTokenResponse, ListSubcloudsRequest, Subcloud,
-    Violation,
+    IssueSubcloudTokenRequest, IssueSubcloudTokenResponse, ListSubcloudsRequest, ManagementState,
+    Subcloud, SyncState, Violation,
 };
 use api::site_v1::{Family, Site, Stack};
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::declaration::Declaration;
 use super::errors;
+use super::management::{self, Edit};
 use crate::answer::Answer;
 use crate::failure::Failure;
 use crate::output::{Body, Cell, Column};
@@ -37,12 +38,20 @@ pub(crate) enum SubcloudCommand {
         #[command(flatten)]
         token: TokenOptions,
     },
-    /// Issue a new enrollment token for a subcloud that has not enrolled; the old one is void
-    #[command(after_help = "Example:\n  tandem dcmanager subcloud token subcloud-1")]
+    /// Issue a new enrollment token; the old one is void. With --reenroll, for a subcloud that
+    /// was installed anew or whose certificate expired
+    #[command(
+        after_help = "Examples:\n  tandem dcmanager subcloud token subcloud-1\n  \
+                            tandem dcmanager subcloud token subcloud-1 --reenroll"
+    )]
     Token {
         /// Name or uuid of the subcloud
         #[arg(value_name = "NAME")]
         subcloud: String,
+        /// It has enrolled already: whoever redeems the token takes its place, and the present
+        /// certificate is revoked then
+        #[arg(long)]
+        reenroll: bool,
         #[command(flatten)]
         token: TokenOptions,
     },
@@ -58,6 +67,40 @@ pub(crate) enum SubcloudCommand {
     /// Show a subcloud with its networks
     #[command(after_help = "Example:\n  tandem dcmanager subcloud show subcloud-1 -f yaml")]
     Show {
+        /// Name or uuid of the subcloud
+        #[arg(value_name = "NAME")]
+        subcloud: String,
+    },
+    /// Accept operators' commands for a subcloud that is online
+    #[command(after_help = "Example:\n  tandem dcmanager subcloud manage subcloud-1")]
+    Manage {
+        /// Name or uuid of the subcloud
+        #[arg(value_name = "NAME")]
+        subcloud: String,
+        /// Also when it is not online
+        #[arg(long)]
+        force: bool,
+    },
+    /// Accept no operators' commands for a subcloud any more
+    #[command(after_help = "Example:\n  tandem dcmanager subcloud unmanage subcloud-1")]
+    Unmanage {
+        /// Name or uuid of the subcloud
+        #[arg(value_name = "NAME")]
+        subcloud: String,
+    },
+    /// Change what is said about a subcloud, and its group
+    #[command(after_help = "Example:\n  \
+                      tandem dcmanager subcloud update subcloud-1 --location Hall-7 --group north")]
+    Update {
+        /// Name or uuid of the subcloud
+        #[arg(value_name = "NAME")]
+        subcloud: String,
+        #[command(flatten)]
+        edit: Edit,
+    },
+    /// Delete an unmanaged subcloud: its certificate is revoked for ever, its link ends at once
+    #[command(after_help = "Example:\n  tandem dcmanager subcloud delete subcloud-1")]
+    Delete {
         /// Name or uuid of the subcloud
         #[arg(value_name = "NAME")]
         subcloud: String,
@@ -85,7 +128,7 @@ pub(crate) struct TokenOptions {
 }
 
 /// Which subclouds are listed.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Filter {
     /// Only subclouds of this primary family
     #[arg(long, value_enum, ignore_case = true)]
@@ -96,6 +139,35 @@ pub(crate) struct Filter {
     /// Only subclouds of this availability
     #[arg(long, value_enum, ignore_case = true)]
     availability: Option<AvailabilityName>,
+    /// Only subclouds of the group of this name or uuid
+    #[arg(long)]
+    group: Option<String>,
+    /// Only subclouds of this management state
+    #[arg(long, value_enum, ignore_case = true)]
+    management: Option<ManagementName>,
+    /// Only subclouds of this sync state
+    #[arg(long, value_enum, ignore_case = true)]
+    sync: Option<SyncName>,
+}
+
+/// A management state on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ManagementName {
+    /// Commands are refused
+    Unmanaged,
+    /// Commands are accepted
+    Managed,
+}
+
+/// A sync state on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SyncName {
+    /// Nothing was reported yet
+    Unknown,
+    /// The latest report is accepted
+    InSync,
+    /// The latest report was refused
+    OutOfSync,
 }
 
 /// A family on the command line.
@@ -139,7 +211,7 @@ const LIST_COLUMNS: [Column; 9] = [
     Column::titled("last_seen", "last seen"),
 ];
 
-const DETAIL_COLUMNS: [Column; 14] = [
+const DETAIL_COLUMNS: [Column; 15] = [
     LIST_COLUMNS[0],
     LIST_COLUMNS[1],
     LIST_COLUMNS[2],
@@ -154,9 +226,10 @@ const DETAIL_COLUMNS: [Column; 14] = [
     Column::titled("link_address", "link address"),
     Column::new("pools"),
     Column::new("addresses"),
+    Column::new("group"),
 ];
 
-const SHOW_COLUMNS: [Column; 19] = [
+const SHOW_COLUMNS: [Column; 23] = [
     DETAIL_COLUMNS[0],
     DETAIL_COLUMNS[1],
     DETAIL_COLUMNS[2],
@@ -171,11 +244,15 @@ const SHOW_COLUMNS: [Column; 19] = [
     DETAIL_COLUMNS[11],
     DETAIL_COLUMNS[12],
     DETAIL_COLUMNS[13],
+    DETAIL_COLUMNS[14],
     Column::new("generation"),
     Column::titled("created_at", "created at"),
     Column::titled("enrolled_at", "enrolled at"),
     Column::titled("token_expires_at", "token expires at"),
     Column::new("refused"),
+    Column::new("description").prose(),
+    Column::new("location").prose(),
+    Column::new("etag"),
 ];
 
 const TOKEN_COLUMNS: [Column; 8] = [
@@ -198,9 +275,12 @@ impl SubcloudCommand {
     pub(crate) fn shape(&self) -> Shape {
         match self {
             Self::Add { .. } | Self::Token { .. } => Shape::creates(&TOKEN_COLUMNS),
-            Self::List { detail: false, .. } => Shape::reads(&LIST_COLUMNS),
-            Self::List { detail: true, .. } => Shape::reads(&DETAIL_COLUMNS),
+            Self::List { detail, .. } => Shape::reads(list_columns(*detail)),
             Self::Show { .. } => Shape::reads(&SHOW_COLUMNS),
+            Self::Manage { .. }
+            | Self::Unmanage { .. }
+            | Self::Update { .. }
+            | Self::Delete { .. } => Shape::creates(&SHOW_COLUMNS),
             Self::Errors { .. } => Shape::reads(&errors::COLUMNS),
         }
     }
@@ -228,7 +308,15 @@ impl SubcloudCommand {
                 bootstrap_values: _,
                 token,
             } => add(session, name, declaration, token).await,
-            Self::Token { subcloud, token } => issue_token(session, subcloud, token).await,
+            Self::Token {
+                subcloud,
+                reenroll,
+                token,
+            } => issue_token(session, subcloud, reenroll, token).await,
+            Self::Manage { subcloud, force } => management::manage(session, subcloud, force).await,
+            Self::Unmanage { subcloud } => management::unmanage(session, subcloud).await,
+            Self::Update { subcloud, edit } => management::update(session, subcloud, edit).await,
+            Self::Delete { subcloud } => management::delete(session, subcloud).await,
             Self::List { detail, filter } => list(session, detail, &filter).await,
             Self::Show { subcloud } => show(session, subcloud).await,
             Self::Errors { subcloud } => errors::list(session, subcloud).await,
@@ -263,18 +351,11 @@ async fn add(
         warnings,
     };
     if session.dry_run() {
-        // It was judged under an id and a time that are not those that it will get.
-        let subcloud = Subcloud {
-            uuid: String::new(),
-            token_expires_at_milliseconds: 0,
-            ..issued.subcloud
-        };
         let note = format!(
             "dry run: {} would be accepted; nothing was changed",
-            subcloud.name
+            issued.subcloud.name
         );
-        let answer = Issued { subcloud, ..issued }.answer();
-        return Ok(answer.excerpt(remarks).note(note));
+        return Ok(issued.answer().excerpt(remarks).note(note));
     }
     Ok(issued.announced().excerpt(remarks))
 }
@@ -282,10 +363,12 @@ async fn add(
 async fn issue_token(
     session: &Session,
     subcloud: String,
+    reenroll: bool,
     options: TokenOptions,
 ) -> Result<Answer, Failure> {
     let request = IssueSubcloudTokenRequest {
         subcloud,
+        reenroll,
         token_ttl_seconds: options.token_ttl,
         validate_only: session.dry_run(),
         request_id: String::new(),
@@ -370,7 +453,21 @@ impl Issued {
     }
 }
 
-async fn list(session: &Session, detail: bool, filter: &Filter) -> Result<Answer, Failure> {
+/// The columns of a list of subclouds.
+pub(super) fn list_columns(detail: bool) -> &'static [Column] {
+    if detail {
+        &DETAIL_COLUMNS
+    } else {
+        &LIST_COLUMNS
+    }
+}
+
+/// Lists subclouds, with their pools and addresses if wanted.
+pub(super) async fn list(
+    session: &Session,
+    detail: bool,
+    filter: &Filter,
+) -> Result<Answer, Failure> {
     let mut client = session.subclouds();
     let subclouds = every_page(async |page_token| {
         let request = filter.request(page_token);
@@ -392,6 +489,14 @@ async fn list(session: &Session, detail: bool, filter: &Filter) -> Result<Answer
 }
 
 impl Filter {
+    /// Only the subclouds of a group.
+    pub(super) fn of_group(group: String) -> Self {
+        Self {
+            group: Some(group),
+            ..Self::default()
+        }
+    }
+
     fn request(&self, page_token: String) -> ListSubcloudsRequest {
         let family = match self.family {
             None => Family::Unspecified,
@@ -409,12 +514,26 @@ impl Filter {
             Some(AvailabilityName::Online) => Availability::Online,
             Some(AvailabilityName::Offline) => Availability::Offline,
         };
+        let management = match self.management {
+            None => ManagementState::Unspecified,
+            Some(ManagementName::Unmanaged) => ManagementState::Unmanaged,
+            Some(ManagementName::Managed) => ManagementState::Managed,
+        };
+        let sync = match self.sync {
+            None => SyncState::Unspecified,
+            Some(SyncName::Unknown) => SyncState::Unknown,
+            Some(SyncName::InSync) => SyncState::InSync,
+            Some(SyncName::OutOfSync) => SyncState::OutOfSync,
+        };
         ListSubcloudsRequest {
             page_size: PAGE_SIZE,
             page_token,
             family: family.into(),
             stack: stack.into(),
             availability: availability.into(),
+            group: self.group.clone().unwrap_or_default(),
+            management: management.into(),
+            sync: sync.into(),
         }
     }
 }
@@ -440,7 +559,11 @@ pub(super) async fn get(session: &Session, subcloud: String) -> Result<Subcloud,
 }
 
 async fn show(session: &Session, name: String) -> Result<Answer, Failure> {
-    let subcloud = get(session, name).await?;
+    Ok(record(&get(session, name).await?))
+}
+
+/// Everything about one subcloud.
+pub(super) fn record(subcloud: &Subcloud) -> Answer {
     let [
         id,
         name,
@@ -452,8 +575,8 @@ async fn show(session: &Session, name: String) -> Result<Answer, Failure> {
         version,
         seen,
         rest @ ..,
-    ] = detailed_row(&subcloud);
-    let [region, enrollment, link_address, pools, addresses] = rest;
+    ] = detailed_row(subcloud);
+    let [region, enrollment, link_address, pools, addresses, group] = rest;
     let answer = Answer::new(Body::record(
         &SHOW_COLUMNS,
         [
@@ -471,20 +594,24 @@ async fn show(session: &Session, name: String) -> Result<Answer, Failure> {
             link_address,
             pools,
             addresses,
+            group,
             Cell::number(subcloud.generation),
             wording::time(subcloud.created_at_milliseconds),
             wording::time(subcloud.enrolled_at_milliseconds),
             wording::time(subcloud.token_expires_at_milliseconds),
             violations(&subcloud.refused),
+            Cell::text(&subcloud.description),
+            Cell::text(&subcloud.location),
+            Cell::text(&subcloud.etag),
         ],
     ));
     if subcloud.refused.is_empty() {
-        return Ok(answer);
+        return answer;
     }
-    Ok(answer.warning(format!(
+    answer.warning(format!(
         "the latest report of {0} was refused: see `dcmanager subcloud errors {0}`",
         subcloud.name
-    )))
+    ))
 }
 
 /// A subcloud as JSON writes it in a list.
@@ -516,7 +643,7 @@ fn row(subcloud: &Subcloud) -> [Cell; 9] {
     ]
 }
 
-fn detailed_row(subcloud: &Subcloud) -> [Cell; 14] {
+fn detailed_row(subcloud: &Subcloud) -> [Cell; 15] {
     let [
         id,
         name,
@@ -544,6 +671,7 @@ fn detailed_row(subcloud: &Subcloud) -> [Cell; 14] {
         Cell::text(&subcloud.link_address),
         Cell::joined(pools),
         Cell::joined(addresses),
+        Cell::text(&subcloud.group),
     ]
 }
 

@@ -26,6 +26,19 @@ fn subclouds_and_events() {
             "tandem dcmanager subcloud add subcloud-9 --dry-run -f json",
             "tandem dcmanager subcloud token pending -f yaml",
             "tandem dcmanager subcloud token pending --dry-run",
+            "tandem dcmanager subcloud token subcloud-1 --reenroll -c token",
+            "tandem dcmanager subcloud manage subcloud-1 -c name -c management",
+            "tandem dcmanager subcloud unmanage subcloud-1 --dry-run -c management",
+            "tandem dcmanager subcloud update subcloud-1 --location Hall-7 -f yaml -c location",
+            "tandem dcmanager subcloud delete subcloud-1 --dry-run -c name",
+            "tandem dcmanager subcloud delete subcloud-1",
+            "tandem dcmanager subcloud-group add north --description x",
+            "tandem dcmanager subcloud-group add --name west --dry-run -f json",
+            "tandem dcmanager subcloud-group list",
+            "tandem dcmanager subcloud-group show nowhere",
+            "tandem dcmanager subcloud-group update north --update_apply_type serial -c name",
+            "tandem dcmanager subcloud-group delete north",
+            "tandem dcmanager subcloud-group list-subclouds north -c name",
             "tandem dcmanager event list",
             "tandem dcmanager event list --kind added -f value",
             "tandem dcmanager event list --subcloud nobody",
@@ -72,6 +85,26 @@ fn filters_and_lifetimes_are_sent() {
             "dcmanager audit list --since 1970-01-01T00:00:01Z --actor local/uid-0 --action ENROLL",
             "since_milliseconds: 1000, until_milliseconds: 0, subcloud: \"\", action: \"ENROLL\", \
              actor: \"local/uid-0\"",
+        ),
+        (
+            "dcmanager subcloud token subcloud-1 --reenroll",
+            "reenroll: true",
+        ),
+        (
+            "dcmanager subcloud list --group north --management managed --sync out-of-sync",
+            r#"group: "north", management: Managed, sync: OutOfSync"#,
+        ),
+        (
+            "dcmanager subcloud manage subcloud-1 --force",
+            r#"subcloud: "subcloud-1", force: true"#,
+        ),
+        (
+            "dcmanager subcloud update subcloud-1 --description= --group north",
+            r#"update_mask: Some(FieldMask { paths: ["description", "group"] })"#,
+        ),
+        (
+            "dcmanager subcloud-group update north --max-parallel-subclouds 9",
+            r#"update_mask: Some(FieldMask { paths: ["max_parallel_subclouds"] })"#,
         ),
     ];
     for (line, part) in requests {

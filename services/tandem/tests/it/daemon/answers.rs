@@ -1,7 +1,8 @@
 //! What the daemon knows: a duplex site whose oam is dual-stack, and a small fleet.
 
 use api::fleet_v1::{
-    Availability, EnrollmentState, FleetEvent, ManagementState, Subcloud, SyncState, Violation,
+    Availability, EnrollmentState, FleetEvent, ManagementState, Subcloud, SubcloudGroup, SyncState,
+    UpdateApplyType, Violation,
 };
 use api::site_v1::{
     AddressPool, AddressRange, AdministrativeState, Alarm, Effect, Family, Host, Network,
@@ -230,6 +231,23 @@ pub(super) fn subclouds() -> Vec<Subcloud> {
         pending,
         subcloud(2, "subcloud-1", Family::Ipv6, Stack::Dual),
         out_of_date,
+    ]
+}
+
+pub(super) fn groups() -> Vec<SubcloudGroup> {
+    let group = |n: u8, name: &str, update: UpdateApplyType| SubcloudGroup {
+        uuid: uuid('f', n),
+        name: name.to_owned(),
+        description: format!("{name} sites"),
+        update_apply_type: update.into(),
+        max_parallel_subclouds: 2 * u32::from(n),
+        created_at_milliseconds: NEW_YEAR,
+        updated_at_milliseconds: NEW_YEAR + 1_000,
+        etag: format!("{n:016}"),
+    };
+    vec![
+        group(1, "Default", UpdateApplyType::Parallel),
+        group(2, "north", UpdateApplyType::Serial),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! The subclouds of a controller.
 
+use api::fleet_v1::subcloud_group_service_server::SubcloudGroupService;
 use api::fleet_v1::subcloud_service_server::SubcloudService;
 use api::fleet_v1::*;
 use api::site_v1::Site;
@@ -48,6 +49,10 @@ impl SubcloudService for Fleet {
                 .to_owned(),
             ..Violation::default()
         }];
+        if validate_only {
+            made.uuid.clear();
+            made.token_expires_at_milliseconds = 0;
+        }
         ok(AddSubcloudResponse {
             subcloud: Some(made),
             token: if validate_only {
@@ -108,6 +113,52 @@ impl SubcloudService for Fleet {
         ok(GetSubcloudResponse {
             subcloud: Some(subcloud),
         })
+    }
+
+    async fn manage_subcloud(
+        &self,
+        request: Request<ManageSubcloudRequest>,
+    ) -> Answer<ManageSubcloudResponse> {
+        let subcloud = Some(subcloud(&self.0.note(request).subcloud)?);
+        ok(ManageSubcloudResponse { subcloud })
+    }
+
+    async fn unmanage_subcloud(
+        &self,
+        request: Request<UnmanageSubcloudRequest>,
+    ) -> Answer<UnmanageSubcloudResponse> {
+        let subcloud = Some(Subcloud {
+            management: ManagementState::Unmanaged.into(),
+            ..subcloud(&self.0.note(request).subcloud)?
+        });
+        ok(UnmanageSubcloudResponse { subcloud })
+    }
+
+    async fn update_subcloud(
+        &self,
+        request: Request<UpdateSubcloudRequest>,
+    ) -> Answer<UpdateSubcloudResponse> {
+        let UpdateSubcloudRequest {
+            target,
+            subcloud: new,
+            ..
+        } = self.0.note(request);
+        let new = new.unwrap_or_default();
+        let subcloud = Some(Subcloud {
+            description: new.description,
+            location: new.location,
+            group: new.group,
+            ..subcloud(&target)?
+        });
+        ok(UpdateSubcloudResponse { subcloud })
+    }
+
+    async fn delete_subcloud(
+        &self,
+        request: Request<DeleteSubcloudRequest>,
+    ) -> Answer<DeleteSubcloudResponse> {
+        let subcloud = Some(subcloud(&self.0.note(request).subcloud)?);
+        ok(DeleteSubcloudResponse { subcloud })
     }
 
     async fn list_fleet_events(
@@ -254,5 +305,77 @@ impl operator_service_server::OperatorService for Operators {
             entries,
             next_page_token,
         })
+    }
+}
+
+/// A controller's groups.
+pub(super) struct Groups(pub(super) Asked);
+
+fn group(name: &str) -> Result<SubcloudGroup, Status> {
+    let is_it = |group: &SubcloudGroup| group.name == name || group.uuid == name;
+    let found = answers::groups().into_iter().find(is_it);
+    found.ok_or_else(|| Status::not_found(format!("there is no subcloud group `{name}`")))
+}
+
+#[async_trait]
+impl SubcloudGroupService for Groups {
+    async fn add_subcloud_group(
+        &self,
+        request: Request<AddSubcloudGroupRequest>,
+    ) -> Answer<AddSubcloudGroupResponse> {
+        let AddSubcloudGroupRequest {
+            subcloud_group,
+            validate_only,
+            ..
+        } = self.0.note(request);
+        let given = subcloud_group.unwrap_or_default();
+        let made = SubcloudGroup {
+            name: given.name,
+            ..group("north")?
+        };
+        let uuid = if validate_only {
+            String::new()
+        } else {
+            made.uuid.clone()
+        };
+        ok(AddSubcloudGroupResponse {
+            subcloud_group: Some(SubcloudGroup { uuid, ..made }),
+        })
+    }
+
+    async fn list_subcloud_groups(
+        &self,
+        request: Request<ListSubcloudGroupsRequest>,
+    ) -> Answer<ListSubcloudGroupsResponse> {
+        let ListSubcloudGroupsRequest { page_token, .. } = self.0.note(request);
+        let (subcloud_groups, next_page_token) = page(answers::groups(), &page_token);
+        ok(ListSubcloudGroupsResponse {
+            subcloud_groups,
+            next_page_token,
+        })
+    }
+
+    async fn get_subcloud_group(
+        &self,
+        request: Request<GetSubcloudGroupRequest>,
+    ) -> Answer<GetSubcloudGroupResponse> {
+        let subcloud_group = Some(group(&self.0.note(request).subcloud_group)?);
+        ok(GetSubcloudGroupResponse { subcloud_group })
+    }
+
+    async fn update_subcloud_group(
+        &self,
+        request: Request<UpdateSubcloudGroupRequest>,
+    ) -> Answer<UpdateSubcloudGroupResponse> {
+        let subcloud_group = Some(group(&self.0.note(request).target)?);
+        ok(UpdateSubcloudGroupResponse { subcloud_group })
+    }
+
+    async fn delete_subcloud_group(
+        &self,
+        request: Request<DeleteSubcloudGroupRequest>,
+    ) -> Answer<DeleteSubcloudGroupResponse> {
+        let subcloud_group = Some(group(&self.0.note(request).subcloud_group)?);
+        ok(DeleteSubcloudGroupResponse { subcloud_group })
     }
 }

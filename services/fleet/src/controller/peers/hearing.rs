@@ -1,0 +1,532 @@
+//! Taking in what peers tell of shared groups.
+//!
+//! The owner's record of a subcloud wins; what an operator edited here while another site owned
+//! it is kept beside it as a conflict. Nothing that a peer tells deletes a record.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use site::Timestamp;
+
+use crate::admission::{Occasion, admit, room};
+use crate::entropy::after;
+use crate::{
+    Association, Batch as Piece, Candidate, Conflict, ControllerId, Epoch, Fault, MAX_COMMITS,
+    MAX_GROUPS, MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerGroup, PeerGroupId, PeerId, PeerLinkId,
+    PeerMessage, Pull, Reason, Rejection, Subcloud, SubcloudId, SyncDigest, SyncItem, Violation,
+};
+
+use super::super::{Batch, Controller, Deferred, Output, Wake};
+use super::book::edited;
+use super::claims::Belief;
+use super::contact::send;
+
+/// How many faults of one group are kept and told: each names a member.
+pub(super) const MAX_SYNC_FAULTS: usize = 64;
+
+/// How long to wait before a piece is asked for again that came when the disk was busy.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// An offer that is being taken in.
+#[derive(Debug)]
+pub(super) struct Hearing {
+    digest: SyncDigest,
+    your_priority: u32,
+    changes: bool,
+    after: Option<SubcloudId>,
+    /// The members that were told.
+    seen: BTreeSet<SubcloudId>,
+    faults: Vec<Fault>,
+}
+
+/// One member as a peer tells it.
+struct Heard<'a> {
+    group: PeerGroupId,
+    speaker: ControllerId,
+    now: Timestamp,
+    batch: &'a mut Batch,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl Controller {
+    pub(super) fn offered(
+        &mut self,
+        now: Timestamp,
+        link: PeerLinkId,
+        peer: PeerId,
+        complete: bool,
+        offers: Vec<Offer>,
+        out: &mut Vec<Output>,
+    ) {
+        if offers.len() > MAX_GROUPS {
+            return self.close_peer(now, link, PeerGoodbye::ProtocolViolation, out);
+        }
+        if complete {
+            let told: BTreeSet<PeerGroupId> = offers.iter().map(|offer| offer.group).collect();
+            self.end_others(now, peer, &told, out);
+        }
+        for offer in offers {
+            let known = self.peers.associations.get(&(offer.group, peer));
+            let told = known.and_then(|association| association.told);
+            if told == Some(offer.digest) {
+                let faults = known.map(|known| known.faults.clone()).unwrap_or_default();
+                let synced = PeerMessage::Synced {
+                    group: offer.group,
+                    digest: offer.digest,
+                    faults,
+                };
+                self.tell_durably(link, synced, out);
+                continue;
+            }
+            let hearing = Hearing {
+                digest: offer.digest,
+                your_priority: offer.your_priority,
+                changes: told.is_some() && told == offer.base,
+                after: None,
+                seen: BTreeSet::new(),
+                faults: Vec::new(),
+            };
+            self.peers.hearing.insert((offer.group, peer), hearing);
+            self.pull(offer.group, peer, out);
+        }
+    }
+
+    /// Groups that the peer no longer shares are kept, and said to be so.
+    fn end_others(
+        &mut self,
+        now: Timestamp,
+        peer: PeerId,
+        told: &BTreeSet<PeerGroupId>,
+        out: &mut Vec<Output>,
+    ) {
+        let mut batch = Batch::default();
+        for group in self.groups_with(peer) {
+            let Some(association) = self.peers.associations.get(&(group, peer)) else {
+                continue;
+            };
+            // One that the peer has not told of yet has not ended: it may be about to be made.
+            let ended = association.told.is_some() && !told.contains(&group);
+            if association.ended != ended {
+                let changed = Association {
+                    ended,
+                    updated_at: now,
+                    ..association.clone()
+                };
+                self.put_association(&mut batch, changed);
+            }
+        }
+        if !batch.writes.is_empty() {
+            self.commit(batch, out);
+        }
+    }
+
+    /// Asks for the next piece.
+    fn pull(&mut self, group: PeerGroupId, peer: PeerId, out: &mut Vec<Output>) {
+        let (Some(link), Some(hearing)) = (
+            self.ready_link(peer),
+            self.peers.hearing.get(&(group, peer)),
+        ) else {
+            return;
+        };
+        let pull = Pull {
+            group,
+            digest: hearing.digest,
+            changes: hearing.changes,
+            after: hearing.after,
+        };
+        out.push(send(link, PeerMessage::Pull(pull)));
+    }
+
+    pub(super) fn pull_again(&mut self, group: PeerGroupId, peer: PeerId, out: &mut Vec<Output>) {
+        self.pull(group, peer, out);
+    }
+
+    /// Takes in a piece that was asked for; others are ignored.
+    pub(super) fn batch(
+        &mut self,
+        now: Timestamp,
+        link: PeerLinkId,
+        peer: PeerId,
+        piece: Piece,
+        out: &mut Vec<Output>,
+    ) {
+        let key = (piece.group, peer);
+        let expected = |hearing: &Hearing| {
+            (hearing.digest, hearing.changes, hearing.after)
+                == (piece.digest, piece.changes, piece.after)
+        };
+        if !self.peers.hearing.get(&key).is_some_and(expected) {
+            return;
+        }
+        if piece.items.len() > MAX_SYNC_BATCH {
+            return self.close_peer(now, link, PeerGoodbye::ProtocolViolation, out);
+        }
+        if self.commits.len() >= MAX_COMMITS {
+            let at = after(now, BUSY_RETRY);
+            self.wakeups.at(at, Wake::Pull(key.0, key.1));
+            return;
+        }
+        let Some(mut hearing) = self.peers.hearing.remove(&key) else {
+            return;
+        };
+        let Some(speaker) = self.peers.peers.get(&peer).and_then(|p| p.controller()) else {
+            return;
+        };
+        let mut batch = Batch::default();
+        if let Err(rejection) = self.take_header(now, peer, speaker, &hearing, &piece, &mut batch) {
+            let synced = PeerMessage::Synced {
+                group: piece.group,
+                digest: piece.digest,
+                faults: Fault::all_of(&rejection),
+            };
+            return self.tell_durably(link, synced, out);
+        }
+        let mut heard = Heard {
+            group: piece.group,
+            speaker,
+            now,
+            batch: &mut batch,
+            faults: &mut hearing.faults,
+        };
+        for item in &piece.items {
+            let id = id_of(item);
+            hearing.after = hearing.after.max(Some(id));
+            hearing.seen.insert(id);
+            self.take_item(&mut heard, item, out);
+        }
+        if piece.last {
+            self.conclude_hearing(now, link, key, hearing, batch, out);
+        } else {
+            let next = PeerMessage::Pull(Pull {
+                group: piece.group,
+                digest: piece.digest,
+                changes: piece.changes,
+                after: hearing.after,
+            });
+            self.peers.hearing.insert(key, hearing);
+            batch.then.push(Deferred::Output(send(link, next)));
+            self.commit(batch, out);
+        }
+    }
+
+    fn conclude_hearing(
+        &mut self,
+        now: Timestamp,
+        link: PeerLinkId,
+        key: (PeerGroupId, PeerId),
+        mut hearing: Hearing,
+        mut batch: Batch,
+        out: &mut Vec<Output>,
+    ) {
+        if !hearing.changes {
+            let speaker = self
+                .peers
+                .peers
+                .get(&key.1)
+                .and_then(|peer| peer.controller());
+            self.drop_untold(now, key.0, speaker, &hearing.seen, &mut batch);
+        }
+        hearing.faults.truncate(MAX_SYNC_FAULTS);
+        if let Some(association) = self.peers.associations.get(&key) {
+            let changed = Association {
+                told: Some(hearing.digest),
+                ended: false,
+                faults: hearing.faults.clone(),
+                updated_at: now,
+                ..association.clone()
+            };
+            self.put_association(&mut batch, changed);
+        }
+        let synced = PeerMessage::Synced {
+            group: key.0,
+            digest: hearing.digest,
+            faults: hearing.faults,
+        };
+        batch.then.push(Deferred::Output(send(link, synced)));
+        self.commit(batch, out);
+    }
+
+    /// The group itself: made here when it is new, and brought up to date.
+    fn take_header(
+        &mut self,
+        now: Timestamp,
+        peer: PeerId,
+        speaker: ControllerId,
+        hearing: &Hearing,
+        piece: &Piece,
+        batch: &mut Batch,
+    ) -> Result<(), Rejection> {
+        let group = self.peers.groups.get(&piece.group);
+        let mut changed = match group {
+            Some(group) => group.clone(),
+            None => {
+                self.group_fits(piece)?;
+                PeerGroup {
+                    id: piece.group,
+                    header: piece.header.clone(),
+                    leader: piece.leader.clone(),
+                    priority: hearing.your_priority,
+                    migration: None,
+                    created_at: now,
+                    updated_at: now,
+                }
+            }
+        };
+        let newer = |header: &crate::GroupHeader| (header.revision, header.editor);
+        if newer(&piece.header) > newer(&changed.header) {
+            changed.header = piece.header.clone();
+        }
+        let later = |leader: &crate::Leader| (leader.term, leader.controller);
+        if later(&piece.leader) > later(&changed.leader) {
+            changed.leader = piece.leader.clone();
+        }
+        if changed.leader.controller == speaker {
+            changed.leader.priority = piece.priority;
+        }
+        if self.peers.groups.get(&piece.group) != Some(&changed) {
+            changed.updated_at = now;
+            self.put_group(batch, changed);
+        }
+        let known = self.peers.associations.get(&(piece.group, peer));
+        let association = match known {
+            Some(known) if known.peer_priority == piece.priority => return Ok(()),
+            Some(known) => Association {
+                peer_priority: piece.priority,
+                updated_at: now,
+                ..known.clone()
+            },
+            None => Association {
+                group: piece.group,
+                peer,
+                peer_priority: piece.priority,
+                told: None,
+                ended: false,
+                faults: Vec::new(),
+                updated_at: now,
+            },
+        };
+        self.put_association(batch, association);
+        self.group_touched(piece.group);
+        Ok(())
+    }
+
+    fn group_fits(&self, piece: &Piece) -> Result<(), Rejection> {
+        let name = &piece.header.name;
+        if self
+            .peers
+            .groups
+            .values()
+            .any(|other| other.header.name == *name)
+        {
+            return Err(Rejection::one(super::calls::group_exists(name)));
+        }
+        if self.peers.groups.len() >= MAX_GROUPS {
+            return Err(Rejection::one(super::calls::limit(
+                "peer groups",
+                MAX_GROUPS,
+            )));
+        }
+        Ok(())
+    }
+
+    fn take_item(&mut self, heard: &mut Heard<'_>, item: &SyncItem, out: &mut Vec<Output>) {
+        match item {
+            SyncItem::Owned(record) => {
+                if let Err(rejection) = self.take_record(heard, record, out) {
+                    heard.faults.extend(Fault::all_of(&rejection));
+                }
+            }
+            SyncItem::Elsewhere {
+                subcloud,
+                owner,
+                epoch,
+                confirmed,
+            } => {
+                let claim = Belief {
+                    owner: *owner,
+                    epoch: *epoch,
+                    confirmed: *confirmed,
+                };
+                self.believe(heard.now, *subcloud, claim, heard.batch, out);
+            }
+            SyncItem::Left(id) => {
+                self.leave(heard.now, *id, heard.group, heard.speaker, heard.batch)
+            }
+        }
+    }
+
+    /// The owner's record of a member.
+    fn take_record(
+        &mut self,
+        heard: &mut Heard<'_>,
+        told: &Subcloud,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Rejection> {
+        let (Some(enrolled), true) = (
+            told.enrolled(),
+            told.geo.owner == Some(heard.speaker) && told.geo.group == Some(heard.group),
+        ) else {
+            return Err(Rejection::one(unreadable(told)));
+        };
+        let claim = Belief {
+            owner: heard.speaker,
+            epoch: enrolled.epoch,
+            confirmed: told.geo.confirmed,
+        };
+        let local = self.fleet.subcloud(told.id).map(Arc::clone);
+        let Some(local) = local else {
+            self.fits(told)?;
+            let mut record = told.clone();
+            record.updated_at = heard.now;
+            self.put(heard.batch, record);
+            return Ok(());
+        };
+        let believed = self.belief(&local);
+        if believed.owner != claim.owner && !claim.beats(&believed) {
+            return Err(Rejection::one(stale(&local, enrolled.epoch, &believed)));
+        }
+        if claim.epoch < believed.epoch {
+            return Err(Rejection::one(stale(&local, enrolled.epoch, &believed)));
+        }
+        let conflict = conflict(&local, told, heard.speaker, heard.now);
+        if let Err(rejection) = self.fits(told) {
+            // Its content cannot be taken in, but who owns it is true all the same.
+            self.believe(heard.now, told.id, claim, heard.batch, out);
+            return Err(rejection);
+        }
+        let mut record = told.clone();
+        record.created_at = local.created_at;
+        record.geo.gateways.clone_from(&local.geo.gateways);
+        record.geo.conflict = conflict.or_else(|| local.geo.conflict.clone());
+        record.updated_at = local.updated_at;
+        if record == *local {
+            return Ok(());
+        }
+        record.updated_at = heard.now;
+        let demoted = local.owned_here();
+        self.put(heard.batch, record);
+        if demoted {
+            self.demoted(heard.now, told.id, heard.batch, out);
+        }
+        Ok(())
+    }
+
+    /// F5, F6, F9: a member must fit into this fleet as if it were reported here.
+    fn fits(&self, told: &Subcloud) -> Result<(), Rejection> {
+        let known = self.fleet.subcloud(told.id).is_some();
+        if let Some(full) = room(&self.fleet, Some(told.id)).filter(|_| !known) {
+            return Err(Rejection::one(full));
+        }
+        let Some(footprint) = told.footprint() else {
+            return Ok(());
+        };
+        let occasion = Occasion::Report {
+            own: told.id,
+            name: &told.name,
+        };
+        let judged = admit(
+            &self.fleet,
+            &Candidate::declared(footprint.clone()),
+            occasion,
+        );
+        judged.map(drop).map_err(|rejection: Rejection| {
+            let first = rejection.first().clone();
+            Rejection::one(first.object("subcloud", told.name.clone()))
+        })
+    }
+
+    /// Members that their owner tells no longer have left.
+    fn drop_untold(
+        &mut self,
+        now: Timestamp,
+        group: PeerGroupId,
+        speaker: Option<ControllerId>,
+        seen: &BTreeSet<SubcloudId>,
+        batch: &mut Batch,
+    ) {
+        let Some(speaker) = speaker else {
+            return;
+        };
+        let members = self.peers.members.get(&group).cloned().unwrap_or_default();
+        for id in members.difference(seen) {
+            self.leave(now, *id, group, speaker, batch);
+        }
+    }
+
+    fn leave(
+        &mut self,
+        now: Timestamp,
+        id: SubcloudId,
+        group: PeerGroupId,
+        speaker: ControllerId,
+        batch: &mut Batch,
+    ) {
+        let Some(record) = self.fleet.subcloud(id) else {
+            return;
+        };
+        if record.geo.group != Some(group) || record.geo.owner != Some(speaker) {
+            return;
+        }
+        let mut changed = Subcloud::clone(record);
+        changed.geo.group = None;
+        changed.updated_at = now;
+        self.put(batch, changed);
+    }
+}
+
+fn id_of(item: &SyncItem) -> SubcloudId {
+    match item {
+        SyncItem::Owned(record) => record.id,
+        SyncItem::Elsewhere { subcloud, .. } => *subcloud,
+        SyncItem::Left(id) => *id,
+    }
+}
+
+/// What operators edited here and the new owner did not know when it took over.
+fn conflict(
+    local: &Subcloud,
+    told: &Subcloud,
+    owner: ControllerId,
+    at: Timestamp,
+) -> Option<Box<Conflict>> {
+    if !local.owned_here() {
+        return None;
+    }
+    let term = local.enrolled()?.epoch;
+    let known = told.geo.lineage.iter().find(|(epoch, _)| *epoch == term);
+    let unseen = known.is_none_or(|(_, edits)| local.geo.edits > *edits);
+    let theirs = edited(told);
+    let lost: Vec<(String, String)> = edited(local)
+        .into_iter()
+        .filter(|field| !theirs.contains(field))
+        .collect();
+    (unseen && !lost.is_empty()).then(|| Box::new(Conflict { owner, at, lost }))
+}
+
+fn stale(local: &Subcloud, claimed: Epoch, believed: &Belief) -> Violation {
+    Violation::new(
+        Reason::EpochStale,
+        format!(
+            "subcloud {} is claimed in term {}, but obeys controller {} in term {}",
+            local.name, claimed.0, believed.owner, believed.epoch.0
+        ),
+        "nothing: the claim ends when its site hears of the newer term",
+    )
+    .object("subcloud", local.name.clone())
+    .fact("claimedEpoch", claimed.0)
+    .fact("epoch", believed.epoch.0)
+    .fact("owner", believed.owner)
+}
+
+fn unreadable(told: &Subcloud) -> Violation {
+    Violation::new(
+        Reason::InvalidArgument,
+        format!(
+            "the record of subcloud {} is not that of an enrolled member of its speaker",
+            told.name
+        ),
+        "update the software of the other site",
+    )
+    .object("subcloud", told.name.clone())
+}
