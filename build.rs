@@ -6,6 +6,7 @@ use std::process::Command;
 use std::{env, fs, io};
 
 use prost::Message as _;
+use prost_build::{Service, ServiceGenerator};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rustc-env=TANDEM_COMMIT={}", commit());
@@ -18,10 +19,41 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(&files, [&root])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure()
-        .btree_map(".")
+    prost_build::Config::new()
+        .btree_map(["."])
+        .service_generator(Box::new(Services::default()))
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// Generates services with the usual codec, and the link's with one of small buffers.
+struct Services {
+    usual: Box<dyn ServiceGenerator>,
+    link: Box<dyn ServiceGenerator>,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        let link = tonic_prost_build::configure().codec_path("crate::codec::LinkCodec");
+        Self {
+            usual: tonic_prost_build::configure().service_generator(),
+            link: link.service_generator(),
+        }
+    }
+}
+
+impl ServiceGenerator for Services {
+    fn generate(&mut self, service: Service, text: &mut String) {
+        match service.name.as_str() {
+            "LinkService" => self.link.generate(service, text),
+            _ => self.usual.generate(service, text),
+        }
+    }
+
+    fn finalize(&mut self, text: &mut String) {
+        self.usual.finalize(text);
+        self.link.finalize(text);
+    }
 }
 
 /// The short hash of the checked-out commit; a build from an archive has none.

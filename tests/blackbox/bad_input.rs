@@ -239,15 +239,13 @@ fn clients_that_are_wrong_do_no_harm() {
         "EnrollmentService/Enroll",
         &ten_mebibytes,
     )
-    .says("message length too large");
+    .says("is too large: at most 1048576 are taken")
+    .says("google.rpc.ErrorInfo");
     let long = json!({"name": "x".repeat(10 * 1024 * 1024)});
     let refused = controller.grpcurl("tandem.fleet.v1.SubcloudService/AddSubcloud", &long);
-    assert!(
-        refused
-            .expect_err("too large")
-            .message
-            .contains("too large")
-    );
+    let refused = refused.expect_err("too large");
+    assert_eq!(refused.reason, "MESSAGE_TOO_LARGE", "{refused:?}");
+    assert_eq!(refused.metadata["limit"], "2097152", "{refused:?}");
 
     let without = controller.tls(None);
     let list = "tandem.site.v1.NetworkService/ListNetworks";

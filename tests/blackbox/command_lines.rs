@@ -79,6 +79,10 @@ fn settings_that_are_wrong_are_named_before_anything_listens() {
         "heartbeat_interval_milliseconds = 5\n",
         "bad.toml: heartbeat_interval_milliseconds is 5; give 500 to 600000",
     );
+    check(
+        "link_connections_per_source = 0\n",
+        "bad.toml: link_connections_per_source is 0; it must be 1 to 1000000",
+    );
     check("heartbeat = 5\n", "heartbeat");
     check("link_listen = \"nowhere\"\n", "link_listen");
     check("source_check = \"perhaps\"\n", "source_check");

@@ -13,6 +13,7 @@ mod life;
 mod link;
 mod malformed;
 mod matrix;
+mod metrics;
 mod operators;
 mod preview;
 mod process_life;

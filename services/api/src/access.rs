@@ -21,6 +21,8 @@ pub enum AccessReason {
     MethodNotRemote,
     /// The metadata names a subcloud, and this is an agent.
     NotAController,
+    /// A message exceeds the limit of the listener.
+    MessageTooLarge,
 }
 
 impl ReasonSet for AccessReason {
@@ -34,6 +36,7 @@ impl ReasonSet for AccessReason {
             Self::SubcloudMetadataMisplaced => "SUBCLOUD_METADATA_MISPLACED",
             Self::MethodNotRemote => "METHOD_NOT_REMOTE",
             Self::NotAController => "NOT_A_CONTROLLER",
+            Self::MessageTooLarge => "MESSAGE_TOO_LARGE",
         }
     }
 
@@ -41,6 +44,7 @@ impl ReasonSet for AccessReason {
         match self {
             Self::NotAnOperator | Self::OperatorRevoked => Code::Unauthenticated,
             Self::WatcherTooSlow => Code::ResourceExhausted,
+            Self::MessageTooLarge => Code::InvalidArgument,
             Self::RoleTooLow => Code::PermissionDenied,
             Self::SubcloudMetadataInvalid | Self::SubcloudMetadataMisplaced => {
                 Code::InvalidArgument

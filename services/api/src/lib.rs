@@ -9,6 +9,7 @@
 //! No rule lives here: what is refused is decided by the pure crates.
 
 pub mod access;
+pub mod codec;
 pub mod command;
 pub mod convert;
 pub mod mutation;

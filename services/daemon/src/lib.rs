@@ -5,6 +5,7 @@
 //! the pure core, makes the result durable, and only then lets anybody see it.
 
 mod access;
+mod bounded;
 mod exit;
 mod grpc;
 mod history;
@@ -12,6 +13,7 @@ mod install;
 mod keeper;
 mod known_operators;
 mod life;
+mod logs;
 mod operators;
 mod remote;
 mod requests;
@@ -20,13 +22,16 @@ mod state_dir;
 mod witness;
 
 pub use access::Caller;
+pub use bounded::{Bounded, Oversize};
 pub use exit::{Exit, Failure, VERSION, fatal, usage};
 pub use install::{install, read_bootstrap};
 pub use keeper::{Call, SiteKeeper};
 pub use known_operators::{KnownOperator, KnownOperators};
-pub use life::{Life, SystemEntropy, now, random_uuid, ready, start_logs};
+pub use life::{Life, SystemEntropy, now, random_uuid, ready};
+pub use logs::{LogOptions, Logs};
 pub use operators::{
-    Desk, MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, Tls, bind_tcp,
+    Desk, MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, OperatorTraffic, Tls,
+    bind_tcp,
 };
 pub use remote::{OwnSite, RemoteAnswer, RemoteCall, SUBCLOUD_METADATA, Subclouds};
 pub use requests::{SecretAnswers, fingerprint};

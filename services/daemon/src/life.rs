@@ -1,4 +1,4 @@
-//! The life of a process: logs, signals, tasks, time and random ids.
+//! The life of a process: signals, tasks, time and random ids.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -81,20 +81,6 @@ impl Life {
         {
             tracing::warn!(tasks = self.tasks.len(), "tasks did not end in time");
         }
-    }
-}
-
-/// Logs to stderr; `TANDEM_LOG` holds a filter such as `info,fleet=debug`.
-pub fn start_logs() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TANDEM_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let started = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .try_init();
-    if started.is_err() {
-        tracing::debug!("logs were started before");
     }
 }
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_request};
 use clap::Args;
-use identity::{Acceptor, Limits};
+use identity::{Acceptor, Connections, Limits};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -26,7 +26,7 @@ use api::site_v1::site_service_server::SERVICE_NAME as SITE_SERVICE;
 use crate::access::Gate;
 use crate::grpc::{Networks, Sites};
 use crate::remote::{self, Way};
-use crate::{Exit, Failure, KnownOperators, Life, SiteKeeper, Witness, access};
+use crate::{Bounded, Exit, Failure, KnownOperators, Life, Oversize, SiteKeeper, Witness, access};
 
 /// The largest message of the operators' interface: a bootstrap file of 1 MiB and its frame.
 pub const MAX_OPERATOR_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
@@ -145,13 +145,15 @@ impl OperatorListeners {
         desk: &Desk,
         names: &[&'static str],
         more: impl FnOnce(&mut RoutesBuilder),
-    ) -> Result<(), Failure> {
+    ) -> Result<OperatorTraffic, Failure> {
         let names: Vec<&'static str> = [NETWORK_SERVICE, SITE_SERVICE]
             .into_iter()
             .chain(names.iter().copied())
             .collect();
         let health = health(life, &names).await;
-        let routes = routes(life, keeper, &names, desk, |routes| {
+        let mut traffic = OperatorTraffic::default();
+        let oversize = traffic.oversize.clone();
+        let routes = routes(life, keeper, &names, desk, oversize, |routes| {
             routes.add_service(health);
             more(routes);
         })?;
@@ -179,6 +181,7 @@ impl OperatorListeners {
                 life.stopping(),
             );
             desk.operators.add_listener(acceptor.connections());
+            traffic.tcp.push(acceptor.connections());
             let stop = life.stopping();
             let tcp = server(&routes)
                 .serve_with_incoming_shutdown(acceptor.into_stream(), stop.cancelled_owned());
@@ -188,8 +191,17 @@ impl OperatorListeners {
                 }
             });
         }
-        Ok(())
+        Ok(traffic)
     }
+}
+
+/// What the operators' listeners see of their clients, for metrics.
+#[derive(Debug, Default)]
+pub struct OperatorTraffic {
+    /// The connections of each TCP listener.
+    pub tcp: Vec<Connections>,
+    /// Messages of any listener that were too large.
+    pub oversize: Oversize,
 }
 
 /// Binds a TCP listener.
@@ -244,6 +256,7 @@ fn routes(
     keeper: &Arc<SiteKeeper>,
     names: &[&'static str],
     desk: &Desk,
+    oversize: Oversize,
     more: impl FnOnce(&mut RoutesBuilder),
 ) -> Result<Routes, Failure> {
     let broken = |error: tonic_reflection::server::Error| {
@@ -273,8 +286,18 @@ fn routes(
         .routes()
         .into_axum_router()
         .layer(from_fn_with_state(desk.way.clone(), remote::pass_on))
-        // The outer one: who calls is known, and may call this, before anything is passed on.
-        .layer(from_fn_with_state(gate, access::guard));
+        // The outer ones: who calls is known, and may call this, before anything is passed on,
+        // and nothing larger than its limit is read.
+        .layer(from_fn_with_state(gate, access::guard))
+        .layer(map_request(move |request: axum::extract::Request| {
+            let oversize = oversize.clone();
+            async move {
+                request.map(|body| {
+                    let body = Bounded::new(body, MAX_OPERATOR_MESSAGE_BYTES, oversize);
+                    axum::body::Body::new(body)
+                })
+            }
+        }));
     Ok(Routes::from(guarded))
 }
 

@@ -26,6 +26,7 @@ mod files;
 mod key;
 mod server;
 mod spiffe;
+mod ticket;
 mod tls;
 mod token;
 

@@ -11,9 +11,10 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use uuid::Uuid;
 
-use crate::ca::IssuedCertificate;
+use crate::ca::{Ca, IssuedCertificate};
 use crate::certificate::{CaCertificate, CertificateError, PeerCertificate};
 use crate::key::LeafKey;
+use crate::ticket::Tickets;
 use crate::tls::{ALPN_HTTP2, TlsConfigError, VERSIONS, provider};
 
 /// Whether a client must show a certificate in the handshake.
@@ -29,21 +30,21 @@ pub enum ClientCertificates {
 /// The TLS configuration of a listener.
 ///
 /// * TLS 1.3, ALPN `h2`, client certificates verified against `ca`.
-/// * Resumption is stateless: one ticket per handshake, sealed with keys that only this process
-///   has. A ticket lives 12 h, less than the shortest certificate ([`crate::SUBCLOUD_VALIDITY`]),
-///   and whoever resumes is judged again by [`authenticate`].
-/// * Each configuration has ticket keys of its own, so a session of one listener cannot be
-///   resumed at another with other demands on clients.
+/// * Resumption is stateless: one ticket per handshake, sealed with keys that are derived from
+///   the CA's, so that a ticket is good after a restart too. It lives 12 h, less than the shortest
+///   certificate ([`crate::SUBCLOUD_VALIDITY`]), and whoever resumes is judged again by
+///   [`authenticate`].
+/// * A session of one listener cannot be resumed at another with other demands on clients.
 ///
 /// # Errors
-/// When the CA cannot verify clients, or there is no randomness for ticket keys.
+/// When the CA cannot verify clients.
 pub fn server_config(
-    ca: &CaCertificate,
+    ca: &Ca,
     certificate: Arc<ServingCertificate>,
     clients: ClientCertificates,
 ) -> Result<Arc<ServerConfig>, TlsConfigError> {
     let mut roots = RootCertStore::empty();
-    roots.add(ca.der().clone())?;
+    roots.add(ca.certificate().der().clone())?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
     let verifier = match clients {
         ClientCertificates::Optional => verifier.allow_unauthenticated(),
@@ -55,7 +56,7 @@ pub fn server_config(
         .with_cert_resolver(certificate);
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    config.ticketer = Arc::new(Tickets::new(&ca.to_parts().key_pkcs8_der, clients));
     // The client keeps tickets across reconnects and gets a fresh one each time: a second one
     // would only cost bytes.
     config.send_tls13_tickets = 1;

@@ -67,7 +67,7 @@ pub(crate) struct EnrollOptions {
 
 /// Redeems a token.
 pub(crate) fn run(options: &EnrollOptions) -> Result<(), Failure> {
-    daemon::start_logs();
+    let logs = daemon::LogOptions::default().start("subcloud-agent")?;
     let token = read_token(options)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -76,11 +76,13 @@ pub(crate) fn run(options: &EnrollOptions) -> Result<(), Failure> {
         .map_err(|error| Failure::because(Exit::Software, "cannot start the runtime", &error))?;
     runtime.block_on(async {
         let enrollment = Enrollment::prepare(options, token)?;
-        if options.dry_run {
+        let enrolled = if options.dry_run {
             enrollment.ask().await
         } else {
             enrollment.redeem().await
-        }
+        };
+        logs.end().await;
+        enrolled
     })
 }
 

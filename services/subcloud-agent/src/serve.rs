@@ -9,14 +9,18 @@ use crate::{link, records};
 
 /// Serves until SIGTERM.
 pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
-    daemon::start_logs();
     // One thread: an agent has one link and few operators, and threads cost memory.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime
         .map_err(|error| Failure::because(Exit::Software, "cannot start the runtime", &error))?;
-    runtime.block_on(serve(options))
+    runtime.block_on(async {
+        let logs = options.logs.start("subcloud-agent")?;
+        let served = serve(options).await;
+        logs.end().await;
+        served
+    })
 }
 
 async fn serve(options: ServeOptions) -> Result<(), Failure> {

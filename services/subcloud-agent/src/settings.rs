@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
-use daemon::{Exit, Failure, OperatorOptions};
+use daemon::{Exit, Failure, LogOptions, OperatorOptions};
 use serde::Deserialize;
 
 /// The command line of `serve`.
@@ -22,6 +22,9 @@ pub(crate) struct ServeOptions {
 
     #[command(flatten)]
     operators: OperatorOptions,
+
+    #[command(flatten)]
+    pub(crate) logs: LogOptions,
 
     /// Development only: another source address than the link address; `any` leaves it to the
     /// system

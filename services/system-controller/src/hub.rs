@@ -7,17 +7,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::mutation::Mutation;
 use daemon::{Failure, KnownOperator, KnownOperators, Life, SystemEntropy, fatal, now};
 use fleet::{
     Actor, AgentMessage, Answer, CommandOutcome, Controller, ControllerConfig, ControllerMessage,
-    Event, Fingerprint, FleetChange, GroupId, Input, LinkId, Operate, Operator, Output, Presence,
-    Reason, Records, Rejection, RequestId, RequestKey, RunCommand, SharedGroup, SharedSubcloud,
-    SubcloudGroup, SubcloudId, Ticket, Violation, Write,
+    Event, Fingerprint, FleetChange, GoodbyeReason, GroupId, Input, LinkId, Operate, Operator,
+    Output, Presence, Reason, Records, Rejection, RequestId, RequestKey, RunCommand, SharedGroup,
+    SharedSubcloud, SubcloudGroup, SubcloudId, Ticket, Violation, Write,
 };
-use identity::SpkiSha256;
+use identity::{Connections, Identity, SpkiSha256};
 use site::{Site, Timestamp};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fleet_history::{FleetHistory, Next, Subject};
 use crate::grpc::certified;
+use crate::metrics::{Metrics, ReportOutcome};
 use crate::records::{read_fleet, store_write};
 
 /// Messages that may wait for one link. The controller says little: a welcome, its networks, an
@@ -34,10 +35,16 @@ const LINK_QUEUE: usize = 32;
 /// Writes that may wait for the disk: the machine's own limit, and those that it always makes.
 const COMMIT_QUEUE: usize = 4 * fleet::MAX_COMMITS;
 
+/// How long an agent may take to read the goodbye before its connection is closed under it:
+/// within a second of a revocation nothing of it is left.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// The driver.
 #[derive(Debug)]
 pub(crate) struct Hub {
     store: Arc<Store>,
+    metrics: Arc<Metrics>,
+    connections: Connections,
     driven: Mutex<Driven>,
     durable: RwLock<Durable>,
     commits: mpsc::Sender<Committing>,
@@ -79,6 +86,20 @@ struct Driven {
 struct LinkSender {
     messages: mpsc::Sender<ControllerMessage>,
     close: CancellationToken,
+    caller: LinkCaller,
+}
+
+/// Who opened a link, and over what.
+#[derive(Debug, Clone)]
+pub(crate) struct LinkCaller {
+    /// The subcloud that the certificate names.
+    pub(crate) subcloud: SubcloudId,
+    /// The key of the certificate.
+    pub(crate) key: Fingerprint,
+    /// Where the connection comes from.
+    pub(crate) source: IpAddr,
+    /// Closes the connection.
+    pub(crate) connection: CancellationToken,
 }
 
 /// A write on its way to the disk.
@@ -88,6 +109,7 @@ struct Committing {
     durable: store::Ticket,
     /// What readers see once it is there.
     shown: Vec<Write>,
+    since: Instant,
 }
 
 /// A call that the machine has been asked and that waits for its answer.
@@ -127,6 +149,7 @@ impl Hub {
         config: ControllerConfig,
         site: &Site,
         history: FleetHistory,
+        (metrics, connections): (Arc<Metrics>, Connections),
     ) -> Result<Arc<Self>, Failure> {
         let records = read_fleet(&store)?;
         let durable = Durable::of(&records);
@@ -146,6 +169,8 @@ impl Hub {
         };
         let hub = Arc::new(Self {
             store,
+            metrics,
+            connections,
             driven: Mutex::new(driven),
             durable: RwLock::new(durable),
             commits,
@@ -261,12 +286,13 @@ impl Hub {
     }
 
     /// Announces a link; the handler then feeds its messages and its end.
-    pub(crate) fn open_link(
-        &self,
-        subcloud: SubcloudId,
-        key: Fingerprint,
-        source: IpAddr,
-    ) -> OpenLink {
+    pub(crate) fn open_link(&self, caller: LinkCaller) -> OpenLink {
+        let LinkCaller {
+            subcloud,
+            key,
+            source,
+            connection: _,
+        } = caller;
         let mut driven = self.lock();
         driven.last_link += 1;
         let id = LinkId(driven.last_link);
@@ -275,6 +301,7 @@ impl Hub {
         let link = LinkSender {
             messages: sender,
             close: close.clone(),
+            caller,
         };
         driven.links.insert(id, link);
         self.feed_locked(
@@ -296,6 +323,9 @@ impl Hub {
 
     /// A message came over a link.
     pub(crate) fn link_message(&self, link: LinkId, message: AgentMessage) {
+        if matches!(message, AgentMessage::Heartbeat) {
+            self.metrics.heartbeats.inc();
+        }
         self.feed(Input::LinkMessage { link, message });
     }
 
@@ -363,6 +393,17 @@ impl Hub {
         })
     }
 
+    /// How many links are open, and how many writes wait for the disk.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let driven = self.lock();
+        (driven.machine.links(), driven.machine.commits_waiting())
+    }
+
+    /// Where happenings are counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// The store, for what is only shown.
     pub(crate) fn store(&self) -> &Store {
         &self.store
@@ -385,18 +426,25 @@ impl Hub {
                     }
                 }
                 Output::CommandAnswer { request, outcome } => {
+                    self.metrics.commanded(&outcome);
                     if let Some(waiting) = driven.commands.remove(&request)
                         && waiting.send(outcome).is_err()
                     {
                         tracing::debug!(?request, "nobody waits for the answer any more");
                     }
                 }
-                Output::Send { link, message } => send(driven, link, message),
+                Output::Send { link, message } => {
+                    self.count(&message);
+                    send(driven, link, message);
+                }
                 Output::CloseLink { link, goodbye } => {
+                    let reason = goodbye.reason;
+                    self.metrics.said_goodbye(reason.name());
                     send(driven, link, ControllerMessage::Goodbye(goodbye));
                     // The handler sends what is queued, then ends the stream.
                     if let Some(sender) = driven.links.remove(&link) {
                         sender.close.cancel();
+                        self.close_connections(sender.caller, reason);
                     }
                 }
                 Output::SetTimer { at } => {
@@ -414,6 +462,38 @@ impl Hub {
                     self.history().publish(Some(event), subject);
                 }
             }
+        }
+    }
+
+    /// Closes the connection of a link that was ended, for agents that do not do it themselves;
+    /// after a revocation every other connection with the same key as well.
+    fn close_connections(&self, caller: LinkCaller, reason: GoodbyeReason) {
+        // A process that stops closes all its connections itself, in order.
+        if reason == GoodbyeReason::ShuttingDown {
+            return;
+        }
+        let connections = self.connections.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(LAST_WORDS).await;
+            caller.connection.cancel();
+            if reason == GoodbyeReason::Revoked {
+                connections.close_where(|certificate| {
+                    certificate.identity == Identity::Subcloud(caller.subcloud.0)
+                        && certificate.spki.as_bytes() == &caller.key.0
+                });
+            }
+        });
+    }
+
+    fn count(&self, message: &ControllerMessage) {
+        match message {
+            ControllerMessage::ReportAccepted { .. } => {
+                self.metrics.reported(ReportOutcome::Accepted);
+            }
+            ControllerMessage::ReportRefused { .. } => {
+                self.metrics.reported(ReportOutcome::Refused);
+            }
+            _ => {}
         }
     }
 
@@ -441,6 +521,7 @@ impl Hub {
             ticket,
             durable,
             shown: writes.iter().filter(shown).cloned().collect(),
+            since: Instant::now(),
         };
         if let Err(error) = self.commits.try_send(committing) {
             fatal(
@@ -465,6 +546,7 @@ impl Hub {
                 ticket,
                 durable,
                 shown,
+                since,
             }) = next
             else {
                 return;
@@ -472,6 +554,7 @@ impl Hub {
             if let Err(error) = durable.durable().await {
                 fatal("a change of the fleet could not be made durable", &error);
             }
+            self.metrics.committed(since.elapsed());
             let mut changed = Vec::new();
             for write in &shown {
                 match write {

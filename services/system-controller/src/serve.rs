@@ -2,53 +2,52 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use api::fleet_v1::enrollment_service_server::EnrollmentServiceServer;
 use api::fleet_v1::link_service_server::LinkServiceServer;
 use api::fleet_v1::operator_service_server::{self, OperatorServiceServer};
 use api::fleet_v1::subcloud_group_service_server::{self, SubcloudGroupServiceServer};
 use api::fleet_v1::subcloud_service_server::{self, SubcloudServiceServer};
-use daemon::{Desk, Exit, Failure, Life, OperatorListeners, SiteKeeper, Tls, Witness, bind_tcp};
+use daemon::{
+    Desk, Exit, Failure, Life, OperatorListeners, OperatorTraffic, SiteKeeper, Tls, Witness,
+    bind_tcp,
+};
 use fleet::{ControllerConfig, Input};
 use identity::{
-    Acceptor, CONTROLLER_VALIDITY, Ca, ClientCertificates, LeafKey, Limits, ServingCertificate,
-    server_config,
+    Acceptor, CONTROLLER_VALIDITY, Ca, ClientCertificates, Connections, LeafKey,
+    ServingCertificate, server_config,
 };
+use prometheus_client::registry::Registry;
 use site::Site;
 use store::Store;
-use tokio::net::TcpListener;
-use tonic::transport::Server;
+use tonic::service::Routes;
 
 use crate::audit::Audit;
+use crate::console::Console;
 use crate::fleet_history::FleetHistory;
 use crate::grpc::{
     Enrollments, Groups, Links, Operators, SitesOfSubclouds, Subclouds, TokenIssuer,
 };
 use crate::hub::Hub;
+use crate::link_listener::MAX_MESSAGE_BYTES;
+use crate::metrics::{Collected, Metrics};
 use crate::settings::{ServeOptions, Settings};
-use crate::{console, log_trim, records};
-
-/// The largest message of the link; a report comes in pieces of 4 KiB, so only Enroll is large.
-const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
-/// Streams of one connection of an agent.
-const MAX_STREAMS: u32 = 16;
-/// All headers of one request.
-const MAX_HEADER_BYTES: u32 = 16 * 1024;
-/// Flow-control window of a connection and of each stream.
-const WINDOW_BYTES: u32 = 64 * 1024;
-/// How often an idle connection is asked for a sign of life, and how long that may take.
-const KEEPALIVE: Duration = Duration::from_secs(20);
+use crate::{link_listener, log_trim, records};
 
 /// Serves until SIGTERM.
 pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
-    daemon::start_logs();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let runtime = runtime
         .map_err(|error| Failure::because(Exit::Software, "cannot start threads", &error))?;
-    runtime.block_on(serve(options))
+    runtime.block_on(async {
+        let logs = options.logs.start("system-controller")?;
+        let served = serve(options).await;
+        logs.end().await;
+        served
+    })
 }
 
 async fn serve(options: ServeOptions) -> Result<(), Failure> {
@@ -68,13 +67,30 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
             &error,
         )
     })?;
-    let console = console::serve(&life, &settings.console_listen).await?;
+    let console = Console::bind(&settings.console_listen).await?;
 
     let config = settings.controller(&site, link_address, &authority);
     let certificate = Certificate::issue(Arc::clone(&authority), addresses(&site, &settings))?;
+    let tls = certificate.tls(ClientCertificates::Optional)?;
+    let acceptor = Acceptor::new(
+        link,
+        tls.config,
+        tls.trust_domain,
+        settings.link_limits,
+        life.stopping(),
+    );
+    let (metrics, connections) = (Arc::new(Metrics::new()), acceptor.connections());
+    let observers = (Arc::clone(&metrics), connections.clone());
     let start = records::count_start(&store).await?;
     let history = FleetHistory::new(start, settings.watch_history);
-    let hub = Hub::start(&life, Arc::clone(&store), config.clone(), &site, history)?;
+    let hub = Hub::start(
+        &life,
+        Arc::clone(&store),
+        config.clone(),
+        &site,
+        history,
+        observers,
+    )?;
     life.spawn(log_trim::trim(
         Arc::clone(&store),
         settings.logs,
@@ -87,7 +103,13 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let keeper = Arc::new(SiteKeeper::new(Arc::clone(&store), site, revision)?);
     keeper.set_witness(Arc::clone(&audit));
 
-    serve_agents(&life, link, &hub, &certificate, config)?;
+    let agents = agents(&life, &hub, &certificate, config);
+    life.spawn(link_listener::serve(
+        acceptor,
+        agents,
+        Arc::clone(&metrics),
+        life.clone(),
+    ));
     life.spawn(follow_site(
         Arc::clone(&hub),
         Arc::clone(&keeper),
@@ -133,16 +155,13 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
             .add_service(groups)
             .add_service(people);
     });
-    served.await?;
+    let traffic = served.await?;
 
-    let console = console
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(",");
+    let console_addresses = console.addresses();
+    console.serve(&life, registry(&metrics, &hub, connections, traffic));
     let operator = endpoints.join(",");
     daemon::ready(&format!(
-        "ready operator={operator} link={link_address} console={console}"
+        "ready operator={operator} link={link_address} console={console_addresses}"
     ));
     life.until_stopped().await;
     drop((hub, keeper));
@@ -167,53 +186,44 @@ fn close(store: Arc<Store>) -> Result<(), Failure> {
     }
 }
 
-/// Serves enrollment and links on the link address.
-fn serve_agents(
+/// What is served on the link address: enrollment and links.
+fn agents(
     life: &Life,
-    listener: TcpListener,
     hub: &Arc<Hub>,
     certificate: &Certificate,
     config: ControllerConfig,
-) -> Result<(), Failure> {
-    let authority = Arc::clone(&certificate.authority);
+) -> Routes {
     let enrollments = Enrollments {
         hub: Arc::clone(hub),
-        authority,
+        authority: Arc::clone(&certificate.authority),
         config,
     };
     let links = Links {
         hub: Arc::clone(hub),
         life: life.clone(),
     };
-    let tls = certificate.tls(ClientCertificates::Optional)?;
-    let stopping = life.stopping();
-    let limits = Limits::default();
-    let acceptor = Acceptor::new(
-        listener,
-        tls.config,
-        tls.trust_domain,
-        limits,
-        stopping.clone(),
-    );
     let enrollments =
         EnrollmentServiceServer::new(enrollments).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let links = LinkServiceServer::new(links).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let served = Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(enrollments)
-        .add_service(links)
-        .serve_with_incoming_shutdown(acceptor.into_stream(), stopping.cancelled_owned());
-    life.spawn(async move {
-        if let Err(error) = served.await {
-            tracing::error!(%error, "the link listener ended");
-        }
-    });
-    Ok(())
+    Routes::new(enrollments).add_service(links).prepare()
+}
+
+/// What the console tells of the fleet and the listeners.
+fn registry(
+    metrics: &Metrics,
+    hub: &Arc<Hub>,
+    link: Connections,
+    operators: OperatorTraffic,
+) -> Registry {
+    let OperatorTraffic { tcp, oversize } = operators;
+    let listeners = tcp
+        .into_iter()
+        .map(|connections| ("operators", connections));
+    metrics.registry(Collected {
+        hub: Arc::downgrade(hub),
+        connections: listeners.chain([("link", link)]).collect(),
+        oversize: vec![("operators", oversize), ("link", metrics.oversize.clone())],
+    })
 }
 
 /// Tells the fleet each durable change of the controller's own site.
@@ -276,7 +286,7 @@ impl Certificate {
     /// The configuration of a listener.
     fn tls(&self, clients: ClientCertificates) -> Result<Tls, Failure> {
         let serving = Arc::clone(&self.serving);
-        let config = server_config(self.authority.certificate(), serving, clients)
+        let config = server_config(&self.authority, serving, clients)
             .map_err(|error| Failure::because(Exit::Software, "cannot configure TLS", &error))?;
         Ok(Tls {
             config,

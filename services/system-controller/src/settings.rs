@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use daemon::{Exit, Failure, OperatorOptions};
+use daemon::{Exit, Failure, LogOptions, OperatorOptions};
 use fleet::{ControllerConfig, DEFAULT_FLEET_LIMIT, Endpoint, SourceCheck};
-use identity::Ca;
+use identity::{Ca, Limits};
 use serde::Deserialize;
 use site::{NetworkKind, Site};
 
@@ -67,6 +67,9 @@ pub(crate) struct ServeOptions {
     #[command(flatten)]
     operators: OperatorOptions,
 
+    #[command(flatten)]
+    pub(crate) logs: LogOptions,
+
     /// Development only: another address than the link address for agents
     #[arg(long, value_name = "ADDR:PORT")]
     link_listen: Option<SocketAddr>,
@@ -102,6 +105,8 @@ struct File {
     console_listen: Option<Vec<SocketAddr>>,
     heartbeat_interval_milliseconds: Option<u64>,
     fleet_limit: Option<usize>,
+    link_connections: Option<usize>,
+    link_connections_per_source: Option<usize>,
     event_log_entries: Option<u64>,
     event_log_days: Option<u64>,
     audit_log_entries: Option<u64>,
@@ -135,6 +140,8 @@ pub(crate) struct Settings {
     pub(crate) operator_listen: Vec<SocketAddr>,
     pub(crate) link_listen: SocketAddr,
     pub(crate) console_listen: Vec<SocketAddr>,
+    /// What agents and strangers may occupy.
+    pub(crate) link_limits: Limits,
     source_check: SourceCheck,
     heartbeat_interval: Duration,
     fleet_limit: usize,
@@ -152,6 +159,7 @@ impl Settings {
             .transpose()?
             .unwrap_or_default();
         let bounded = |number: &Number, asked| number.of(asked, options.config.as_deref());
+        let link_limits = link_limits(&file, options.config.as_deref())?;
         let listen = |flags: Vec<SocketAddr>, setting: Option<Vec<SocketAddr>>, port: u16| {
             if flags.is_empty() {
                 setting.unwrap_or_else(|| on_oam(site, port))
@@ -173,6 +181,7 @@ impl Settings {
             ),
             link_listen: link_listen(site, options.link_listen.or(file.link_listen))?,
             console_listen: listen(options.console_listen, file.console_listen, CONSOLE_PORT),
+            link_limits,
             source_check,
             heartbeat_interval: Duration::from_millis(bounded(
                 &HEARTBEAT,
@@ -242,6 +251,34 @@ fn on_oam(site: &Site, port: u16) -> Vec<SocketAddr> {
 
 fn days(days: u64) -> Duration {
     Duration::from_secs(days * 24 * 60 * 60)
+}
+
+/// The limits of the link listener. More connections than the file descriptors of a process, or
+/// none at all, are a slip of the pen.
+fn link_limits(file: &File, path: Option<&Path>) -> Result<Limits, Failure> {
+    let usual = Limits::default();
+    let check = |name: &str, asked: Option<usize>, usual: usize| match asked {
+        None => Ok(usual),
+        Some(asked) if (1..=1_000_000).contains(&asked) => Ok(asked),
+        Some(asked) => {
+            let from =
+                path.map_or_else(String::new, |path| format!("--config {}: ", path.display()));
+            let message = format!(
+                "{from}{name} is {asked}; it must be 1 to 1000000: set one of these, or leave the \
+                 setting out for {usual}"
+            );
+            Err(Failure::new(Exit::Usage, message))
+        }
+    };
+    Ok(Limits {
+        connections: check("link_connections", file.link_connections, usual.connections)?,
+        per_source: check(
+            "link_connections_per_source",
+            file.link_connections_per_source,
+            usual.per_source,
+        )?,
+        ..usual
+    })
 }
 
 fn read(path: &Path) -> Result<File, Failure> {

@@ -235,7 +235,8 @@ async fn accept_errors_are_survived() {
 fn acceptor(controller: &Controller, socket: TcpListener) -> (Acceptor, CancellationToken) {
     let serving = Arc::clone(&controller.serving);
     let ca = controller.ca.certificate();
-    let config = server_config(ca, serving, ClientCertificates::Optional).expect("valid");
+    let config =
+        server_config(&controller.ca, serving, ClientCertificates::Optional).expect("valid");
     let cancel = CancellationToken::new();
     let trust_domain = ca.trust_domain();
     let limits = Limits::default();

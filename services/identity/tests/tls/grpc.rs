@@ -53,7 +53,8 @@ async fn handlers_see_who_calls() {
     let socket = bind(LOOPBACKS[1]).await;
     let address = socket.local_addr().expect("bound");
     let serving = Arc::clone(&controller.serving);
-    let config = server_config(ca, serving, ClientCertificates::Optional).expect("valid");
+    let config =
+        server_config(&controller.ca, serving, ClientCertificates::Optional).expect("valid");
     let cancel = CancellationToken::new();
     let limits = Limits::default();
     let acceptor = Acceptor::new(socket, config, ca.trust_domain(), limits, cancel.clone());

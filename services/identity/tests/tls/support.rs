@@ -117,8 +117,8 @@ impl Controller {
         address: SocketAddr,
         limits: Limits,
     ) -> Server {
-        let config = server_config(self.ca.certificate(), Arc::clone(&self.serving), clients)
-            .expect("a configuration");
+        let config =
+            server_config(&self.ca, Arc::clone(&self.serving), clients).expect("a configuration");
         let cancel = CancellationToken::new();
         let trust_domain = self.ca.trust_domain();
         let mut acceptor = Acceptor::new(listener, config, trust_domain, limits, cancel.clone());

@@ -7,7 +7,8 @@ use api::convert::{Malformed, fault_to_wire, report_from_wire, urls};
 use api::fleet_v1 as wire;
 use api::fleet_v1::enrollment_service_server::EnrollmentService;
 use fleet::{
-    ControllerConfig, Enroll, Fault, Fingerprint, Input, Receipt, RequestId, SecretHash, TokenId,
+    ControllerConfig, Enroll, Fault, Fingerprint, Input, ReasonSet as _, Receipt, Rejection,
+    RequestId, SecretHash, TokenId,
 };
 use identity::{Ca, ConnectInfo, EnrollmentToken, SUBCLOUD_VALIDITY, csr_spki_sha256};
 use tonic::{Request, Response, Status};
@@ -37,12 +38,11 @@ impl EnrollmentService for Enrollments {
             request.validate_only,
         );
         let asked = question(request)?;
-        let receipt = self
-            .hub
-            .ask::<Receipt>(|id| asked(id, source))
-            .await
-            .map_err(refused)?;
-        self.answer(&receipt, &csr, validate_only)
+        let asked = self.hub.ask::<Receipt>(|id| asked(id, source)).await;
+        if !validate_only {
+            self.hub.metrics().enrolled(outcome(&asked));
+        }
+        self.answer(&asked.map_err(refused)?, &csr, validate_only)
             .map(Response::new)
     }
 }
@@ -86,6 +86,15 @@ impl Enrollments {
             answer.certificate = issued.der.to_vec();
         }
         Ok(answer)
+    }
+}
+
+/// What came of an attempt, for the counter of attempts.
+fn outcome(asked: &Result<Receipt, Rejection>) -> &'static str {
+    match asked {
+        Ok(receipt) if receipt.replayed => "replayed",
+        Ok(_) => "accepted",
+        Err(rejection) => rejection.first().reason.name(),
     }
 }
 
@@ -145,7 +154,7 @@ fn redeemed(text: &str) -> (TokenId, SecretHash) {
 }
 
 /// Where a connection comes from.
-pub(super) fn source<T>(request: &Request<T>) -> Result<std::net::IpAddr, Status> {
+fn source<T>(request: &Request<T>) -> Result<std::net::IpAddr, Status> {
     let info = request.extensions().get::<ConnectInfo>();
     let info = info.ok_or_else(|| Status::internal("the connection has no address"))?;
     Ok(info.peer.ip())

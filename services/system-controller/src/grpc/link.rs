@@ -7,17 +7,20 @@ use api::convert::{AgentMessages, controller_message_to_wire};
 use api::fleet_v1 as wire;
 use api::fleet_v1::link_service_server::LinkService;
 use daemon::Life;
-use fleet::{ControllerMessage, Fingerprint, LinkId, Reason, Rejection, SubcloudId, Violation};
+use fleet::{
+    AgentMessage, ControllerMessage, Fingerprint, LinkId, Reason, Rejection, SubcloudId, Violation,
+};
 use futures_util::{Stream, StreamExt as _};
 use identity::{ConnectInfo, Identity};
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument as _;
 
-use super::enrollment::source;
 use super::refused;
-use crate::hub::{Hub, OpenLink};
+use crate::hub::{Hub, LinkCaller, OpenLink};
+use crate::metrics::LinkRefusal;
 
 /// The agents' streams.
 #[derive(Debug)]
@@ -35,17 +38,21 @@ impl LinkService for Links {
         &self,
         request: Request<Streaming<wire::ExchangeRequest>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
-        let (subcloud, key) = subcloud(&request)?;
-        let source = source(&request)?;
+        let caller = caller(&request)?;
+        let span = tracing::info_span!(
+            "link",
+            subcloud = %caller.subcloud,
+            epoch = tracing::field::Empty,
+        );
         let OpenLink {
             id,
             messages,
             close,
-        } = self.hub.open_link(subcloud, key, source);
+        } = self.hub.open_link(caller);
         let (last_word, ended) = oneshot::channel();
         let incoming = request.into_inner();
         let reader = read(Arc::clone(&self.hub), id, incoming, close, last_word);
-        self.life.spawn(reader);
+        self.life.spawn(reader.instrument(span));
         let outgoing = ReceiverStream::new(messages).flat_map(|message: ControllerMessage| {
             let pieces = controller_message_to_wire(&message);
             futures_util::stream::iter(pieces.into_iter().map(Ok))
@@ -73,13 +80,16 @@ async fn read(
             piece = incoming.message() => piece,
         };
         let message = match piece {
-            Ok(Some(piece)) => messages.take(piece).map_err(|fault| fault.to_string()),
+            Ok(Some(piece)) => messages.take(piece).map_err(|fault| {
+                hub.metrics().refused(LinkRefusal::UnreadableMessage);
+                fault.to_string()
+            }),
             Ok(None) => break None,
             // A message that is too large, or the connection: then nobody hears the last word.
             Err(status) => Err(status.message().to_owned()),
         };
         match message {
-            Ok(Some(message)) => hub.link_message(link, message),
+            Ok(Some(message)) => take(&hub, link, message),
             Ok(None) => {}
             Err(fault) => break Some(fault),
         }
@@ -94,6 +104,32 @@ async fn read(
     hub.close_link(link);
 }
 
+/// Hands one message to the machine; what follows from it is logged with its generation and term.
+fn take(hub: &Hub, link: LinkId, message: AgentMessage) {
+    let span = match &message {
+        AgentMessage::Hello(hello) => {
+            let current = tracing::Span::current();
+            current.record("epoch", hello.epoch.0);
+            tracing::info_span!(
+                "hello",
+                generation = hello.generation.0,
+                epoch = hello.epoch.0
+            )
+        }
+        AgentMessage::Report(report) => {
+            let generation = report.site.generation.0;
+            tracing::info_span!("report", generation)
+        }
+        AgentMessage::Heartbeat | AgentMessage::CommandResult(_) => {
+            return hub.link_message(link, message);
+        }
+    };
+    span.in_scope(|| {
+        tracing::debug!("the agent said it");
+        hub.link_message(link, message);
+    });
+}
+
 /// What an agent is told whose message cannot be read.
 fn unreadable(fault: &str) -> Status {
     refused(Rejection::one(Violation::new(
@@ -104,13 +140,16 @@ fn unreadable(fault: &str) -> Status {
 }
 
 /// Who opened the stream: what the certificate says, never what a message says.
-fn subcloud<T>(request: &Request<T>) -> Result<(SubcloudId, Fingerprint), Status> {
+fn caller<T>(request: &Request<T>) -> Result<LinkCaller, Status> {
     let info = request.extensions().get::<ConnectInfo>();
-    let certificate = info.and_then(|info| info.certificate.as_deref());
-    match certificate.map(|certificate| (&certificate.identity, certificate.spki)) {
-        Some((Identity::Subcloud(uuid), key)) => {
-            Ok((SubcloudId(*uuid), Fingerprint(*key.as_bytes())))
-        }
+    let known = info.and_then(|info| Some((info, info.certificate.as_deref()?)));
+    match known.map(|(info, certificate)| (info, &certificate.identity, certificate.spki)) {
+        Some((info, Identity::Subcloud(uuid), key)) => Ok(LinkCaller {
+            subcloud: SubcloudId(*uuid),
+            key: Fingerprint(*key.as_bytes()),
+            source: info.peer.ip(),
+            connection: info.close.clone(),
+        }),
         _ => Err(refused(Rejection::one(Violation::new(
             Reason::ClientCertificateRequired,
             "the link serves only agents with a subcloud's certificate of this controller",

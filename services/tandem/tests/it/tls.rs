@@ -42,7 +42,7 @@ impl Controller {
         let serving =
             ServingCertificate::new(ca.certificate(), &certificate, &key).expect("they match");
         let clients = ClientCertificates::Required;
-        let config = server_config(ca.certificate(), serving, clients).expect("a configuration");
+        let config = server_config(&ca, serving, clients).expect("a configuration");
         let cancel = CancellationToken::new();
         let (stop, (ready, is_ready)) = (cancel.clone(), mpsc::channel());
         let thread = thread::spawn(move || {

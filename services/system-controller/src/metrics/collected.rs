@@ -1,0 +1,248 @@
+//! What is counted elsewhere and only read when somebody asks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::sync::Weak;
+
+use daemon::Oversize;
+use fleet::{Availability, Management, Sync};
+use identity::{Connections, Counts};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::hub::Hub;
+
+/// Labels with their values.
+type Labels = Vec<(&'static str, &'static str)>;
+
+/// The fleet, and the listeners with what their clients did.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    /// The fleet. It ends before the console does.
+    pub(crate) hub: Weak<Hub>,
+    /// The name of a listener with its connections.
+    pub(crate) connections: Vec<(&'static str, Connections)>,
+    /// The name of a listener with its messages that were too large.
+    pub(crate) oversize: Vec<(&'static str, Oversize)>,
+}
+
+impl Collector for Collected {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        if let Some(hub) = self.hub.upgrade() {
+            encode_fleet(&mut encoder, &hub)?;
+        }
+        self.encode_connections(&mut encoder)?;
+        let oversize = self.oversize.iter();
+        let oversize =
+            oversize.map(|(listener, oversize)| (vec![("listener", *listener)], oversize.count()));
+        counters(
+            &mut encoder,
+            "oversize_messages",
+            "Messages that were refused because they were too large",
+            oversize,
+        )
+    }
+}
+
+impl Collected {
+    fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let counts: Vec<(&'static str, Counts)> = self
+            .connections
+            .iter()
+            .map(|(listener, connections)| (*listener, connections.counts()))
+            .collect();
+        let each = |value: fn(&Counts) -> u64| {
+            counts
+                .iter()
+                .map(move |(listener, counts)| (vec![("listener", *listener)], value(counts)))
+        };
+        gauges(
+            encoder,
+            "connections",
+            "Connections that are open, those that still shake hands included",
+            each(|counts| whole(counts.open)),
+        )?;
+        counters(
+            encoder,
+            "handshakes",
+            "Handshakes that succeeded",
+            each(|counts| counts.established),
+        )?;
+        counters(
+            encoder,
+            "resumed_handshakes",
+            "Handshakes that resumed a session",
+            each(|counts| counts.resumed),
+        )?;
+        let refused = counts.iter().flat_map(|(listener, counts)| {
+            let Counts {
+                open: _,
+                established: _,
+                resumed: _,
+                handshake_failed,
+                handshake_timeout,
+                too_many_connections,
+                too_many_from_source,
+                accept_failed,
+            } = *counts;
+            [
+                ("handshake_failed", handshake_failed),
+                ("handshake_timeout", handshake_timeout),
+                ("too_many_connections", too_many_connections),
+                ("too_many_from_source", too_many_from_source),
+                ("accept_failed", accept_failed),
+            ]
+            .map(|(cause, count)| (vec![("listener", *listener), ("cause", cause)], count))
+        });
+        counters(
+            encoder,
+            "connection_refusals",
+            "Connections that came to nothing, by cause",
+            refused,
+        )
+    }
+}
+
+fn encode_fleet(encoder: &mut DescriptorEncoder<'_>, hub: &Hub) -> fmt::Result {
+    let mut subclouds: BTreeMap<Labels, u64> = BTreeMap::new();
+    for shown in hub.subclouds() {
+        let (subcloud, presence) = (shown.subcloud, shown.presence);
+        let labels = vec![
+            ("availability", availability(presence.availability)),
+            ("management", management(subcloud.management)),
+            ("sync", sync(subcloud.sync())),
+        ];
+        *subclouds.entry(labels).or_default() += 1;
+    }
+    gauges(
+        encoder,
+        "subclouds",
+        "Subclouds by availability, management state and whether their newest report holds",
+        subclouds,
+    )?;
+    let (links, waiting) = hub.load();
+    gauges(
+        encoder,
+        "links",
+        "Links of agents that are open",
+        [(Labels::new(), whole(links))],
+    )?;
+    gauges(
+        encoder,
+        "commits_waiting",
+        "Changes of the fleet that are not durable yet",
+        [(Labels::new(), whole(waiting))],
+    )?;
+    counters(
+        encoder,
+        "store_transactions",
+        "Transactions of the store since the start; each makes all that waited durable",
+        [(Labels::new(), hub.store().transactions())],
+    )
+}
+
+/// The memory, the time and the files of this process, under the names that everybody uses.
+#[derive(Debug)]
+pub(crate) struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let memory = encoder.encode_descriptor(
+            "process_resident_memory_bytes",
+            "Memory that is resident",
+            None,
+            MetricType::Gauge,
+        )?;
+        ConstGauge::new(resident_bytes().unwrap_or_default()).encode(memory)?;
+        let files = encoder.encode_descriptor(
+            "process_open_fds",
+            "File descriptors that are open",
+            None,
+            MetricType::Gauge,
+        )?;
+        let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        ConstGauge::new(whole(open)).encode(files)?;
+        let time = encoder.encode_descriptor(
+            "process_cpu_seconds",
+            "Seconds of CPU in user and system mode",
+            None,
+            MetricType::Counter,
+        )?;
+        ConstCounter::new(cpu_seconds().unwrap_or_default()).encode(time)
+    }
+}
+
+/// The second number of `statm` counts resident pages.
+fn resident_bytes() -> Option<u64> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * whole(rustix::param::page_size()))
+}
+
+/// After the name of the program, which may hold spaces, the 12th and 13th numbers of `stat` are
+/// the ticks in user and in system mode.
+fn cpu_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, numbers) = stat.rsplit_once(')')?;
+    let ticks = numbers.split_whitespace().skip(11).take(2);
+    let ticks: u32 = ticks.map_while(|ticks| ticks.parse::<u32>().ok()).sum();
+    let each = u32::try_from(rustix::param::clock_ticks_per_second()).ok()?;
+    Some(f64::from(ticks) / f64::from(each))
+}
+
+fn counters(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (Labels, u64)>,
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, value) in values {
+        ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn gauges(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (Labels, u64)>,
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in values {
+        ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn availability(value: Availability) -> &'static str {
+    match value {
+        Availability::Unknown => "unknown",
+        Availability::Online => "online",
+        Availability::Offline => "offline",
+    }
+}
+
+fn management(value: Management) -> &'static str {
+    match value {
+        Management::Unmanaged => "unmanaged",
+        Management::Managed => "managed",
+    }
+}
+
+fn sync(value: Sync) -> &'static str {
+    match value {
+        Sync::Unknown => "unknown",
+        Sync::InSync => "in-sync",
+        Sync::OutOfSync => "out-of-sync",
+    }
+}
+
+fn whole(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,124 @@
+//! What a controller tells monitoring and logs: aggregates of the fleet, resumed sessions after a
+//! restart, JSON on request.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use serde_json::Value;
+
+use crate::support::bootstrap::{Bootstrap, Stack};
+use crate::support::cloud::{Controller, Subcloud};
+use crate::support::process::Daemon;
+use crate::support::{PATIENCE, scratch, wait_until};
+
+/// Every series of `/metrics` by its name with labels.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) text: String,
+    series: BTreeMap<String, f64>,
+}
+
+impl Metrics {
+    /// Asks the console of a controller.
+    #[track_caller]
+    pub(crate) fn of(controller: &mut Controller) -> Self {
+        let console = controller.daemon().ready.consoles[0].clone();
+        let mut stream = TcpStream::connect(&console).expect("the console");
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nhost: {console}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, text) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with(char::is_alphabetic));
+        let series = lines.filter_map(|line| line.rsplit_once(' '));
+        let series = series
+            .map(|(name, value)| (name.to_owned(), value.parse().expect("a number")))
+            .collect();
+        Self {
+            text: text.to_owned(),
+            series,
+        }
+    }
+
+    /// A series, or zero.
+    pub(crate) fn get(&self, name: &str) -> f64 {
+        self.series.get(name).copied().unwrap_or_default()
+    }
+}
+
+#[test]
+fn the_console_tells_of_the_fleet_without_naming_anybody() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let mut controller = Controller::start(&dir.path().join("controller"), site);
+    let site = Bootstrap::subcloud("lonesome", 1, Stack::V6);
+    let mut west = Subcloud::join(&dir.path().join("lonesome"), site, &controller);
+    controller.wait_for("lonesome", "sync", "in-sync");
+    wait_until("heartbeats are counted", PATIENCE, || {
+        Metrics::of(&mut controller).get("tandem_link_heartbeats_total") > 0.0
+    });
+    let metrics = Metrics::of(&mut controller);
+    let online = r#"tandem_subclouds{availability="online",management="unmanaged",sync="in-sync"}"#;
+    for (name, least) in [
+        (online, 1.0),
+        ("tandem_links", 1.0),
+        (r#"tandem_enrollments_total{outcome="accepted"}"#, 1.0),
+        (r#"tandem_handshakes_total{listener="link"}"#, 2.0),
+        (r#"tandem_connections{listener="link"}"#, 1.0),
+        ("tandem_commit_seconds_count", 2.0),
+        ("tandem_store_transactions_total", 1.0),
+        ("process_resident_memory_bytes", 1e6),
+        ("process_open_fds", 5.0),
+    ] {
+        assert!(metrics.get(name) >= least, "{name} in:\n{}", metrics.text);
+    }
+    let id = controller.show("lonesome").expect("a subcloud")["id"].to_string();
+    for told in ["lonesome", id.trim_matches('"')] {
+        assert!(!metrics.text.contains(told), "{told} in:\n{}", metrics.text);
+    }
+
+    // The ticket of the agent is good for the next process of the controller.
+    controller.kill();
+    controller.serve();
+    controller.wait_for("lonesome", "availability", "online");
+    let resumed = r#"tandem_resumed_handshakes_total{listener="link"}"#;
+    let metrics = Metrics::of(&mut controller);
+    assert!(metrics.get(resumed) >= 1.0, "{}", metrics.text);
+    assert_eq!(
+        metrics.get(r#"tandem_reports_total{outcome="accepted"}"#),
+        0.0
+    );
+    west.stop();
+}
+
+#[test]
+fn logs_are_json_on_request_with_the_subcloud_in_the_span() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let mut controller = Controller::start(&dir.path().join("controller"), site);
+    controller.stop();
+    let mut command = controller.serve_command();
+    command
+        .args(["--log-format", "json"])
+        .env("TANDEM_LOG", "debug");
+    let log = dir.path().join("json.log");
+    let daemon = Daemon::start(command, &log);
+    let site = Bootstrap::subcloud("west", 1, Stack::V6);
+    let _west = Subcloud::join(&dir.path().join("west"), site, &controller);
+    let id = controller.show("west").expect("a subcloud")["id"].clone();
+    wait_until("the report is logged within its spans", PATIENCE, || {
+        let lines = daemon.log_text();
+        lines.lines().any(|line| {
+            let entry: Value = serde_json::from_str(line).expect("each line is an object");
+            entry["span"]["name"] == "report"
+                && entry["span"]["generation"].is_u64()
+                && entry["spans"][0]["subcloud"] == id
+        })
+    });
+    daemon.stop();
+}
