@@ -10,7 +10,7 @@ use api::fleet_v1::exchange_response::Message as Heard;
 use api::fleet_v1::operator_service_client::OperatorServiceClient;
 use api::fleet_v1::subcloud_group_service_client::SubcloudGroupServiceClient;
 use api::fleet_v1::{
-    AddOperatorRequest, AddSubcloudGroupRequest, ReportChunk, SubcloudGroup, Violation,
+    AddOperatorRequest, AddSubcloudGroupRequest, Heartbeat, ReportChunk, SubcloudGroup, Violation,
 };
 use base64::Engine as _;
 use fleet::{Reason, ReasonSet as _};
@@ -20,7 +20,7 @@ use tonic::Status;
 use tonic_types::StatusExt as _;
 
 use crate::support::bootstrap::{Bootstrap, Stack};
-use crate::support::by_hand::{ByHand, hello, link_of_nobody, report};
+use crate::support::by_hand::{ByHand, hello, hello_of, link_of_nobody, report};
 use crate::support::client::operators;
 use crate::support::cloud::{Added, Controller, Place};
 use crate::support::grpcurl::{GrpcError, Violation as Precondition};
@@ -61,7 +61,7 @@ const NOT_BY_MESSAGE: [(Reason, &str); 14] = [
     ),
     (
         Reason::CertificateRevoked,
-        "on the link it is the goodbye REVOKED, tested in `strangers`",
+        "needs a certificate that the controller never granted: tested in `strangers`",
     ),
 ];
 
@@ -229,6 +229,7 @@ async fn every_reason_of_the_fleet_is_given() {
     links(&site).await;
     verbs(&site);
     groups(&site).await;
+    copies(&site).await;
     without_link_network(&site);
     drop(site);
 
@@ -589,6 +590,31 @@ async fn groups(site: &Asked<'_>) {
     let reason = Reason::SubcloudGroupsFull;
     let wanted = want(EXHAUSTED, reason, "", "200 subcloud groups");
     refused("AddSubcloudGroup", &named("one-more"), &wanted);
+}
+
+/// Two processes with one identity that take turns: both are shut out.
+async fn copies(site: &Asked<'_>) {
+    let added = site.controller.add("copied");
+    let agent = ByHand::of(&Bootstrap::subcloud("copied", 6, Stack::V6));
+    let enrolled = agent.enroll(&added, false).await.expect("enrolled");
+    let mut ends = Vec::new();
+    for instance in [1, 2, 1] {
+        let mut link = agent.link(&added, &enrolled).await;
+        link.say(hello_of(instance, &agent.digest)).await;
+        ends.push(loop {
+            match link.hear().await {
+                Ok(Some(Heard::Welcome(_))) => link.say(Say::Heartbeat(Heartbeat {})).await,
+                Ok(Some(Heard::Heartbeat(_))) => break None,
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the link ended without a word"),
+                Err(status) => break Some(status),
+            }
+        });
+    }
+    let wanted = want(UNKNOWN_CALLER, Reason::IdentityCloned, "", "two agents");
+    let last = ends.pop().flatten().expect("the last is cut");
+    assert!(ends.iter().all(Option::is_none), "{ends:?}");
+    site.turned_away::<()>(Err(last), &wanted);
 }
 
 /// A controller whose own network towards subclouds is gone.

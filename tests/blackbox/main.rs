@@ -21,6 +21,7 @@ mod purity;
 mod reasons;
 mod reconnect;
 mod remote;
+mod renewal;
 mod roles;
 mod scripts;
 mod strangers;

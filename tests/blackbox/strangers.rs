@@ -15,6 +15,7 @@ use identity::{
 use prost::Message;
 use serde_json::json;
 use store::{Key, Store};
+use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use crate::support::bootstrap::{Bootstrap, Stack};
@@ -119,7 +120,11 @@ async fn a_certificate_opens_only_what_it_is_for() {
         panic!("anything but a goodbye");
     };
     assert_eq!(goodbye.reason, "REVOKED");
-    assert_eq!(link.hear().await.expect("the end"), None);
+    let end = link.hear().await.expect_err("the end says why");
+    assert_eq!(i64::from(i32::from(end.code())), UNAUTHENTICATED);
+    let details = end.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.as_str());
+    assert_eq!(reason, Some("CERTIFICATE_REVOKED"), "{end:?}");
 
     assert_eq!(controller.show("west"), before);
     assert_eq!(controller.daemon().id(), process);

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use fleet::{
-    Agent, AgentInput, AgentOutput, AgentRecord, Enroller, EnrollerInput, EnrollerOutput, Exit,
-    Fingerprint, NetworksDigest, Snapshot, Ticket,
+    Agent, AgentInput, AgentOutput, AgentRecord, CertificateRequest, Credential, Enroller,
+    EnrollerInput, EnrollerOutput, Exit, Fingerprint, InstanceId, NetworksDigest, Snapshot, Ticket,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -34,6 +34,10 @@ pub(crate) struct AgentNode {
     pub(crate) memory: Site,
     pub(crate) key: Option<Fingerprint>,
     pub(crate) record: Option<AgentRecord>,
+    /// The durable key and certificate with which it connects.
+    pub(crate) credential: Option<Credential>,
+    /// The agent whose disk this one is a copy of.
+    pub(crate) copy_of: Option<usize>,
     pub(crate) token: Option<GivenToken>,
     pub(crate) process: Process,
     pub(crate) life: u64,
@@ -61,7 +65,8 @@ pub(crate) enum Process {
 /// A write of an agent.
 enum AgentWrite {
     Key(Fingerprint),
-    Identity(AgentRecord),
+    Identity(AgentRecord, Credential),
+    Certificate(Ticket, Credential),
     Record(Ticket, AgentRecord),
     Site(Box<Site>, Option<NetworksDigest>),
 }
@@ -99,6 +104,8 @@ impl AgentNode {
             original,
             key: None,
             record: None,
+            credential: None,
+            copy_of: None,
             token: None,
             process: Process::Idle,
             life: 0,
@@ -128,9 +135,14 @@ impl AgentNode {
                 self.key = Some(key);
                 Landed::Enroller(EnrollerInput::KeyKept(key))
             }
-            AgentWrite::Identity(record) => {
+            AgentWrite::Identity(record, credential) => {
                 self.record = Some(record);
+                self.credential = Some(credential);
                 Landed::Enroller(EnrollerInput::Kept)
+            }
+            AgentWrite::Certificate(ticket, credential) => {
+                self.credential = Some(credential);
+                Landed::Agent(vec![AgentInput::Persisted(ticket)])
             }
             AgentWrite::Record(ticket, record) => {
                 self.record = Some(record);
@@ -161,13 +173,16 @@ impl World {
             return;
         }
         node.memory = node.site.clone();
-        let Some(record) = node.record.clone() else {
+        let (Some(record), Some(credential)) = (node.record.clone(), node.credential.clone())
+        else {
             node.process = Process::Idle;
             self.after(1000, Happening::Enroll { agent });
             return;
         };
         node.life += 1;
-        let (machine, outputs) = Agent::start(now, record, Snapshot::of(&node.site));
+        let instance = InstanceId(self.rng.random());
+        let snapshot = Snapshot::of(&node.site);
+        let (machine, outputs) = Agent::start(now, record, credential, instance, snapshot);
         node.process = Process::Serving(Box::new(machine));
         self.note(20, || format!("agent {agent} serves"));
         self.agent_outputs(agent, outputs);
@@ -206,6 +221,31 @@ impl World {
         for link in self.wires_of(agent) {
             self.cut(link, true, 0.6);
         }
+    }
+
+    /// Somebody starts an agent from a copy of the host's disk, and both live on.
+    pub(crate) fn copy_agent(&mut self, agent: usize) {
+        let node = &self.agents[agent];
+        if node.record.is_none() || self.has_copy(node) {
+            return;
+        }
+        let index = self.agents.len();
+        let mut copy = AgentNode::new(index, node.addresses, node.layout, node.declares);
+        copy.original = node.original.clone();
+        copy.site = node.site.clone();
+        copy.key = node.key;
+        copy.record.clone_from(&node.record);
+        copy.credential.clone_from(&node.credential);
+        copy.copy_of = Some(agent);
+        self.note(18, || format!("agent {index} is a copy of agent {agent}"));
+        self.agents.push(copy);
+        self.start_agent(index);
+    }
+
+    /// Whether two hosts have this one's identity.
+    pub(crate) fn has_copy(&self, node: &AgentNode) -> bool {
+        let copied = |other: &AgentNode| other.copy_of == Some(node.index);
+        node.copy_of.is_some() || self.agents.iter().any(copied)
     }
 
     /// The host loses its key, as when somebody installs it anew, before it has a certificate.
@@ -395,6 +435,17 @@ impl World {
                 AgentOutput::Persist { ticket, record } => {
                     self.agent_writes(agent, AgentWrite::Record(ticket, record));
                 }
+                AgentOutput::MakeKey => {
+                    let request = CertificateRequest {
+                        key: Fingerprint(self.rng.random()),
+                        csr: Vec::new(),
+                    };
+                    let life = self.agents[agent].life;
+                    self.tell_agent(agent, life, AgentInput::KeyMade(request));
+                }
+                AgentOutput::KeepCertificate {
+                    ticket, credential, ..
+                } => self.agent_writes(agent, AgentWrite::Certificate(ticket, credential)),
                 AgentOutput::ApplyNetworks(networks) => self.apply_networks(agent, &networks),
                 AgentOutput::SetTimer { at } => self.set_agent_timer(agent, at),
                 AgentOutput::Status(status) => {
@@ -449,7 +500,17 @@ impl World {
                     self.after(REQUEST_TIMEOUT, timeout);
                 }
                 EnrollerOutput::Keep(record) => {
-                    self.agent_writes(agent, AgentWrite::Identity(record));
+                    let Some(key) = self.agents[agent].key else {
+                        self.fail(format!("agent {agent} has a certificate and no key"));
+                        return;
+                    };
+                    let credential = Credential {
+                        key,
+                        renewals: 0,
+                        received_at: self.clock(),
+                        validity: self.validity,
+                    };
+                    self.agent_writes(agent, AgentWrite::Identity(record, credential));
                 }
                 EnrollerOutput::SetTimer { at } => self.set_agent_timer(agent, at),
                 EnrollerOutput::Finish(exit) => self.enroll_ends(agent, exit),

@@ -262,6 +262,22 @@ impl World {
                     message: ToAgent::Message(message.clone()),
                 });
             }
+            Output::SendCertificate {
+                link,
+                subcloud,
+                request,
+            } => {
+                self.check_certificate(subcloud, request.key);
+                let granted = fleet::GrantedCertificate {
+                    certificate: Vec::new(),
+                    validity: self.validity,
+                };
+                let message = fleet::ControllerMessage::Certificate(granted);
+                self.send(link, TO_AGENT, |link| Happening::ToAgent {
+                    link,
+                    message: ToAgent::Message(message.clone()),
+                });
+            }
             Output::CloseLink { link, goodbye } => {
                 let words = fleet::ControllerMessage::Goodbye(goodbye);
                 for message in [ToAgent::Message(words), ToAgent::End] {
@@ -280,6 +296,9 @@ impl World {
             Output::Event(event) => {
                 if event.kind == EventKind::Offline {
                     self.check_offline(event.subcloud);
+                }
+                if matches!(event.kind, EventKind::IdentityCloned { .. }) {
+                    self.check_cloned(event.subcloud);
                 }
                 self.note(5, || format!("event {} {}", event.kind.name(), event.name));
             }

@@ -18,6 +18,10 @@ pub(crate) struct Rates {
     pub(crate) duplicate: f64,
 }
 
+/// In how many worlds somebody copies a subcloud's identity: few, for what must hold of the others
+/// is that nobody is taken for a copy.
+const COPIED: f64 = 0.15;
+
 /// A single blow.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
@@ -56,6 +60,10 @@ pub(crate) enum Fault {
         agent: usize,
     },
     ControllerSiteChanges,
+    /// An agent is started from a copy of the state.
+    Copied {
+        agent: usize,
+    },
 }
 
 impl Rates {
@@ -88,6 +96,11 @@ impl World {
                 self.at(mended, Happening::Fault(Fault::SiteMends { agent }));
             }
             self.at(at, Happening::Fault(fault));
+        }
+        if self.rng.random_bool(COPIED) {
+            let at = self.rng.random_range(0..self.faults_until);
+            let agent = self.rng.random_range(0..self.agents.len());
+            self.at(at, Happening::Fault(Fault::Copied { agent }));
         }
         for _ in 0..self.rng.random_range(0..10) {
             let at = self.rng.random_range(0..self.faults_until);
@@ -176,6 +189,7 @@ impl World {
             Fault::SiteBreaks { agent } => self.break_site(agent),
             Fault::SiteMends { agent } => self.mend_site(agent),
             Fault::ControllerSiteChanges => self.change_controller(),
+            Fault::Copied { agent } => self.copy_agent(agent),
         }
     }
 

@@ -6,7 +6,8 @@
 //! After every step the safety properties are judged from outside (`oracle`): a token is redeemed
 //! by one key at most; nothing that was answered or acknowledged is missing from the disk, also
 //! after a crash; every live link is of the controller's family; no two sites overlap; nobody is
-//! called offline without cause. Once faults stop, everything must come right. A failing seed
+//! called offline without cause; no key is taken after it was renewed; nobody is taken for a copy
+//! who is none, and every copy is noticed. Once faults stop, everything must come right. A failing seed
 //! prints itself and its story and is replayed exactly by `--first-seed K --seeds 1 --trace`.
 
 mod agents;

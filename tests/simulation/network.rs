@@ -29,8 +29,8 @@ impl World {
     /// An agent opens a connection.
     pub(crate) fn connect(&mut self, agent: usize, connection: ConnectionId) {
         let node = &self.agents[agent];
-        let (Some(record), Some(key), Some(source)) =
-            (&node.record, node.key, node.memory.link_address())
+        let (Some(record), Some(credential), Some(source)) =
+            (&node.record, &node.credential, node.memory.link_address())
         else {
             return;
         };
@@ -41,7 +41,7 @@ impl World {
             controller_life: None,
             connection,
             subcloud: record.subcloud,
-            key,
+            key: credential.key,
             source,
             last_arrival: [self.now; 2],
             stalled: [node.partitioned(self.now); 2],
@@ -209,6 +209,7 @@ fn spoken(message: &AgentMessage) -> String {
         AgentMessage::Report(report) => format!("Report, generation {}", report.site.generation.0),
         AgentMessage::Heartbeat => "Heartbeat".to_owned(),
         AgentMessage::CommandResult(result) => format!("CommandResult {}", result.id.0),
+        AgentMessage::CertificateRequest(_) => "CertificateRequest".to_owned(),
     }
 }
 
@@ -229,6 +230,7 @@ fn heard(message: &fleet::ControllerMessage) -> String {
         Message::Alternates { .. } => "Alternates".to_owned(),
         Message::Heartbeat => "Heartbeat".to_owned(),
         Message::Command(command) => format!("Command {}", command.id.0),
+        Message::Certificate(_) => "Certificate".to_owned(),
         Message::Goodbye(goodbye) => format!("Goodbye, {}", goodbye.reason.name()),
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Oracle {
     durable: BTreeMap<SubcloudId, BTreeSet<Digest>>,
     /// The newest digest whose durability was told to its agent.
     acknowledged: BTreeMap<SubcloudId, Digest>,
+    /// The keys that were welcomed, in the order of their first use.
+    welcomed: BTreeMap<SubcloudId, Vec<Fingerprint>>,
     /// What Hello named on a link.
     hellos: BTreeMap<LinkId, Digest>,
     /// When the present life of the controller last heard from a subcloud.
@@ -50,7 +52,9 @@ impl World {
         for (token, (key, id)) in &self.oracle.redeemed {
             let enrolled = records.get(id).and_then(|record| record.enrolled());
             match enrolled {
-                Some(enrolled) if enrolled.key == *key && enrolled.spent.id == *token => {}
+                Some(enrolled)
+                    if (enrolled.key == *key || enrolled.renewal.count > 0)
+                        && enrolled.spent.id == *token => {}
                 _ => faults.push(format!("the answered enrollment of subcloud {id} is gone")),
             }
         }
@@ -149,8 +153,52 @@ impl World {
         }
     }
 
+    /// A certificate is signed for a key that is durable.
+    pub(crate) fn check_certificate(&mut self, id: SubcloudId, key: Fingerprint) {
+        let record = self.controller.disk.durable.subclouds.get(&id);
+        let known = record.and_then(Subcloud::enrolled).is_some_and(|enrolled| {
+            let renewal = &enrolled.renewal;
+            enrolled.key == key || renewal.next == Some(key) || renewal.superseded_at(key).is_some()
+        });
+        if !known {
+            self.fail(format!(
+                "a certificate of subcloud {id} was signed for a key that is not durable"
+            ));
+        }
+    }
+
+    /// Only an identity that really was copied is shut out.
+    pub(crate) fn check_cloned(&mut self, id: Option<SubcloudId>) {
+        let has = |node: &AgentNode| node.record.as_ref().map(|record| record.subcloud) == id;
+        let copied = |node: &AgentNode| has(node) && self.has_copy(node);
+        if !self.agents.iter().any(copied) {
+            self.fail(format!(
+                "subcloud {id:?} was shut out, and nobody copied it"
+            ));
+        }
+    }
+
+    /// No key comes back after another one took its place, and nobody who is shut out is welcomed.
+    fn check_welcome(&mut self, id: SubcloudId, key: Fingerprint) {
+        let welcomed = self.oracle.welcomed.entry(id).or_default();
+        if welcomed.last() != Some(&key) {
+            if welcomed.contains(&key) {
+                self.fail(format!("subcloud {id} was welcomed with an old key"));
+                return;
+            }
+            welcomed.push(key);
+        }
+        let record = self.controller.disk.durable.subclouds.get(&id);
+        if record.and_then(Subcloud::cloned).is_some() {
+            self.fail(format!("subcloud {id} is shut out and was welcomed"));
+        }
+    }
+
     /// An acknowledgement promises that the report is durable; so does not asking for one.
     pub(crate) fn check_message(&mut self, link: LinkId, message: &ControllerMessage) {
+        if let (ControllerMessage::Welcome(_), Some(wire)) = (message, self.wires.get(&link)) {
+            self.check_welcome(wire.subcloud, wire.key);
+        }
         let promised = match message {
             ControllerMessage::ReportAccepted { digest, .. } => Some(*digest),
             ControllerMessage::Welcome(welcome) if !welcome.report_needed => {
@@ -215,6 +263,10 @@ impl World {
         };
         let id = machine.record().subcloud;
         let record = self.controller.disk.durable.subclouds.get(&id);
+        if self.has_copy(node) {
+            let noticed = record.and_then(Subcloud::cloned).is_some();
+            return (!noticed).then_some("has a copy that nobody noticed");
+        }
         let observed = record.and_then(|record| record.observed.as_ref());
         let known = self
             .controller

@@ -1,7 +1,7 @@
 //! Deliberately broken variants, made by tampering with what goes into and comes out of the real
 //! machines. The simulation must catch each: that shows that it can catch something.
 
-use fleet::{Controller, ControllerMessage, Enrollment, Input, Output};
+use fleet::{AgentMessage, Controller, ControllerMessage, Enrollment, Input, InstanceId, Output};
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,13 +12,19 @@ pub(crate) enum Sabotage {
     TokenNotSpent,
     /// The controller welcomes as if it had every report.
     ReportNeverNeeded,
+    /// A key that was renewed is taken as if it were the present one.
+    OldKeyTaken,
+    /// The controller does not tell an agent's processes apart.
+    CopyUnseen,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Self; 3] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::AnswerBeforeDurable,
         Self::TokenNotSpent,
         Self::ReportNeverNeeded,
+        Self::OldKeyTaken,
+        Self::CopyUnseen,
     ];
 
     /// Tampers with what the controller is told.
@@ -28,6 +34,29 @@ impl Sabotage {
             && let Enrollment::Enrolled(enrolled) = &record.enrollment
         {
             call.key = enrolled.key;
+        }
+        if let (Self::OldKeyTaken, Input::LinkOpened { subcloud, key, .. }) = (self, &mut input)
+            && let Some(record) = machine.and_then(|machine| machine.fleet().subcloud(*subcloud))
+            && let Some(enrolled) = record.enrolled()
+            && enrolled.renewal.superseded_at(*key).is_some()
+        {
+            *key = enrolled.key;
+        }
+        if let (Self::OldKeyTaken, Input::LinkMessage { link, message }) = (self, &mut input)
+            && let AgentMessage::Hello(hello) = message
+            && let Some(machine) = machine
+        {
+            let mut records = machine.fleet().subclouds();
+            let spoken = records.find(|record| machine.presence(record.id).link == Some(*link));
+            let enrolled = spoken.and_then(|record| record.enrolled());
+            let count = enrolled.map_or(0, |enrolled| enrolled.renewal.count);
+            hello.renewals = hello.renewals.max(count);
+        }
+        if let (Self::CopyUnseen, Input::LinkMessage { message, .. }) = (self, &mut input)
+            && let AgentMessage::Hello(hello) = message
+        {
+            hello.instance = InstanceId(0);
+            hello.connection = 0;
         }
         input
     }

@@ -1,6 +1,7 @@
 //! The scheduler: one queue of things that will happen, one clock, one source of chance.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use fleet::{
     AgentMessage, ConnectionId, ControllerMessage, Entropy, Fingerprint, LinkId, RequestId,
@@ -41,6 +42,8 @@ pub(crate) struct World {
     pub(crate) rates: Rates,
     pub(crate) faults_until: Millis,
     pub(crate) layout: Layout,
+    /// How long certificates are valid.
+    pub(crate) validity: Duration,
     pub(crate) controller: ControllerNode,
     pub(crate) agents: Vec<AgentNode>,
     pub(crate) wires: BTreeMap<LinkId, Wire>,
@@ -220,6 +223,7 @@ impl World {
         let layout = Layout::ALL[rng.random_range(0..Layout::ALL.len())];
         let faults_until = rng.random_range(60_000..240_000);
         let rates = Rates::draw(&mut rng);
+        let validity = Duration::from_secs(rng.random_range(20..200));
         let agents = AgentNode::draw(&mut rng, layout);
         let mut world = Self {
             now: 0,
@@ -230,6 +234,7 @@ impl World {
             rates,
             faults_until,
             layout,
+            validity,
             controller: ControllerNode::new(layout),
             agents,
             wires: BTreeMap::new(),

@@ -73,6 +73,15 @@ pub enum EventKind {
     GroupUpdated,
     /// An operator deleted a group.
     GroupDeleted,
+    /// Two hold its identity; both are shut out.
+    IdentityCloned {
+        /// What was seen, and what to do.
+        faults: Vec<Fault>,
+    },
+    /// A renewed certificate was used for the first time, and the one before is worth nothing.
+    /// Not durable: the record counts them, and twice a day for each subcloud would push all
+    /// else out of the log.
+    CertificateRenewed,
     /// Its link came up. Not durable.
     Online,
     /// Its link has been gone for too long. Not durable.
@@ -112,14 +121,19 @@ names! {
     Self::GroupAdded => "GROUP_ADDED",
     Self::GroupUpdated => "GROUP_UPDATED",
     Self::GroupDeleted => "GROUP_DELETED",
+    Self::IdentityCloned { .. } => "IDENTITY_CLONED",
+    Self::CertificateRenewed => "CERTIFICATE_RENEWED",
     Self::Online => "ONLINE",
     Self::Offline => "OFFLINE",
 }
 
 impl EventKind {
-    /// Whether it is kept on disk; availability is not.
+    /// Whether it is kept on disk; availability and routine are not.
     pub fn durable(&self) -> bool {
-        !matches!(self, Self::Online | Self::Offline)
+        !matches!(
+            self,
+            Self::CertificateRenewed | Self::Online | Self::Offline
+        )
     }
 }
 

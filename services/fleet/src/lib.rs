@@ -12,6 +12,7 @@
 //! operator: subcloud add ─ AddSubcloud ─► Controller ─ Commit ─► store ─ Committed ─► Answer
 //! site:     Enroller ─ Enroll ──────────► Controller ─ Commit ─► …      (identity signs) Answer
 //! agent:    Connect ─ LinkOpened, Hello ► Controller ─ Welcome, Networks ────────────► Agent
+//! agent:    CertificateRequest ─────────► Controller ─ Commit ─► … (identity signs) ─► Agent
 //!           Report ─────────────────────► admit ─ Commit ─► … ─ ReportAccepted ──────► Agent
 //! ```
 //!
@@ -21,6 +22,7 @@
 //! * [`Output::Answer`]: complete the waiting call. For an accepted Enroll it signs a certificate
 //!   for the key that was asked for; asking again with the same key signs again.
 //! * [`Output::CommandAnswer`]: complete the waiting call of a subcloud's site.
+//! * [`Output::SendCertificate`]: sign for the key, and send it over the stream of that link.
 //! * [`Output::Send`], [`Output::CloseLink`]: over the stream of that [`LinkId`].
 //! * [`Output::SetTimer`]: one timer, replaced by the next.
 //! * [`Output::Event`]: publish to watchers.
@@ -30,6 +32,9 @@
 //! * Two admitted sites never hold the same link address, and all have the controller's link
 //!   family (F4, F6): every change of a record passes [`admission::admit`] first.
 //! * A token is spent at most once, by one key.
+//! * A renewed key is durable at the controller before it is signed, and at the agent before it is
+//!   used; the old one stays valid until then and never after. Two holders of one identity are
+//!   both shut out, and nobody is who merely restarted, reconnected or was delayed.
 //! * Nothing is answered, acknowledged or published before it is durable.
 //! * "Unknown" is a value of its own: no report is no empty site ([`Subcloud::observed`]), and
 //!   an agent that has not come back yet is not offline ([`Availability`]).
@@ -63,8 +68,8 @@ mod rollout;
 mod subcloud;
 
 pub use agent::{
-    Agent, AgentInput, AgentOutput, AgentRecord, CONNECT_TIMEOUT, Cause, LinkStatus, REFUSED_RETRY,
-    STABLE_AFTER, Snapshot, WELCOME_TIMEOUT,
+    Agent, AgentInput, AgentOutput, AgentRecord, CONNECT_TIMEOUT, Cause, Credential, LinkStatus,
+    REFUSED_RETRY, STABLE_AFTER, Snapshot, WELCOME_TIMEOUT,
 };
 pub use backoff::{Backoff, LONG_BACKOFF, LONGEST_BACKOFF};
 pub use command::{
@@ -76,9 +81,9 @@ pub use controller::{
     Controller, ControllerConfig, Enroll, FleetChange, GroupEdit, GroupView, HANDOVER_PATIENCE,
     HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken, MAX_COMMITS, MIGRATION_PATIENCE,
     MISSED_HEARTBEATS, NewToken, NoteDeed, Operate, Output, PeerAvailability, PeerView, Presence,
-    RESTART_GRACE, Reach, Receipt, Records, RequestKey, RevokeOperator, RunCommand, SYNC_DELAY,
-    SourceCheck, SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write, command_outcome_unknown,
-    subcloud_group_not_found, subcloud_not_found,
+    RESTART_GRACE, Reach, Receipt, Records, RequestKey, RevokeOperator, RunCommand, STALE_KEY,
+    SYNC_DELAY, SourceCheck, SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write,
+    command_outcome_unknown, subcloud_group_not_found, subcloud_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
 pub use entropy::Entropy;
@@ -88,12 +93,13 @@ pub use footprint::{Candidate, Footprint, LinkNetwork, LinkPool};
 pub use group::{SharedGroup, SubcloudGroup, UpdateApply};
 pub use ids::{
     CardDigest, CommandId, ConnectionId, ControllerId, Endpoint, Epoch, Fingerprint, GroupId,
-    KnownController, LinkId, NetworksDigest, PeerLinkId, Position, RequestId, SecretHash,
-    SubcloudId, SyncDigest, Ticket, TokenId,
+    InstanceId, KnownController, LinkId, NetworksDigest, PeerLinkId, Position, RequestId,
+    SecretHash, SubcloudId, SyncDigest, Ticket, TokenId,
 };
 pub use message::{
-    AgentMessage, Alternates, ControllerMessage, ControllerNetworks, ControllerPool, FAILOVER,
-    FAILOVER_BOUNDS, Goodbye, GoodbyeReason, Hello, MAX_ALTERNATES, Report, Welcome,
+    AgentMessage, Alternates, CertificateRequest, ControllerMessage, ControllerNetworks,
+    ControllerPool, FAILOVER, FAILOVER_BOUNDS, Goodbye, GoodbyeReason, GrantedCertificate, Hello,
+    MAX_ALTERNATES, Report, Welcome,
 };
 pub use operators::{MAX_OPERATORS, Operator, OperatorRole};
 pub use peer::{
@@ -115,6 +121,6 @@ pub use rollout::{
     rollout_not_found,
 };
 pub use subcloud::{
-    Enrolled, Enrollment, Management, Observed, Pending, REPLAY_WINDOW, Refused, SharedSubcloud,
-    SpentToken, Subcloud, Sync, Token,
+    Cloned, Enrolled, Enrollment, MAX_SUPERSEDED, Management, Observed, Pending, REPLAY_WINDOW,
+    Refused, Renewal, SharedSubcloud, SpentToken, Subcloud, Superseded, Sync, Token,
 };

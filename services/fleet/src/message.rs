@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 use site::{Digest, Generation, NetworkKind, Pool, Range, Site, SiteParts, SoftwareVersion};
 
 use crate::{
-    Command, CommandResult, ControllerId, Endpoint, Epoch, Fault, KnownController, NetworksDigest,
+    Command, CommandResult, ControllerId, Endpoint, Epoch, Fault, Fingerprint, InstanceId,
+    KnownController, NetworksDigest,
 };
 
 /// From an agent.
@@ -25,6 +26,8 @@ pub enum AgentMessage {
     Heartbeat,
     /// What a command came to.
     CommandResult(CommandResult),
+    /// The certificate is at half of its life: another one is asked for.
+    CertificateRequest(CertificateRequest),
 }
 
 /// From a controller.
@@ -66,6 +69,8 @@ pub enum ControllerMessage {
     Heartbeat,
     /// Something for the site to do.
     Command(Command),
+    /// The certificate that was asked for. Its key is durable at the controller.
+    Certificate(GrantedCertificate),
     /// The controller ends the link.
     Goodbye(Goodbye),
 }
@@ -90,6 +95,33 @@ pub struct Hello {
     pub digest: Digest,
     /// The controller's networks that it has applied.
     pub networks: Option<NetworksDigest>,
+    /// How often the certificate of this connection has been renewed; 0 for the one that the
+    /// enrollment gave.
+    pub renewals: u64,
+    /// The process that speaks.
+    pub instance: InstanceId,
+    /// The number of this connection among those of the process, the first being 1; 0 when the
+    /// agent does not count.
+    pub connection: u64,
+}
+
+/// A fresh key, and the proof that the agent has its private half.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateRequest {
+    /// The key. On the controller's side it is read from the request whose signature was
+    /// checked, never from what the agent says.
+    pub key: Fingerprint,
+    /// The certificate signing request (PKCS#10, DER); only the identity crate can read it.
+    pub csr: Vec<u8>,
+}
+
+/// A renewed certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantedCertificate {
+    /// The certificate (DER); only the identity crate can read it.
+    pub certificate: Vec<u8>,
+    /// How long it is valid from now on: a duration, for the clocks of two sites differ.
+    pub validity: Duration,
 }
 
 /// The whole state of a site.
@@ -112,6 +144,9 @@ pub struct Welcome {
     pub heartbeat_interval: Duration,
     /// Whether the controller lacks the state that Hello named.
     pub report_needed: bool,
+    /// Whether the first heartbeat shall come at once: the controller has heard of two processes
+    /// of this subcloud and wants to know which of them are alive.
+    pub answer_at_once: bool,
     /// Where to find this controller, the preferred endpoint first; never empty.
     pub controllers: Vec<Endpoint>,
     /// Where the agent may turn when it has lost this one.
@@ -173,6 +208,8 @@ pub enum GoodbyeReason {
     NotOwner,
     /// This controller owns the subcloud and hands it over to another one.
     Moved,
+    /// Somebody else has this identity too; both are shut out until an operator decides.
+    IdentityCloned,
 }
 
 /// The controller's networks as its subclouds keep them.
@@ -199,7 +236,7 @@ pub struct ControllerPool {
 
 impl GoodbyeReason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ShuttingDown,
         Self::Superseded,
         Self::Revoked,
@@ -209,6 +246,7 @@ impl GoodbyeReason {
         Self::ProtocolViolation,
         Self::NotOwner,
         Self::Moved,
+        Self::IdentityCloned,
     ];
 
     /// The stable name.
@@ -223,6 +261,7 @@ impl GoodbyeReason {
             Self::ProtocolViolation => "PROTOCOL_VIOLATION",
             Self::NotOwner => "NOT_OWNER",
             Self::Moved => "MOVED",
+            Self::IdentityCloned => "IDENTITY_CLONED",
         }
     }
 }

@@ -212,6 +212,8 @@ reasons! {
     NothingToMigrate = "NOTHING_TO_MIGRATE", FailedPrecondition;
     /// A peer claims a subcloud in a term that is over.
     EpochStale = "EPOCH_STALE", FailedPrecondition;
+    /// Two hold the identity of the subcloud: neither is taken for it.
+    IdentityCloned = "IDENTITY_CLONED", Unauthenticated;
     /// The link's message cannot be understood or is out of turn.
     LinkProtocolViolation = "LINK_PROTOCOL_VIOLATION", InvalidArgument;
     /// The subcloud, or the fleet, works on as many commands as it may.

@@ -88,7 +88,7 @@ pub struct Token {
 /// A subcloud with an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enrolled {
-    /// The key that its certificates are for.
+    /// The key of its present certificate.
     pub key: Fingerprint,
     /// The uuid of the site that enrolled.
     pub site: Uuid,
@@ -103,6 +103,48 @@ pub struct Enrolled {
     /// An operator's word that another key may take its place: until that happens, the present
     /// key stays the valid one.
     pub reenroll: Option<Token>,
+    /// How its certificate was renewed since.
+    pub renewal: Renewal,
+    /// Why nobody is taken for this subcloud any more, until it enrolls anew.
+    pub cloned: Option<Box<Cloned>>,
+}
+
+/// The keys before and after the present one.
+///
+/// A renewed key is valid beside the present one from its grant to its first use over a link;
+/// then it takes its place. So a lost answer locks nobody out, and no key comes back.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Renewal {
+    /// How many renewed keys have taken the place of the one before.
+    pub count: u64,
+    /// The key that was granted and not used yet.
+    pub next: Option<Fingerprint>,
+    /// Keys that had a certificate and are worth nothing now, the newest last, at most
+    /// [`MAX_SUPERSEDED`].
+    pub superseded: Vec<Superseded>,
+}
+
+/// A key that is worth nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Superseded {
+    /// The key.
+    pub key: Fingerprint,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// How many worthless keys are remembered, to tell a copy from a stranger. A certificate lives
+/// as long as two renewals, so at most two of them are of use still; the rest is room for grants
+/// that an agent lost in crashes and asked for again.
+pub const MAX_SUPERSEDED: usize = 8;
+
+/// The sign that two hold one identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cloned {
+    /// When it was seen.
+    pub at: Timestamp,
+    /// What was seen, and what to do.
+    pub fault: Fault,
 }
 
 /// A token that has done its one duty.
@@ -183,6 +225,11 @@ impl Subcloud {
             .chain(self.open_token().map(|token| token.id))
     }
 
+    /// Why its identity is shut out, if it is.
+    pub fn cloned(&self) -> Option<&Cloned> {
+        self.enrolled()?.cloned.as_deref()
+    }
+
     /// The token that can be redeemed now, if there is one.
     pub fn open_token(&self) -> Option<&Token> {
         match &self.enrollment {
@@ -229,6 +276,22 @@ impl Subcloud {
     /// Whether its newest report broke the rules: no command may go out.
     pub fn quarantined(&self) -> bool {
         self.refused.is_some()
+    }
+}
+
+impl Renewal {
+    /// When a key lost its worth, if it is remembered.
+    pub fn superseded_at(&self, key: Fingerprint) -> Option<Timestamp> {
+        let mut known = self.superseded.iter();
+        known.find(|known| known.key == key).map(|known| known.at)
+    }
+
+    /// Remembers a key that is worth nothing from now on.
+    pub(crate) fn supersede(&mut self, now: Timestamp, key: Fingerprint) {
+        if self.superseded.len() >= MAX_SUPERSEDED {
+            self.superseded.remove(0);
+        }
+        self.superseded.push(Superseded { key, at: now });
     }
 }
 

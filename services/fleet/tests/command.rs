@@ -10,8 +10,9 @@ use fleet::{
     Action, Actor, Agent, AgentInput, AgentMessage, AgentOutput, AgentRecord, Command,
     CommandFailure, CommandId, CommandOutcome, CommandResult, ConnectionId, Controller,
     ControllerId, ControllerMessage, Endpoint, Epoch, Fault, Goodbye, GoodbyeReason, Hello, Input,
-    LinkId, MAX_COMMAND_BYTES, MAX_COMMANDS_PER_LINK, Management, Outcome, Output, Records, Report,
-    RequestId, RunCommand, SiteMethod, Snapshot, Subcloud, SubcloudId, Welcome, Write,
+    InstanceId, LinkId, MAX_COMMAND_BYTES, MAX_COMMANDS_PER_LINK, Management, Outcome, Output,
+    Records, Report, RequestId, RunCommand, SiteMethod, Snapshot, Subcloud, SubcloudId, Welcome,
+    Write,
 };
 use site::{ReasonSet as _, Site};
 use uuid::Uuid;
@@ -51,6 +52,9 @@ fn hello(site: &Site) -> Hello {
         generation: snapshot.generation,
         digest: snapshot.digest,
         networks: None,
+        renewals: 0,
+        instance: InstanceId(1),
+        connection: 0,
     }
 }
 
@@ -410,6 +414,7 @@ fn welcome(epoch: u64) -> AgentInput {
         heartbeat_interval: Duration::from_secs(10),
         report_needed: false,
         alternates: Default::default(),
+        answer_at_once: false,
         controllers: record(1).controllers,
     };
     AgentInput::Message(CONNECTION, ControllerMessage::Welcome(welcome))
@@ -428,7 +433,15 @@ fn command(number: u64, epoch: u64) -> AgentInput {
 }
 
 fn connected(epoch: u64) -> Agent {
-    let (mut machine, _) = Agent::start(at(0), record(epoch), Snapshot::of(&site("s", 1, "4")));
+    let snapshot = Snapshot::of(&site("s", 1, "4"));
+    let instance = InstanceId(1);
+    let (mut machine, _) = Agent::start(
+        at(0),
+        record(epoch),
+        common::credential(1),
+        instance,
+        snapshot,
+    );
     machine.on(at(0), &mut Calm, AgentInput::Connected(CONNECTION));
     machine
 }

@@ -58,6 +58,9 @@ fn join(
             digest: snapshot.digest,
             networks: None,
             owner_lost: None,
+            renewals: 0,
+            instance: fleet::InstanceId(1),
+            connection: 0,
         }),
     };
     let mut outputs = settle(machine, at(seconds), open);

@@ -4,12 +4,12 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Calm, add, answer, at, controller, enroll, key, settle, site};
+use common::{Calm, add, answer, at, controller, credential, enroll, key, settle, site};
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentOutput, AgentRecord, Availability, Controller,
     ControllerId, ControllerMessage, ControllerNetworks, Endpoint, Epoch, Event, EventKind,
-    Fingerprint, Goodbye, GoodbyeReason, Hello, Input, LinkId, Output, Records, Report, Snapshot,
-    SubcloudId, Sync, Welcome, Write,
+    Fingerprint, Goodbye, GoodbyeReason, Hello, Input, InstanceId, LinkId, Output, Records, Report,
+    Snapshot, SubcloudId, Sync, Welcome, Write,
 };
 use site::{Site, Timestamp};
 use uuid::Uuid;
@@ -52,6 +52,9 @@ fn hello(link: LinkId, site: &Site) -> Input {
             generation: snapshot.generation,
             digest: snapshot.digest,
             networks: None,
+            renewals: 0,
+            instance: InstanceId(1),
+            connection: 0,
         }),
     }
 }
@@ -84,6 +87,7 @@ fn messages(outputs: &[Output]) -> Vec<&'static str> {
         ControllerMessage::Alternates { .. } => "alternates",
         ControllerMessage::Heartbeat => "heartbeat",
         ControllerMessage::Command(_) => "command",
+        ControllerMessage::Certificate(_) => "certificate",
         ControllerMessage::Goodbye(_) => "goodbye",
     };
     outputs
@@ -291,7 +295,10 @@ fn greeting() -> (Agent, fleet::ConnectionId) {
         alternates: Default::default(),
         networks: None,
     };
-    let (mut agent, outputs) = Agent::start(at(0), record, Snapshot::of(&site));
+    let (mut agent, outputs) = {
+        let snapshot = Snapshot::of(&site);
+        Agent::start(at(0), record, credential(1), InstanceId(1), snapshot)
+    };
     let connection = outputs.iter().find_map(|output| match output {
         AgentOutput::Connect { connection, .. } => Some(*connection),
         _ => None,
@@ -307,6 +314,7 @@ fn welcome(owner: u128, epoch: u64) -> ControllerMessage {
         epoch: Epoch(epoch),
         heartbeat_interval: Duration::from_secs(10),
         report_needed: true,
+        answer_at_once: false,
         controllers: vec![Endpoint("10.200.0.2:8441".parse().unwrap())],
         alternates: Default::default(),
     })
@@ -322,9 +330,12 @@ fn kinds(outputs: &[AgentOutput]) -> Vec<&'static str> {
                 AgentMessage::Report(_) => "report",
                 AgentMessage::Heartbeat => "heartbeat",
                 AgentMessage::CommandResult(_) => "result",
+                AgentMessage::CertificateRequest(_) => "request",
             }),
             AgentOutput::Close(_) => Some("close"),
             AgentOutput::Persist { .. } => Some("persist"),
+            AgentOutput::MakeKey => Some("make key"),
+            AgentOutput::KeepCertificate { .. } => Some("keep"),
             AgentOutput::ApplyNetworks(_) => Some("networks"),
             AgentOutput::SetTimer { .. } | AgentOutput::Status(_) => None,
             AgentOutput::ReportRefused { .. } => Some("refused"),

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use common::{Calm, add, at, controller, enroll, key, site, token};
 use fleet::{
-    Agent, AgentInput, AgentMessage, AgentRecord, Code, ConnectionId, ControllerId,
-    ControllerMessage, ControllerNetworks, Endpoint, Enroller, EnrollerInput, Epoch, FleetChange,
-    Goodbye, GoodbyeReason, Hello, Input, IssueToken, LinkId, NetworksDigest, Operate, Output,
-    Refusal, Report, RequestId, RequestKey, Snapshot, SubcloudEdit, SubcloudId, Ticket, Welcome,
-    Write,
+    Agent, AgentInput, AgentMessage, AgentRecord, CertificateRequest, Code, ConnectionId,
+    ControllerId, ControllerMessage, ControllerNetworks, Endpoint, Enroller, EnrollerInput, Epoch,
+    FleetChange, Goodbye, GoodbyeReason, GrantedCertificate, Hello, Input, InstanceId, IssueToken,
+    LinkId, NetworksDigest, Operate, Output, Refusal, Report, RequestId, RequestKey, Snapshot,
+    SubcloudEdit, SubcloudId, Ticket, Welcome, Write,
 };
 use proptest::prelude::*;
 use site::Site;
@@ -37,10 +37,14 @@ fn a_site() -> impl Strategy<Value = Site> {
 }
 
 fn agent_message() -> impl Strategy<Value = AgentMessage> {
-    (0..3, a_site()).prop_map(|(kind, site)| {
+    (0..4, a_site(), small()).prop_map(|(kind, site, number)| {
         let snapshot = Snapshot::of(&site);
         match kind {
             0 => AgentMessage::Heartbeat,
+            2 => AgentMessage::CertificateRequest(CertificateRequest {
+                key: key(number),
+                csr: Vec::new(),
+            }),
             1 => AgentMessage::Report(Report {
                 digest: snapshot.digest,
                 site: snapshot.site,
@@ -54,6 +58,9 @@ fn agent_message() -> impl Strategy<Value = AgentMessage> {
                 generation: snapshot.generation,
                 digest: snapshot.digest,
                 networks: None,
+                renewals: u64::from(number) - 1,
+                instance: InstanceId(number.into()),
+                connection: number.into(),
             }),
         }
     })
@@ -126,7 +133,7 @@ fn controller_input() -> impl Strategy<Value = Option<Input>> {
 }
 
 fn controller_message() -> impl Strategy<Value = ControllerMessage> {
-    (0..6, a_site(), 0..4_u64, any::<bool>()).prop_map(|(kind, site, number, yes)| {
+    (0..7, a_site(), 0..4_u64, any::<bool>()).prop_map(|(kind, site, number, yes)| {
         let snapshot = Snapshot::of(&site);
         let (generation, digest) = (snapshot.generation, snapshot.digest);
         match kind {
@@ -135,6 +142,7 @@ fn controller_message() -> impl Strategy<Value = ControllerMessage> {
                 epoch: Epoch(number),
                 heartbeat_interval: Duration::from_secs(number),
                 report_needed: yes,
+                answer_at_once: yes,
                 controllers: vec![Endpoint("10.0.0.1:1".parse().unwrap()); usize::from(yes)],
                 alternates: Default::default(),
             }),
@@ -149,6 +157,10 @@ fn controller_message() -> impl Strategy<Value = ControllerMessage> {
                 networks: ControllerNetworks::of(&site),
             },
             4 => ControllerMessage::Heartbeat,
+            5 => ControllerMessage::Certificate(GrantedCertificate {
+                certificate: Vec::new(),
+                validity: Duration::from_secs(number),
+            }),
             _ => ControllerMessage::Goodbye(Goodbye {
                 reason: GoodbyeReason::ALL[usize::try_from(number).unwrap()],
                 controllers: Vec::new(),
@@ -169,6 +181,11 @@ fn agent_input() -> impl Strategy<Value = AgentInput> {
             .prop_map(|(connection, message)| AgentInput::Message(connection, message)),
         3 => Just(AgentInput::Timer),
         2 => (0..5_u64).prop_map(|ticket| AgentInput::Persisted(Ticket(ticket))),
+        1 => (0..5_u64).prop_map(|ticket| AgentInput::CertificateUnusable(Ticket(ticket))),
+        2 => small().prop_map(|number| AgentInput::KeyMade(CertificateRequest {
+            key: key(number),
+            csr: Vec::new(),
+        })),
     ]
 }
 
@@ -204,6 +221,7 @@ proptest! {
                         for write in writes {
                             if let Write::Subcloud(record) = write
                                 && let Some(enrolled) = record.enrolled()
+                                && enrolled.renewal.count == 0
                             {
                                 let token = enrolled.spent.id;
                                 let first = redeemed.entry(token).or_insert(enrolled.key);
@@ -244,7 +262,13 @@ proptest! {
             alternates: Default::default(),
             networks: None,
         };
-        let (mut agent, _) = Agent::start(at(0), record, Snapshot::of(&sites()[0]));
+        let (mut agent, _) = {
+            let site = Snapshot::of(&sites()[0]);
+            // Its certificate is due for renewal.
+            let mut old = common::credential(0);
+            old.validity = Duration::from_secs(1);
+            Agent::start(at(0), record, old, InstanceId(1), site)
+        };
         let (mut now, mut held) = (0, (Epoch(1), ControllerId(Uuid::nil())));
         for (input, wait) in steps {
             now += wait;

@@ -4,8 +4,8 @@ mod common;
 
 use common::{add, answer, at, controller, enroll, key, reasons, recovered, settle, site};
 use fleet::{
-    AgentMessage, Controller, ControllerId, Epoch, Hello, Input, LinkId, Management, Records,
-    Report, Snapshot, SubcloudId,
+    AgentMessage, Controller, ControllerId, Epoch, Hello, Input, InstanceId, LinkId, Management,
+    Records, Report, Snapshot, SubcloudId,
 };
 use site::{Digest, Site};
 use uuid::Uuid;
@@ -54,6 +54,9 @@ fn come(machine: &mut Controller, site: &Site) {
         generation: snapshot.generation,
         digest: snapshot.digest,
         networks: None,
+        renewals: 0,
+        instance: InstanceId(1),
+        connection: 1,
     };
     say(machine, AgentMessage::Hello(hello));
 }

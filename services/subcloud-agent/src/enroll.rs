@@ -13,7 +13,7 @@ use clap::Args;
 use daemon::{Exit, Failure, SystemEntropy, now};
 use fleet::admission::check_family;
 use fleet::{
-    AgentRecord, Enroller, EnrollerInput, EnrollerOutput, Epoch, Fingerprint, Footprint, Refusal,
+    AgentRecord, Credential, Enroller, EnrollerInput, EnrollerOutput, Epoch, Footprint, Refusal,
     SubcloudId,
 };
 use identity::{EnrollmentToken, LeafKey, enroll_client_config};
@@ -22,7 +22,9 @@ use site::Site;
 use store::Store;
 use uuid::Uuid;
 
-use crate::records::{KeptKey, attempt_write, certificate_write, key_writes, record_write};
+use crate::records::{
+    KeptKey, attempt_write, certificate_write, fingerprint, key_writes, record_write,
+};
 use crate::settings::{LinkSource, source};
 use crate::transport::TransportError;
 use crate::{records, refusal, transport};
@@ -238,7 +240,14 @@ impl Enrollment {
         key: &LeafKey,
         answer: &EnrollResponse,
     ) -> Result<(), Failure> {
-        let certificate = certificate_write(&answer.certificate, &answer.authority_certificate);
+        let credential = Credential {
+            key: fingerprint(key),
+            renewals: 0,
+            received_at: now(),
+            validity: Duration::from_millis(answer.validity_milliseconds),
+        };
+        let authority = &answer.authority_certificate;
+        let certificate = certificate_write(&credential, &answer.certificate, authority);
         let mut writes = vec![certificate, record_write(record)];
         writes.extend(key_writes(key, self.token.id()));
         let committed = self.store.commit(writes).await;
@@ -400,10 +409,6 @@ fn warn(answer: &EnrollResponse) {
 fn make_key() -> Result<LeafKey, Failure> {
     LeafKey::generate()
         .map_err(|error| Failure::because(Exit::Software, "cannot make a key", &error))
-}
-
-fn fingerprint(key: &LeafKey) -> Fingerprint {
-    Fingerprint(*key.spki_sha256().as_bytes())
 }
 
 fn refused(refusal: &Refusal) -> Failure {

@@ -11,6 +11,7 @@ mod init;
 mod link;
 mod records;
 mod refusal;
+mod renewal;
 mod serve;
 mod settings;
 mod transport;

@@ -14,8 +14,8 @@ use daemon::{
 };
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentOutput, Cause, Command, CommandOutcome, ConnectionId,
-    ControllerNetworks, Endpoint, GoodbyeReason, LinkStatus, Reason, Rejection, Snapshot,
-    Violation,
+    ControllerNetworks, Credential, Endpoint, Entropy as _, GoodbyeReason, InstanceId, LinkStatus,
+    Reason, Rejection, Snapshot, Violation,
 };
 use futures_util::StreamExt as _;
 use identity::PeerCertificate;
@@ -27,6 +27,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::records::{Enrolled, record_write};
+use crate::renewal::{Renewed, Renewer};
 use crate::{refusal, transport};
 
 /// Messages that may wait for the network: a hello, a report, a few heartbeats, and the answers
@@ -58,8 +59,9 @@ pub(crate) fn start(
 ) -> Result<(), Failure> {
     let Enrolled {
         key,
-        token: _,
+        token,
         certificate,
+        credential,
         authority,
         record,
     } = enrolled;
@@ -68,13 +70,16 @@ pub(crate) fn start(
         .not_after;
     let tls = identity::link_client_config(&authority, certificate, &key)
         .map_err(|error| Failure::because(Exit::Io, "the agent's certificate", &error))?;
-    let (machine, outputs) = Agent::start(now(), record, Snapshot::of(&keeper.site()));
+    let (id, instance) = (record.subcloud, InstanceId(SystemEntropy.next_u64()));
+    let snapshot = Snapshot::of(&keeper.site());
+    let (machine, outputs) = Agent::start(now(), record, credential, instance, snapshot);
     let (happenings, happened) = mpsc::channel(HAPPENINGS);
     let driver = Driver {
         machine,
         store,
         site: OwnSite::new(&keeper, life),
         keeper,
+        renewer: Renewer::new(authority, token, id),
         tls,
         expires,
         leave,
@@ -92,6 +97,7 @@ struct Driver {
     store: Arc<Store>,
     keeper: Arc<SiteKeeper>,
     site: OwnSite,
+    renewer: Renewer,
     tls: Arc<ClientConfig>,
     /// The last moment of the certificate.
     expires: SystemTime,
@@ -149,6 +155,18 @@ impl Driver {
                 AgentOutput::Connect { connection, .. } if SystemTime::now() > self.expires => {
                     Some(AgentInput::CertificateExpired(connection))
                 }
+                AgentOutput::MakeKey => Some(AgentInput::KeyMade(self.renewer.make_key())),
+                AgentOutput::KeepCertificate {
+                    ticket,
+                    credential,
+                    certificate,
+                } => {
+                    let kept = self.keep_certificate(&credential, certificate).await;
+                    Some(match kept {
+                        true => AgentInput::Persisted(ticket),
+                        false => AgentInput::CertificateUnusable(ticket),
+                    })
+                }
                 other => {
                     self.act(other);
                     None
@@ -158,6 +176,28 @@ impl Driver {
                 waiting.extend(self.machine.on(now(), &mut SystemEntropy, input));
             }
         }
+    }
+
+    /// Makes a renewed certificate durable and uses it from now on; whether it could be used.
+    async fn keep_certificate(&mut self, credential: &Credential, certificate: Vec<u8>) -> bool {
+        let Renewed {
+            tls,
+            expires,
+            writes,
+        } = match self.renewer.renewed(credential, certificate) {
+            Ok(renewed) => renewed,
+            Err(problem) => {
+                tracing::error!(problem, "the controller's certificate cannot be used");
+                return false;
+            }
+        };
+        if let Err(error) = self.store.commit(writes).await {
+            fatal("the renewed certificate could not be made durable", &error);
+        }
+        self.tls = tls;
+        self.expires = expires;
+        tracing::info!(renewals = credential.renewals, "the certificate is renewed");
+        true
     }
 
     /// What needs no waiting.
@@ -206,7 +246,10 @@ impl Driver {
                 let reasons = refusal::text(&faults);
                 tracing::error!(generation = generation.0, "the controller {reasons}");
             }
-            AgentOutput::Persist { .. } | AgentOutput::ApplyNetworks(_) => {
+            AgentOutput::Persist { .. }
+            | AgentOutput::ApplyNetworks(_)
+            | AgentOutput::MakeKey
+            | AgentOutput::KeepCertificate { .. } => {
                 unreachable!("carried out where it can wait")
             }
         }

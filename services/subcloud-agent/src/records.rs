@@ -1,14 +1,16 @@
 //! Where the agent keeps its identity.
 
 use std::error::Error;
+use std::time::Duration;
 
-use api::convert::{agent_from_record, agent_to_record};
+use api::convert::{agent_from_record, agent_to_record, certificate_to_record};
 use api::store_v1 as wire;
 use daemon::{Exit, Failure};
-use fleet::AgentRecord;
+use fleet::{AgentRecord, Credential, Fingerprint};
 use identity::{CaCertificate, LeafKey};
 use prost::Message;
 use rustls::pki_types::CertificateDer;
+use site::Timestamp;
 use store::{Action, Expected, Key, Store, Write};
 use uuid::Uuid;
 
@@ -30,6 +32,7 @@ pub(crate) struct Enrolled {
     pub(crate) key: LeafKey,
     pub(crate) token: Uuid,
     pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) credential: Credential,
     pub(crate) authority: CaCertificate,
     pub(crate) record: AgentRecord,
 }
@@ -58,15 +61,25 @@ pub(crate) fn read_enrolled(store: &Store) -> Result<Option<Enrolled>, Failure> 
     let wire::AgentCertificateRecord {
         certificate,
         authority,
+        renewals,
+        received_at_milliseconds,
+        validity_milliseconds,
     } = message;
     let missing = || Failure::new(Exit::Io, "the agent's records are not complete");
     let KeptKey { key, token } = read_key(store, KEY)?.ok_or_else(missing)?;
     let record = read::<wire::AgentRecord>(store, RECORD)?.ok_or_else(missing)?;
     let authority = CaCertificate::from_der(&authority).map_err(|error| failed(&error))?;
     let record = agent_from_record(record).map_err(|error| failed(&error))?;
+    let credential = Credential {
+        key: fingerprint(&key),
+        renewals,
+        received_at: Timestamp(received_at_milliseconds),
+        validity: Duration::from_millis(validity_milliseconds),
+    };
     Ok(Some(Enrolled {
         key,
         token,
+        credential,
         certificate: certificate.into(),
         authority,
         record,
@@ -96,12 +109,18 @@ fn key_record(key: &LeafKey, token: Uuid) -> wire::AgentKeyRecord {
 }
 
 /// The write that keeps a certificate with the authority that signed it.
-pub(crate) fn certificate_write(certificate: &[u8], authority: &[u8]) -> Write {
-    let message = wire::AgentCertificateRecord {
-        certificate: certificate.to_vec(),
-        authority: authority.to_vec(),
-    };
+pub(crate) fn certificate_write(
+    credential: &Credential,
+    certificate: &[u8],
+    authority: &[u8],
+) -> Write {
+    let message = certificate_to_record(credential, certificate, authority);
     write(CERTIFICATE, &message)
+}
+
+/// Names a key.
+pub(crate) fn fingerprint(key: &LeafKey) -> Fingerprint {
+    Fingerprint(*key.spki_sha256().as_bytes())
 }
 
 /// The write that keeps whom the agent obeys.

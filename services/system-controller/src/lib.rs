@@ -14,6 +14,7 @@ mod fleet_history;
 mod grpc;
 mod hub;
 mod init;
+mod issuer;
 mod link_listener;
 mod log_trim;
 mod metrics;

@@ -30,6 +30,7 @@ use crate::grpc::{
     Enrollments, Groups, Links, Operators, SitesOfSubclouds, Subclouds, TokenIssuer,
 };
 use crate::hub::Hub;
+use crate::issuer::Issuer;
 use crate::link_listener::MAX_MESSAGE_BYTES;
 use crate::metrics::{Collected, Metrics};
 use crate::settings::{ServeOptions, Settings};
@@ -71,6 +72,10 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
 
     let config = settings.controller(&site, link_address, &authority);
     let certificate = Certificate::issue(Arc::clone(&authority), addresses(&site, &settings))?;
+    let issuer = Arc::new(Issuer {
+        authority: Arc::clone(&authority),
+        validity: settings.certificate_validity,
+    });
     let tls = certificate.tls(ClientCertificates::Optional)?;
     let acceptor = Acceptor::new(
         link,
@@ -87,6 +92,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         &life,
         Arc::clone(&store),
         config.clone(),
+        Arc::clone(&issuer),
         &site,
         history,
         observers,
@@ -103,7 +109,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let keeper = Arc::new(SiteKeeper::new(Arc::clone(&store), site, revision)?);
     keeper.set_witness(Arc::clone(&audit));
 
-    let agents = agents(&life, &hub, &certificate, config);
+    let agents = agents(&life, &hub, issuer, config);
     life.spawn(link_listener::serve(
         acceptor,
         agents,
@@ -187,15 +193,10 @@ fn close(store: Arc<Store>) -> Result<(), Failure> {
 }
 
 /// What is served on the link address: enrollment and links.
-fn agents(
-    life: &Life,
-    hub: &Arc<Hub>,
-    certificate: &Certificate,
-    config: ControllerConfig,
-) -> Routes {
+fn agents(life: &Life, hub: &Arc<Hub>, issuer: Arc<Issuer>, config: ControllerConfig) -> Routes {
     let enrollments = Enrollments {
         hub: Arc::clone(hub),
-        authority: Arc::clone(&certificate.authority),
+        issuer,
         config,
     };
     let links = Links {

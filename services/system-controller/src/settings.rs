@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use daemon::{Exit, Failure, LogOptions, OperatorOptions};
 use fleet::{ControllerConfig, DEFAULT_FLEET_LIMIT, Endpoint, SourceCheck};
-use identity::{Ca, Limits};
+use identity::{Ca, Limits, SUBCLOUD_VALIDITY};
 use serde::Deserialize;
 use site::{NetworkKind, Site};
 
@@ -53,6 +53,11 @@ const AUDIT_DAYS: Number = number("audit_log_days", 1, 3650, 365);
 /// enough for a fleet of 10,000 that goes or comes at once, and some more.
 const WATCH_HISTORY: Number = number("watch_history_changes", 256, 1_000_000, 16_384);
 
+/// Certificates of subclouds may live this long, in seconds: shorter, and one would end before an
+/// agent that reconnects could renew it; longer than thirty days, and a stolen one would serve for
+/// longer than anybody looks.
+const CERTIFICATE_SECONDS: std::ops::RangeInclusive<u64> = 4..=30 * 24 * 60 * 60;
+
 /// The command line of `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeOptions {
@@ -77,6 +82,11 @@ pub(crate) struct ServeOptions {
     /// Whether connections of agents must come from their link pool [default: strict]
     #[arg(long, value_name = "CHECK")]
     source_check: Option<Check>,
+
+    /// How long certificates of subclouds are valid, in seconds; they are renewed at half of it
+    /// [default: 86400]
+    #[arg(long, value_name = "SECONDS")]
+    certificate_validity: Option<u64>,
 
     /// Address for the console (plain HTTP, health); may be given more than once
     /// [default: every oam address, port 8442]
@@ -104,6 +114,7 @@ struct File {
     source_check: Option<Check>,
     console_listen: Option<Vec<SocketAddr>>,
     heartbeat_interval_milliseconds: Option<u64>,
+    certificate_validity_seconds: Option<u64>,
     fleet_limit: Option<usize>,
     link_connections: Option<usize>,
     link_connections_per_source: Option<usize>,
@@ -140,6 +151,7 @@ pub(crate) struct Settings {
     pub(crate) operator_listen: Vec<SocketAddr>,
     pub(crate) link_listen: SocketAddr,
     pub(crate) console_listen: Vec<SocketAddr>,
+    pub(crate) certificate_validity: Duration,
     /// What agents and strangers may occupy.
     pub(crate) link_limits: Limits,
     source_check: SourceCheck,
@@ -181,6 +193,10 @@ impl Settings {
             ),
             link_listen: link_listen(site, options.link_listen.or(file.link_listen))?,
             console_listen: listen(options.console_listen, file.console_listen, CONSOLE_PORT),
+            certificate_validity: certificate_validity(
+                options.certificate_validity,
+                file.certificate_validity_seconds,
+            )?,
             link_limits,
             source_check,
             heartbeat_interval: Duration::from_millis(bounded(
@@ -279,6 +295,20 @@ fn link_limits(file: &File, path: Option<&Path>) -> Result<Limits, Failure> {
         )?,
         ..usual
     })
+}
+
+fn certificate_validity(flag: Option<u64>, setting: Option<u64>) -> Result<Duration, Failure> {
+    let (asked, named) = match (flag, setting) {
+        (Some(asked), _) => (asked, "--certificate-validity"),
+        (None, Some(asked)) => (asked, "certificate_validity_seconds"),
+        (None, None) => return Ok(SUBCLOUD_VALIDITY),
+    };
+    if CERTIFICATE_SECONDS.contains(&asked) {
+        return Ok(Duration::from_secs(asked));
+    }
+    let (least, most) = (CERTIFICATE_SECONDS.start(), CERTIFICATE_SECONDS.end());
+    let message = format!("{named} is {asked}; it must be {least} to {most} seconds");
+    Err(Failure::new(Exit::Usage, message))
 }
 
 fn read(path: &Path) -> Result<File, Failure> {

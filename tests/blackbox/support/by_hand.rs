@@ -117,14 +117,20 @@ impl ByHandLink {
     }
 }
 
-/// The first words of an agent that knows nothing of its controller's networks.
+/// The first words of a fresh process of an agent that knows nothing of its controller's networks.
 pub(crate) fn hello(digest: &[u8]) -> Message {
+    hello_of(rand::random(), digest)
+}
+
+/// The same of a certain process.
+pub(crate) fn hello_of(instance: u64, digest: &[u8]) -> Message {
     Message::Hello(Hello {
         software_version: "24.09".to_owned(),
         owner: Uuid::nil().to_string(),
         epoch: 1,
         generation: 1,
         digest: digest.to_vec(),
+        instance,
         ..Hello::default()
     })
 }

@@ -321,6 +321,24 @@ impl Subcloud {
         subcloud
     }
 
+    /// A copy of its state in another directory; it must not serve meanwhile.
+    #[track_caller]
+    pub(crate) fn copy(&self, dir: &Path) -> Self {
+        assert!(self.daemon.is_none(), "it serves");
+        let state = dir.join("state");
+        fs::create_dir_all(&state).expect("a directory");
+        for entry in fs::read_dir(self.state_dir()).expect("the state") {
+            let entry = entry.expect("an entry");
+            fs::copy(entry.path(), state.join(entry.file_name())).expect("a copy");
+        }
+        Self {
+            site: self.site.clone(),
+            place: self.place.clone(),
+            home: dir.to_owned(),
+            daemon: None,
+        }
+    }
+
     /// The name in the fleet.
     pub(crate) fn name(&self) -> &str {
         &self.site.name

@@ -195,7 +195,7 @@ mod tests {
     use fleet::{AgentMessage, ControllerMessage, Reason, Rejection, Violation};
 
     fn there(message: &CommandResult) -> CommandResult {
-        let mut messages = AgentMessages::default();
+        let mut messages = AgentMessages::new(|_| Err("no request is sent".to_owned()));
         let pieces = agent_message_to_wire(&AgentMessage::CommandResult(message.clone()));
         let mut whole = None;
         for piece in pieces {
@@ -261,7 +261,7 @@ mod tests {
         let half = vec![0; MAX_COMMAND_BYTES / 2 + ENVELOPE_BYTES];
         gathered.take("x", &half, false).expect("half");
         gathered.take("x", &half, true).expect_err("too much");
-        let mut messages = AgentMessages::default();
+        let mut messages = AgentMessages::new(|_| Err("no request is sent".to_owned()));
         let chunk = wire::CommandResultChunk {
             data: vec![1],
             last: false,

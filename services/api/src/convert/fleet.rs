@@ -81,6 +81,10 @@ pub fn subcloud_to_wire(
         location: location.clone(),
         group: group.to_owned(),
         etag: subcloud.etag(),
+        certificate_renewals: subcloud
+            .enrolled()
+            .map_or(0, |enrolled| enrolled.renewal.count),
+        identity_fault: subcloud.cloned().map(|cloned| fault_to_wire(&cloned.fault)),
     }
 }
 
@@ -162,6 +166,11 @@ pub fn event_to_wire(event: &Event) -> wire::FleetEvent {
             "was deleted; its subclouds are in the Default group".to_owned(),
             &[][..],
         ),
+        EventKind::IdentityCloned { faults } => (
+            "is shut out, because two hold its identity".to_owned(),
+            faults.as_slice(),
+        ),
+        EventKind::CertificateRenewed => ("renewed its certificate".to_owned(), &[][..]),
         EventKind::Online => ("is online".to_owned(), &[][..]),
         EventKind::Offline => ("is offline".to_owned(), &[][..]),
     };

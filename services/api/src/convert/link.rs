@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::{
-    AgentMessage, Alternates, ControllerId, ControllerMessage, Endpoint, Epoch, Fingerprint,
-    Goodbye, GoodbyeReason, Hello, KnownController, NetworksDigest, Report, Welcome,
+    AgentMessage, Alternates, CertificateRequest, ControllerId, ControllerMessage, Endpoint, Epoch,
+    Fingerprint, Goodbye, GoodbyeReason, GrantedCertificate, Hello, InstanceId, KnownController,
+    NetworksDigest, Report, Welcome,
 };
 use prost::Message as _;
 use site::{Digest, Generation};
@@ -38,6 +39,11 @@ pub fn agent_message_to_wire(message: &AgentMessage) -> Vec<wire::ExchangeReques
         AgentMessage::Heartbeat => one(FromAgent::Heartbeat(wire::Heartbeat {})),
         AgentMessage::Report(report) => chunks(report),
         AgentMessage::CommandResult(result) => result_pieces(result),
+        AgentMessage::CertificateRequest(CertificateRequest { key: _, csr }) => {
+            one(FromAgent::CertificateRequest(wire::CertificateRequest {
+                certificate_signing_request: csr.clone(),
+            }))
+        }
     }
 }
 
@@ -62,14 +68,27 @@ fn chunks(report: &Report) -> Vec<wire::ExchangeRequest> {
     pieces.collect()
 }
 
+/// The key that a certificate signing request proves to have, or why it does not.
+pub type ProvenKey = fn(&[u8]) -> Result<Fingerprint, String>;
+
 /// Puts the messages of one link together again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct AgentMessages {
     partial: Option<(Vec<u8>, Vec<u8>)>,
     result: Gathered,
+    proven_key: ProvenKey,
 }
 
 impl AgentMessages {
+    /// For a link that begins; `proven_key` checks the requests for certificates.
+    pub fn new(proven_key: ProvenKey) -> Self {
+        Self {
+            partial: None,
+            result: Gathered::default(),
+            proven_key,
+        }
+    }
+
     /// Takes the next piece; a message when it is complete.
     ///
     /// # Errors
@@ -102,7 +121,24 @@ impl AgentMessages {
                 let result = whole.map(|whole| result_from_wire(&whole)).transpose()?;
                 Ok(result.map(AgentMessage::CommandResult))
             }
+            FromAgent::CertificateRequest(request) => self.certificate_request(request).map(Some),
         }
+    }
+
+    fn certificate_request(
+        &self,
+        request: wire::CertificateRequest,
+    ) -> Result<AgentMessage, Malformed> {
+        let wire::CertificateRequest {
+            certificate_signing_request: csr,
+        } = request;
+        let key = (self.proven_key)(&csr).map_err(|problem| {
+            Malformed::new("certificate_request.certificate_signing_request", problem)
+        })?;
+        Ok(AgentMessage::CertificateRequest(CertificateRequest {
+            key,
+            csr,
+        }))
     }
 
     fn chunk(&mut self, chunk: wire::ReportChunk) -> Result<Option<AgentMessage>, Malformed> {
@@ -180,6 +216,9 @@ fn hello_to_wire(hello: &Hello) -> wire::Hello {
         generation,
         digest,
         networks,
+        renewals,
+        instance,
+        connection,
     } = hello;
     wire::Hello {
         software_version: software_version.to_string(),
@@ -190,6 +229,9 @@ fn hello_to_wire(hello: &Hello) -> wire::Hello {
         digest: digest.0.to_vec(),
         controller_networks_digest: networks.map(|digest| digest.0.to_vec()).unwrap_or_default(),
         owner_lost_milliseconds: owner_lost.map(milliseconds).unwrap_or_default(),
+        renewals: *renewals,
+        instance: instance.0,
+        connection: *connection,
     }
 }
 
@@ -203,6 +245,9 @@ fn hello_from_wire(message: wire::Hello) -> Result<Hello, Malformed> {
         digest,
         controller_networks_digest,
         owner_lost_milliseconds,
+        renewals,
+        instance,
+        connection,
     } = message;
     Ok(Hello {
         software_version: parse_version(&software_version)
@@ -215,6 +260,9 @@ fn hello_from_wire(message: wire::Hello) -> Result<Hello, Malformed> {
         generation: Generation(generation),
         digest: Digest(bytes32("hello.digest", &digest)?),
         networks: networks_digest(&controller_networks_digest)?,
+        renewals,
+        instance: InstanceId(instance),
+        connection,
     })
 }
 
@@ -245,6 +293,13 @@ pub fn controller_message_to_wire(message: &ControllerMessage) -> Vec<wire::Exch
             })
         }
         ControllerMessage::Heartbeat => FromController::Heartbeat(wire::Heartbeat {}),
+        ControllerMessage::Certificate(GrantedCertificate {
+            certificate,
+            validity,
+        }) => FromController::Certificate(wire::Certificate {
+            certificate: certificate.clone(),
+            validity_milliseconds: milliseconds(*validity),
+        }),
         ControllerMessage::Goodbye(goodbye) => FromController::Goodbye(wire::Goodbye {
             reason: goodbye.reason.name().to_owned(),
             controllers: urls(&goodbye.controllers),
@@ -331,6 +386,13 @@ fn controller_message_from_wire(message: FromController) -> Result<ControllerMes
             })
         }
         FromController::Heartbeat(wire::Heartbeat {}) => Ok(ControllerMessage::Heartbeat),
+        FromController::Certificate(wire::Certificate {
+            certificate,
+            validity_milliseconds,
+        }) => Ok(ControllerMessage::Certificate(GrantedCertificate {
+            certificate,
+            validity: Duration::from_millis(validity_milliseconds),
+        })),
         FromController::Goodbye(wire::Goodbye {
             reason,
             controllers,
@@ -364,6 +426,7 @@ fn welcome_to_wire(welcome: &Welcome) -> wire::Welcome {
         epoch,
         heartbeat_interval,
         report_needed,
+        answer_at_once,
         controllers,
         alternates,
     } = welcome;
@@ -373,6 +436,7 @@ fn welcome_to_wire(welcome: &Welcome) -> wire::Welcome {
         heartbeat_interval_milliseconds: u32::try_from(heartbeat_interval.as_millis())
             .unwrap_or(u32::MAX),
         report_needed: *report_needed,
+        answer_at_once: *answer_at_once,
         controllers: urls(controllers),
         alternates: Some(alternates_to_wire(alternates)),
     }
@@ -386,12 +450,14 @@ fn welcome_from_wire(message: wire::Welcome) -> Result<Welcome, Malformed> {
         report_needed,
         controllers,
         alternates,
+        answer_at_once,
     } = message;
     Ok(Welcome {
         controller: controller_from_text(&controller)?,
         epoch: Epoch(epoch),
         heartbeat_interval: Duration::from_millis(heartbeat_interval_milliseconds.into()),
         report_needed,
+        answer_at_once,
         controllers: endpoints(&controllers)?,
         alternates: alternates_from_wire(alternates.unwrap_or_default())?,
     })
@@ -447,7 +513,8 @@ fn known_from_wire(message: wire::KnownController) -> Result<KnownController, Ma
     })
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+/// A duration as whole milliseconds.
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

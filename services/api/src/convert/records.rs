@@ -1,18 +1,18 @@
 //! The fleet's records to the domain and back.
 
 use fleet::{
-    Actor, AgentRecord, AuditEntry, Conflict, Enrolled, Enrollment, Epoch, Event, EventKind,
-    Fingerprint, Footprint, Geo, GroupId, LinkNetwork, LinkPool, Management, Observed, Outcome,
-    PeerGroupId, Pending, Position, Refused, SecretHash, SpentToken, Subcloud, SubcloudId, Token,
-    TokenId,
+    Actor, AgentRecord, AuditEntry, Cloned, Conflict, Credential, Enrolled, Enrollment, Epoch,
+    Event, EventKind, Fingerprint, Footprint, Geo, GroupId, LinkNetwork, LinkPool, Management,
+    Observed, Outcome, PeerGroupId, Pending, Position, Refused, Renewal, SecretHash, SpentToken,
+    Subcloud, SubcloudId, Superseded, Token, TokenId,
 };
 use ipnet::IpNet;
 use site::{Digest, Generation, NetworkKind, Timestamp};
 
 use super::{
     Malformed, alternates_from_wire, alternates_to_wire, bytes32, controller_from_text, endpoints,
-    fault_from_wire, fault_to_wire, networks_digest, parse_address, parse_cidr, parse_optional,
-    parse_range, parse_uuid, parse_version, range_to_wire, urls,
+    fault_from_wire, fault_to_wire, milliseconds, networks_digest, parse_address, parse_cidr,
+    parse_optional, parse_range, parse_uuid, parse_version, range_to_wire, urls,
 };
 use crate::fleet_v1::ManagementState;
 use crate::store_v1 as wire;
@@ -297,6 +297,8 @@ fn enrolled_to_record(enrolled: &Enrolled) -> wire::CompletedEnrollment {
         enrolled_at,
         differences,
         reenroll,
+        renewal,
+        cloned,
     } = enrolled;
     wire::CompletedEnrollment {
         key_sha256: key.0.to_vec(),
@@ -307,6 +309,13 @@ fn enrolled_to_record(enrolled: &Enrolled) -> wire::CompletedEnrollment {
         enrolled_at_milliseconds: enrolled_at.0,
         differences: differences.iter().map(fault_to_wire).collect(),
         reenroll: reenroll.as_ref().map(token_to_record),
+        renewal: Some(renewal_to_record(renewal)),
+        cloned: cloned
+            .as_deref()
+            .map(|Cloned { at, fault }| wire::ClonedIdentity {
+                at_milliseconds: at.0,
+                violation: Some(fault_to_wire(fault)),
+            }),
     }
 }
 
@@ -320,7 +329,19 @@ fn enrolled_from_record(record: wire::CompletedEnrollment) -> Result<Enrolled, M
         enrolled_at_milliseconds,
         differences,
         reenroll,
+        renewal,
+        cloned,
     } = record;
+    let cloned = cloned.map(|cloned| {
+        let wire::ClonedIdentity {
+            at_milliseconds,
+            violation,
+        } = cloned;
+        Box::new(Cloned {
+            at: Timestamp(at_milliseconds),
+            fault: fault_from_wire(&violation.unwrap_or_default()),
+        })
+    });
     Ok(Enrolled {
         key: Fingerprint(bytes32("key_sha256", &key_sha256)?),
         site: at("site", parse_uuid(&site))?,
@@ -332,6 +353,53 @@ fn enrolled_from_record(record: wire::CompletedEnrollment) -> Result<Enrolled, M
         enrolled_at: Timestamp(enrolled_at_milliseconds),
         differences: differences.iter().map(fault_from_wire).collect(),
         reenroll: reenroll.map(token_from_record).transpose()?,
+        renewal: renewal_from_record(renewal.unwrap_or_default())?,
+        cloned,
+    })
+}
+
+fn renewal_to_record(renewal: &Renewal) -> wire::KeyRenewal {
+    let Renewal {
+        count,
+        next,
+        superseded,
+    } = renewal;
+    let superseded = superseded.iter().map(|Superseded { key, at }| {
+        let key_sha256 = key.0.to_vec();
+        wire::SupersededKey {
+            key_sha256,
+            at_milliseconds: at.0,
+        }
+    });
+    wire::KeyRenewal {
+        count: *count,
+        next_sha256: next.map(|key| key.0.to_vec()).unwrap_or_default(),
+        superseded: superseded.collect(),
+    }
+}
+
+fn renewal_from_record(record: wire::KeyRenewal) -> Result<Renewal, Malformed> {
+    let wire::KeyRenewal {
+        count,
+        next_sha256,
+        superseded,
+    } = record;
+    let key = |bytes: &[u8]| bytes32("renewal", bytes).map(Fingerprint);
+    let next = Some(next_sha256).filter(|bytes| !bytes.is_empty());
+    let superseded = superseded.into_iter().map(|superseded| {
+        let wire::SupersededKey {
+            key_sha256,
+            at_milliseconds,
+        } = superseded;
+        Ok(Superseded {
+            key: key(&key_sha256)?,
+            at: Timestamp(at_milliseconds),
+        })
+    });
+    Ok(Renewal {
+        count,
+        next: next.as_deref().map(key).transpose()?,
+        superseded: superseded.collect::<Result<_, Malformed>>()?,
     })
 }
 
@@ -515,7 +583,9 @@ pub fn event_to_record(event: &Event) -> wire::EventRecord {
         kind,
     } = event;
     let (generation, faults) = match kind {
-        EventKind::EnrollmentRefused { faults } => (Generation(0), faults.as_slice()),
+        EventKind::EnrollmentRefused { faults } | EventKind::IdentityCloned { faults } => {
+            (Generation(0), faults.as_slice())
+        }
         EventKind::ReportRefused { generation, faults } => (*generation, faults.as_slice()),
         EventKind::ReportAccepted { generation } => (*generation, &[][..]),
         EventKind::Added
@@ -531,6 +601,7 @@ pub fn event_to_record(event: &Event) -> wire::EventRecord {
         | EventKind::GroupAdded
         | EventKind::GroupUpdated
         | EventKind::GroupDeleted
+        | EventKind::CertificateRenewed
         | EventKind::Online
         | EventKind::Offline => (Generation(0), &[][..]),
     };
@@ -579,6 +650,8 @@ pub fn event_from_record(
         "GROUP_ADDED" => EventKind::GroupAdded,
         "GROUP_UPDATED" => EventKind::GroupUpdated,
         "GROUP_DELETED" => EventKind::GroupDeleted,
+        "IDENTITY_CLONED" => EventKind::IdentityCloned { faults },
+        "CERTIFICATE_RENEWED" => EventKind::CertificateRenewed,
         "ONLINE" => EventKind::Online,
         "OFFLINE" => EventKind::Offline,
         other => return Err(Malformed::new("kind", format!("`{other}` is unknown"))),
@@ -676,6 +749,28 @@ pub fn agent_from_record(record: wire::AgentRecord) -> Result<AgentRecord, Malfo
         alternates: alternates_from_wire(alternates.unwrap_or_default())?,
         networks: networks_digest(&controller_networks_digest)?,
     })
+}
+
+/// The record of an agent's certificate.
+pub fn certificate_to_record(
+    credential: &Credential,
+    certificate: &[u8],
+    authority: &[u8],
+) -> wire::AgentCertificateRecord {
+    let Credential {
+        // Read back from the key itself.
+        key: _,
+        renewals,
+        received_at,
+        validity,
+    } = credential;
+    wire::AgentCertificateRecord {
+        certificate: certificate.to_vec(),
+        authority: authority.to_vec(),
+        renewals: *renewals,
+        received_at_milliseconds: received_at.0,
+        validity_milliseconds: milliseconds(*validity),
+    }
 }
 
 fn at<T>(path: &str, value: Result<T, String>) -> Result<T, Malformed> {

@@ -17,6 +17,15 @@ pub(super) struct Commands {
     stale: u64,
 }
 
+impl Commands {
+    /// Whether the site works on a command that this connection brought.
+    pub(super) fn busy(&self, over: Option<ConnectionId>) -> bool {
+        self.running
+            .iter()
+            .any(|(connection, _)| Some(*connection) == over)
+    }
+}
+
 impl Agent {
     /// A command came over the present connection.
     pub(super) fn command(

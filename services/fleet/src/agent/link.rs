@@ -125,6 +125,7 @@ impl Agent {
             out.push(AgentOutput::Status(LinkStatus::NoAddress));
             return;
         };
+        self.renewal.connecting();
         self.last_connection += 1;
         let connection = ConnectionId(self.last_connection);
         self.link = Link::Connecting {
@@ -182,6 +183,9 @@ impl Agent {
                 generation: self.snapshot.generation,
                 digest: self.snapshot.digest,
                 networks: self.record.networks,
+                renewals: self.credential.renewals,
+                instance: self.instance,
+                connection: connection.0,
             }),
         });
     }
@@ -218,6 +222,9 @@ impl Agent {
             }
             ControllerMessage::Heartbeat => {}
             ControllerMessage::Command(command) => self.command(from, command, out),
+            ControllerMessage::Certificate(granted) => {
+                self.certificate_granted(now, from, granted, out);
+            }
             ControllerMessage::Goodbye(goodbye) => self.dismissed(now, entropy, goodbye, out),
         }
     }
@@ -259,6 +266,7 @@ impl Agent {
                     });
                 }
                 self.report(now, out);
+                self.renew(now, out);
             }
             Link::Waiting(_) | Link::Connecting { .. } | Link::Greeting { .. } => {}
         }
@@ -322,10 +330,10 @@ impl Agent {
                 late(entropy, LONG_BACKOFF)
             }
             Cause::CertificateExpired => late(entropy, LONG_BACKOFF),
-            // Coming back at once would throw out whoever superseded this link, and so on.
-            Cause::Goodbye(GoodbyeReason::Superseded | GoodbyeReason::WrongFamily) => {
-                late(entropy, LONGEST_BACKOFF)
-            }
+            Cause::Goodbye(GoodbyeReason::IdentityCloned) => late(entropy, LONG_BACKOFF),
+            // A link is superseded by a late one of this agent, which is nothing to wait for, or
+            // by a copy of it, which shows the sooner the sooner both have spoken.
+            Cause::Goodbye(GoodbyeReason::WrongFamily) => late(entropy, LONGEST_BACKOFF),
             _ => usual,
         };
         let alternates = &self.record.alternates;
@@ -423,8 +431,15 @@ impl Agent {
         };
         let controller = target.endpoint;
         out.push(AgentOutput::Status(LinkStatus::Online { controller }));
+        if welcome.answer_at_once {
+            out.push(AgentOutput::Send {
+                connection,
+                message: AgentMessage::Heartbeat,
+            });
+        }
         self.reporting.welcomed(welcome.report_needed);
         self.report(now, out);
+        self.renew(now, out);
     }
 
     fn networks_told(

@@ -4,6 +4,7 @@
 mod command;
 mod hunt;
 mod link;
+mod renewal;
 mod report;
 
 use std::net::IpAddr;
@@ -13,9 +14,9 @@ use std::time::Duration;
 use site::{Digest, Generation, Site, SiteParts, SoftwareVersion, Timestamp};
 
 use crate::{
-    AgentMessage, Alternates, Backoff, Command, CommandId, CommandOutcome, ConnectionId,
-    ControllerId, ControllerMessage, ControllerNetworks, Endpoint, Entropy, Epoch, Fault,
-    Fingerprint, Footprint, GoodbyeReason, NetworksDigest, SubcloudId, Ticket,
+    AgentMessage, Alternates, Backoff, CertificateRequest, Command, CommandId, CommandOutcome,
+    ConnectionId, ControllerId, ControllerMessage, ControllerNetworks, Endpoint, Entropy, Epoch,
+    Fault, Fingerprint, Footprint, GoodbyeReason, InstanceId, NetworksDigest, SubcloudId, Ticket,
 };
 
 use command::Commands;
@@ -23,6 +24,8 @@ use command::Commands;
 use hunt::Hunt;
 use link::Link;
 pub use link::{CONNECT_TIMEOUT, STABLE_AFTER, WELCOME_TIMEOUT};
+pub use renewal::Credential;
+use renewal::Renewal;
 pub use report::REFUSED_RETRY;
 use report::Reporting;
 
@@ -89,6 +92,11 @@ pub enum AgentInput {
         /// What the site answered.
         outcome: CommandOutcome,
     },
+    /// A key was made.
+    KeyMade(CertificateRequest),
+    /// The certificate that was to be kept is not for the key, or cannot be read; nothing was
+    /// written.
+    CertificateUnusable(Ticket),
 }
 
 /// Something for the agent's driver to do.
@@ -123,6 +131,20 @@ pub enum AgentOutput {
         ticket: Ticket,
         /// What to write.
         record: AgentRecord,
+    },
+    /// Make a key, keep it in memory, and say [`AgentInput::KeyMade`].
+    MakeKey,
+    /// Make the key that was made last and this certificate durable in one step, in the place of
+    /// the old ones, use them from the next connection on, and say [`AgentInput::Persisted`]. If
+    /// the two do not fit, say [`AgentInput::CertificateUnusable`]; if the disk fails, end the
+    /// process.
+    KeepCertificate {
+        /// What to call this write.
+        ticket: Ticket,
+        /// What to write beside the certificate.
+        credential: Credential,
+        /// The certificate (DER).
+        certificate: Vec<u8>,
     },
     /// Plan and apply these as the site's system-controller networks; once that is durable, say
     /// [`AgentInput::NetworksApplied`].
@@ -208,8 +230,11 @@ pub enum Cause {
 #[derive(Debug)]
 pub struct Agent {
     record: AgentRecord,
+    credential: Credential,
+    instance: InstanceId,
     snapshot: Snapshot,
     link: Link,
+    renewal: Renewal,
     reporting: Reporting,
     commands: Commands,
     backoff: Backoff,
@@ -234,16 +259,21 @@ impl Snapshot {
 }
 
 impl Agent {
-    /// Starts from what is durable, and connects at once.
+    /// Starts from what is durable, and connects at once. `instance` is drawn for this process.
     pub fn start(
         now: Timestamp,
         record: AgentRecord,
+        credential: Credential,
+        instance: InstanceId,
         snapshot: Snapshot,
     ) -> (Self, Vec<AgentOutput>) {
         let mut machine = Self {
             record,
+            credential,
+            instance,
             snapshot,
             link: Link::NoAddress,
+            renewal: Renewal::default(),
             reporting: Reporting::default(),
             commands: Commands::default(),
             backoff: Backoff::default(),
@@ -300,12 +330,17 @@ impl Agent {
                 self.armed = None;
                 self.timer(now, entropy, &mut out);
             }
+            AgentInput::Persisted(ticket) => {
+                self.persisted(now, entropy, ticket, &mut out);
+                self.certificate_kept(now, ticket, &mut out);
+            }
+            AgentInput::KeyMade(request) => self.key_made(now, request, &mut out),
+            AgentInput::CertificateUnusable(ticket) => self.certificate_unusable(now, ticket),
             AgentInput::CommandDone {
                 connection,
                 id,
                 outcome,
             } => self.command_done(connection, id, outcome, &mut out),
-            AgentInput::Persisted(ticket) => self.persisted(now, entropy, ticket, &mut out),
         }
         self.arm(&mut out);
         out
@@ -316,6 +351,11 @@ impl Agent {
         &self.record
     }
 
+    /// The identity that connections are made with; it is durable.
+    pub fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
     /// Whether the controller has acknowledged the site's present state over the present link.
     pub fn in_sync(&self) -> bool {
         self.link.is_live() && self.reporting.acknowledged == Some(self.snapshot.digest)
@@ -323,13 +363,17 @@ impl Agent {
 
     /// Asks for the record to be made durable.
     fn persist(&mut self, out: &mut Vec<AgentOutput>) -> Ticket {
-        self.last_ticket += 1;
-        let ticket = Ticket(self.last_ticket);
+        let ticket = self.next_ticket();
         out.push(AgentOutput::Persist {
             ticket,
             record: self.record.clone(),
         });
         ticket
+    }
+
+    fn next_ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        Ticket(self.last_ticket)
     }
 
     fn arm(&mut self, out: &mut Vec<AgentOutput>) {
@@ -348,6 +392,7 @@ impl Agent {
             .is_live()
             .then(|| self.reporting.retry_at())
             .flatten();
+        let renewal = self.link.is_live().then(|| self.renewal_due()).flatten();
         let makes_way = self.link.role().and_then(|role| {
             let due = self.hunt.makes_way_at(role, &self.record.alternates)?;
             (!self.link.is_live()).then_some(due)
@@ -357,6 +402,7 @@ impl Agent {
             .map(|due| makes_way.map_or(due, |sooner| due.min(sooner)))
             .into_iter()
             .chain(retry)
+            .chain(renewal)
             .min()
     }
 }

@@ -8,8 +8,8 @@ use crate::admission::{Occasion, admit};
 use crate::entropy::since;
 use crate::{
     Action, Actor, Candidate, Enrolled, Enrollment, Epoch, EventKind, Fault, Fingerprint,
-    Footprint, Observed, Outcome, REPLAY_WINDOW, Reason, Rejection, SecretHash, SharedSubcloud,
-    SpentToken, Subcloud, TokenId, Violation,
+    Footprint, Observed, Outcome, REPLAY_WINDOW, Reason, Rejection, Renewal, SecretHash,
+    SharedSubcloud, SpentToken, Subcloud, TokenId, Violation,
 };
 
 use super::{
@@ -159,6 +159,7 @@ impl Controller {
         receipt.subcloud = self.put(&mut batch, receipt.subcloud);
         // Whoever was there before has a key that is worth nothing from now on.
         self.cut_off(now, &mut batch, id, out);
+        self.sightings.forget(id);
         let name = receipt.subcloud.name.clone();
         batch.writes.push(Write::Site {
             subcloud: id,
@@ -252,6 +253,8 @@ fn enrolled(
             enrolled_at: now,
             differences,
             reenroll: None,
+            renewal: Renewal::default(),
+            cloned: None,
         }),
         // The answer carries owner and term, and the agent keeps them before it says Hello.
         geo: crate::Geo {

@@ -8,11 +8,11 @@ use site::{Site, SiteParts, Timestamp};
 
 use super::operators::{AddOperator, NoteDeed, RevokeOperator};
 use crate::{
-    Actor, AgentMessage, Association, AuditEntry, Candidate, CommandOutcome, ControllerMessage,
-    Event, Fingerprint, Goodbye, GroupId, LinkId, Operator, PeerGroup, PeerGroupId, PeerId,
-    PeerInput, PeerOutput, PeerReceipt, Position, Presence, Rejection, Report, RequestId,
-    SecretHash, SharedGroup, SharedSubcloud, SiteMethod, Subcloud, SubcloudGroup, SubcloudId,
-    SystemPeer, Ticket, TokenId, UpdateApply, Violation,
+    Actor, AgentMessage, Association, AuditEntry, Candidate, CertificateRequest, CommandOutcome,
+    ControllerMessage, Event, Fingerprint, Goodbye, GroupId, LinkId, Operator, PeerGroup,
+    PeerGroupId, PeerId, PeerInput, PeerOutput, PeerReceipt, Position, Presence, Rejection, Report,
+    RequestId, SecretHash, SharedGroup, SharedSubcloud, SiteMethod, Subcloud, SubcloudGroup,
+    SubcloudId, SystemPeer, Ticket, TokenId, UpdateApply, Violation,
 };
 
 /// Something that happened.
@@ -106,6 +106,15 @@ pub enum Output {
         link: LinkId,
         /// What to say.
         message: ControllerMessage,
+    },
+    /// Sign a certificate for a key and send it: the key is durable. Nothing, if the link is gone.
+    SendCertificate {
+        /// Over which link.
+        link: LinkId,
+        /// Whom it shall name.
+        subcloud: SubcloudId,
+        /// The key, and the proof that the agent has it.
+        request: CertificateRequest,
     },
     /// Say goodbye and end a link. No [`Input::LinkClosed`] is needed but one does no harm.
     CloseLink {

@@ -4,19 +4,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use site::{Digest, Family, SiteParts, Timestamp};
+use site::{Digest, SiteParts, Timestamp};
 
 use crate::admission::{Occasion, admit};
 use crate::agent::HEARTBEAT_BOUNDS;
 use crate::entropy::{after, up_to};
 use crate::{
-    AgentMessage, Alternates, Candidate, ControllerMessage, Entropy, Epoch, EventKind, Fault,
-    Fingerprint, Goodbye, GoodbyeReason, Hello, LinkId, NetworksDigest, Observed, Reason, Refused,
-    Rejection, Report, SharedSubcloud, Subcloud, SubcloudId, Violation, Welcome,
+    AgentMessage, Alternates, Candidate, CertificateRequest, ControllerMessage, Entropy, Epoch,
+    EventKind, Fault, Fingerprint, Goodbye, GoodbyeReason, Hello, InstanceId, LinkId,
+    NetworksDigest, Observed, Reason, Refused, Rejection, Report, SharedSubcloud, Subcloud,
+    SubcloudId, Violation, Welcome,
 };
 
+use super::identity::Opening;
 use super::peers::Claimed;
-use super::{Batch, Controller, Deferred, MAX_COMMITS, Output, Proof, SourceCheck, Wake, Write};
+use super::sightings::Seen;
+use super::{Batch, Controller, Deferred, MAX_COMMITS, Output, Proof, Wake, Write};
 
 /// How long a fresh link may stay silent: an agent says Hello with its first bytes.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,8 +32,6 @@ const HEARTBEAT_SPREAD: u32 = 10;
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) subcloud: SubcloudId,
-    /// The key of the agent's certificate.
-    key: Fingerprint,
     /// What Hello named; `None` before it.
     hello: Option<Digest>,
     /// Welcome has been sent.
@@ -41,8 +42,22 @@ pub(super) struct Link {
     networks: Option<NetworksDigest>,
     /// The other controllers that the agent was told of.
     pub(super) alternates: Alternates,
-    /// A report that waits until fewer writes wait.
-    parked: Option<Report>,
+    /// What its certificate proved.
+    pub(super) proof: Proof,
+    /// Who said Hello, until the Welcome is answered.
+    pub(super) unanswered: Option<(InstanceId, Seen)>,
+    /// The key that it asked a certificate for.
+    pub(super) granted: Option<Fingerprint>,
+    /// What waits until fewer writes wait.
+    parked: Option<Box<Parked>>,
+}
+
+/// Messages that cause a write and came while too many writes waited; the newest of each kind.
+#[derive(Debug, Default)]
+pub(super) struct Parked {
+    hello: Option<Hello>,
+    report: Option<Report>,
+    pub(super) request: Option<CertificateRequest>,
 }
 
 impl Controller {
@@ -55,23 +70,32 @@ impl Controller {
         source: IpAddr,
         out: &mut Vec<Output>,
     ) {
-        if let Some(reason) = self.unwelcome(subcloud, proof, source) {
-            // It rests on records that may still be on their way to the disk.
-            let goodbye = Goodbye::because(reason);
-            self.after_all(Deferred::Output(Output::CloseLink { link, goodbye }), out);
-            return;
+        match self.judge_opening(now, subcloud, proof, source) {
+            Opening::Welcome => {}
+            Opening::Refuse(reason) => {
+                // It rests on records that may still be on their way to the disk.
+                let goodbye = Goodbye::because(reason);
+                self.after_all(Deferred::Output(Output::CloseLink { link, goodbye }), out);
+                return;
+            }
+            Opening::Cloned(record, sign) => {
+                self.shut_out(now, &record, Some(link), &sign, out);
+                return;
+            }
         }
         if let Some(old) = self.presence(subcloud).link {
             self.close(now, old, Goodbye::because(GoodbyeReason::Superseded), out);
         }
         let state = Link {
             subcloud,
-            key: proof.key,
+            proof,
             hello: None,
             greeted: false,
             reported: false,
             networks: None,
             alternates: Alternates::default(),
+            unanswered: None,
+            granted: None,
             parked: None,
         };
         self.links.insert(link, state);
@@ -90,8 +114,19 @@ impl Controller {
         let Some(state) = self.links.get(&link) else {
             return;
         };
-        let (subcloud, greeted) = (state.subcloud, state.greeted);
+        let (subcloud, greeted, said_hello) =
+            (state.subcloud, state.greeted, state.hello.is_some());
+        if greeted && state.unanswered.is_some() {
+            self.answered(now, link, out);
+            if !self.links.contains_key(&link) {
+                return;
+            }
+        }
         match message {
+            AgentMessage::Hello(_) if said_hello => {
+                let goodbye = Goodbye::because(GoodbyeReason::ProtocolViolation);
+                self.close(now, link, goodbye, out);
+            }
             AgentMessage::Hello(hello) => self.hello(now, entropy, link, hello, out),
             AgentMessage::Heartbeat if greeted => {
                 self.heard(now, subcloud);
@@ -110,7 +145,14 @@ impl Controller {
                 self.heard(now, subcloud);
                 self.command_result(now, link, result, out);
             }
-            AgentMessage::Heartbeat | AgentMessage::Report(_) | AgentMessage::CommandResult(_) => {
+            AgentMessage::CertificateRequest(request) if greeted => {
+                self.heard(now, subcloud);
+                self.certificate_requested(now, link, request, out);
+            }
+            AgentMessage::Heartbeat
+            | AgentMessage::Report(_)
+            | AgentMessage::CommandResult(_)
+            | AgentMessage::CertificateRequest(_) => {
                 let goodbye = Goodbye::because(GoodbyeReason::ProtocolViolation);
                 self.close(now, link, goodbye, out);
             }
@@ -175,48 +217,47 @@ impl Controller {
         });
     }
 
-    /// Takes up reports that had to wait, as far as there is room.
-    pub(super) fn unpark(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+    /// Lets a message of a link wait for room in the commits.
+    pub(super) fn park(&mut self, link: LinkId, keep: impl FnOnce(&mut Parked)) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        if state.parked.is_none() {
+            self.parked.push_back(link);
+        }
+        keep(state.parked.get_or_insert_default());
+    }
+
+    /// Takes up what had to wait, as far as there is room.
+    pub(super) fn unpark(
+        &mut self,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+        out: &mut Vec<Output>,
+    ) {
         while self.commits.len() < MAX_COMMITS {
             let Some(link) = self.parked.pop_front() else {
                 return;
             };
-            let report = self
+            let parked = self
                 .links
                 .get_mut(&link)
                 .and_then(|state| state.parked.take());
+            let Parked {
+                hello,
+                report,
+                request,
+            } = parked.map(|parked| *parked).unwrap_or_default();
+            if let Some(hello) = hello {
+                self.hello(now, entropy, link, hello, out);
+            }
             if let Some(report) = report {
                 self.report(now, link, report, out);
             }
+            if let Some(request) = request {
+                self.certificate_requested(now, link, request, out);
+            }
         }
-    }
-
-    fn unwelcome(
-        &self,
-        subcloud: SubcloudId,
-        proof: Proof,
-        source: IpAddr,
-    ) -> Option<GoodbyeReason> {
-        let Some(record) = self.fleet.subcloud(subcloud) else {
-            return Some(GoodbyeReason::Revoked);
-        };
-        let own = record
-            .enrolled()
-            .is_some_and(|known| known.key == proof.key);
-        let vouched =
-            || record.enrolled().is_some() && self.signed_by_peer(record, proof.authority);
-        if !own && !vouched() {
-            return Some(GoodbyeReason::Revoked);
-        }
-        let family = self
-            .fleet
-            .controller()
-            .link
-            .as_ref()
-            .map(|link| link.family());
-        let over = Family::of(source.to_canonical());
-        (self.config.source_check == SourceCheck::Strict && family != Some(over))
-            .then_some(GoodbyeReason::WrongFamily)
     }
 
     pub(super) fn hello(
@@ -230,9 +271,26 @@ impl Controller {
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
+        // The first use of a renewed key is written down.
+        let (id, key) = (state.subcloud, state.proof.key);
+        if self.commits.len() >= MAX_COMMITS && self.first_use(id, key) {
+            self.park(link, |parked| parked.hello = Some(hello));
+            return;
+        }
+        if !self.identify(now, link, &hello, out) {
+            return;
+        }
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        let seen = match state.unanswered {
+            // It had to wait for its turn.
+            Some((_, seen)) => seen,
+            None => self.sightings.hello(id, hello.instance, hello.connection),
+        };
+        state.unanswered = Some((hello.instance, seen));
         state.hello = Some(hello.digest);
         state.networks = hello.networks;
-        let id = state.subcloud;
         match self.claimed(now, link, id, &hello, out) {
             Claimed::Welcome => {}
             Claimed::Queued => return,
@@ -252,6 +310,7 @@ impl Controller {
             heartbeat_interval: (interval - up_to(entropy, interval / HEARTBEAT_SPREAD))
                 .max(*HEARTBEAT_BOUNDS.start()),
             report_needed: !known,
+            answer_at_once: seen.doubtful,
             controllers: self.config.controllers.clone(),
             alternates: record
                 .map(|known| self.alternates_of(known))
@@ -271,7 +330,7 @@ impl Controller {
 
     /// The key of the certificate at the other end of a link.
     pub(super) fn link_key(&self, link: LinkId) -> Option<Fingerprint> {
-        self.links.get(&link).map(|state| state.key)
+        self.links.get(&link).map(|state| state.proof.key)
     }
 
     /// Whether a welcomed agent has been told something else; from now on it has been told this.
@@ -286,11 +345,7 @@ impl Controller {
 
     fn report(&mut self, now: Timestamp, link: LinkId, report: Report, out: &mut Vec<Output>) {
         if self.commits.len() >= MAX_COMMITS {
-            if let Some(state) = self.links.get_mut(&link)
-                && state.parked.replace(report).is_none()
-            {
-                self.parked.push_back(link);
-            }
+            self.park(link, |parked| parked.report = Some(report));
             return;
         }
         let Some(id) = self.links.get(&link).map(|state| state.subcloud) else {

@@ -9,6 +9,7 @@ mod command;
 mod commits;
 mod enroll;
 mod groups;
+mod identity;
 mod input;
 mod link;
 mod operate;
@@ -17,6 +18,7 @@ mod operators;
 mod peers;
 mod presence;
 mod reach;
+mod sightings;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -38,6 +40,7 @@ use command::Commands;
 pub use command::command_outcome_unknown;
 use commits::{Commits, Deferred};
 pub use groups::subcloud_group_not_found;
+pub use identity::STALE_KEY;
 pub use input::{
     AddSubcloud, Answer, AnsweredCall, Enroll, FleetChange, GroupEdit, Input, IssueToken, NewToken,
     Operate, Output, Receipt, Records, RequestKey, RunCommand, SubcloudEdit, Write,
@@ -54,6 +57,7 @@ pub use peers::{
 pub use presence::{Availability, MISSED_HEARTBEATS, Presence, RESTART_GRACE};
 use presence::{Wake, Wakeups};
 pub use reach::Reach;
+use sightings::Sightings;
 
 /// How many writes may wait for the disk. Enrollments and operators' calls beyond it are told to
 /// come back; reports beyond it wait, one for each link. A disk that does 1,600 batches a second
@@ -107,7 +111,8 @@ pub struct Controller {
     links: BTreeMap<LinkId, Link>,
     presence: BTreeMap<SubcloudId, Presence>,
     operators: BTreeMap<String, Operator>,
-    /// Links whose report waits for room in the commits, in the order in which they came.
+    sightings: Sightings,
+    /// Links with a message that waits for room in the commits, in the order in which they came.
     parked: VecDeque<LinkId>,
     wakeups: Wakeups,
     commands: Commands,
@@ -149,6 +154,7 @@ impl Controller {
                 .into_iter()
                 .map(|known| (known.name.clone(), known))
                 .collect(),
+            sightings: Sightings::default(),
             parked: VecDeque::new(),
             wakeups: Wakeups::default(),
             commands: Commands::default(),
@@ -207,7 +213,7 @@ impl Controller {
                 for deferred in self.commits.committed(ticket) {
                     self.release(deferred, &mut out);
                 }
-                self.unpark(now, &mut out);
+                self.unpark(now, entropy, &mut out);
             }
             Input::ShuttingDown => self.say_goodbye(now, &mut out),
         }

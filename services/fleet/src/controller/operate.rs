@@ -205,6 +205,7 @@ impl Controller {
         self.fleet.forget(id);
         self.shared_changed(Some(subcloud.as_ref()), None);
         self.presence.remove(&id);
+        self.sightings.forget(id);
     }
 
     /// Ends the live link of a key that is revoked: nothing that comes over it counts any more.

@@ -152,6 +152,8 @@ fn subcloud(words: &mut Words, record: &Subcloud) {
             differences,
             // An open token is of the site that issued it.
             reenroll: _,
+            renewal,
+            cloned,
         } = enrolled;
         words.bytes(&key.0);
         words.bytes(site.as_bytes());
@@ -160,6 +162,8 @@ fn subcloud(words: &mut Words, record: &Subcloud) {
         words.number(epoch.0);
         words.number(enrolled_at.0);
         words.number(u64::try_from(differences.len()).unwrap_or(u64::MAX));
+        words.number(renewal.count);
+        words.number(cloned.as_ref().map_or(0, |cloned| cloned.at.0));
     }
     words.number(record.created_at.0);
     let geo = &record.geo;

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use fleet::{
-    Actor, AddSubcloud, Answer, Controller, ControllerConfig, ControllerId, Endpoint, Enroll,
-    Entropy, Fingerprint, HEARTBEAT_INTERVAL, Input, NewToken, Output, Receipt, Records, Rejection,
-    Report, RequestId, SecretHash, Snapshot, SourceCheck, SubcloudId, TokenId,
+    Actor, AddSubcloud, Answer, Controller, ControllerConfig, ControllerId, Credential, Endpoint,
+    Enroll, Entropy, Fingerprint, HEARTBEAT_INTERVAL, Input, NewToken, Output, Receipt, Records,
+    Rejection, Report, RequestId, SecretHash, Snapshot, SourceCheck, SubcloudId, TokenId,
 };
 use site::{Site, Timestamp};
 use uuid::Uuid;
@@ -178,6 +178,16 @@ pub(crate) fn enroll(number: u8, site: &Site) -> Enroll {
 
 pub(crate) fn key(number: u8) -> Fingerprint {
     Fingerprint([number; 32])
+}
+
+/// The identity of the enrollment with the key of a number, which lives a day.
+pub(crate) fn credential(number: u8) -> Credential {
+    Credential {
+        key: key(number),
+        renewals: 0,
+        received_at: START,
+        validity: Duration::from_secs(24 * 60 * 60),
+    }
 }
 
 /// Tells the machine something and lets the disk be done at once. All outputs, in order.

@@ -1,27 +1,28 @@
 //! `tandem.fleet.v1.EnrollmentService`.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use api::convert::{Malformed, fault_to_wire, report_from_wire, urls};
 use api::fleet_v1 as wire;
 use api::fleet_v1::enrollment_service_server::EnrollmentService;
 use fleet::{
-    ControllerConfig, Enroll, Fault, Fingerprint, Input, ReasonSet as _, Receipt, Rejection,
-    RequestId, SecretHash, TokenId,
+    ControllerConfig, Enroll, Fault, Input, ReasonSet as _, Receipt, Rejection, RequestId,
+    SecretHash, TokenId,
 };
-use identity::{Ca, ConnectInfo, EnrollmentToken, SUBCLOUD_VALIDITY, csr_spki_sha256};
+use identity::{ConnectInfo, EnrollmentToken};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::{broken, malformed, refused};
 use crate::hub::Hub;
+use crate::issuer::{Issuer, proven_key};
 
 /// Redeems tokens.
 #[derive(Debug)]
 pub(crate) struct Enrollments {
     pub(crate) hub: Arc<Hub>,
-    pub(crate) authority: Arc<Ca>,
+    pub(crate) issuer: Arc<Issuer>,
     pub(crate) config: ControllerConfig,
 }
 
@@ -61,7 +62,7 @@ impl Enrollments {
             .map(|warning| fault_to_wire(&Fault::from(warning)));
         let mut answer = wire::EnrollResponse {
             subcloud_uuid: receipt.subcloud.id.to_string(),
-            authority_certificate: self.authority.certificate().der().to_vec(),
+            authority_certificate: self.issuer.authority.certificate().der().to_vec(),
             controller_uuid: self.config.id.to_string(),
             epoch: receipt
                 .subcloud
@@ -72,10 +73,7 @@ impl Enrollments {
             ..Default::default()
         };
         if !validate_only {
-            let (id, now) = (receipt.subcloud.id.0, SystemTime::now());
-            let issued = self
-                .authority
-                .issue_subcloud(csr, id, now, SUBCLOUD_VALIDITY);
+            let issued = self.issuer.issue(csr, receipt.subcloud.id);
             let issued = issued.map_err(|error| broken("cannot sign a certificate", &error))?;
             let end = issued
                 .details
@@ -83,6 +81,8 @@ impl Enrollments {
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default();
             answer.not_after_milliseconds = u64::try_from(end.as_millis()).unwrap_or(u64::MAX);
+            let validity = self.issuer.validity.as_millis();
+            answer.validity_milliseconds = u64::try_from(validity).unwrap_or(u64::MAX);
             answer.certificate = issued.der.to_vec();
         }
         Ok(answer)
@@ -110,8 +110,8 @@ fn question(
         validate_only,
     } = request;
     let (token, secret) = redeemed(&token);
-    let key = csr_spki_sha256(&certificate_signing_request)
-        .map_err(|error| Malformed::new("certificate_signing_request", error.to_string()));
+    let key = proven_key(&certificate_signing_request)
+        .map_err(|problem| Malformed::new("certificate_signing_request", problem));
     let report = match site {
         Some(site) => report_from_wire(&site, &digest),
         None => Err(vec![Malformed::new("site", "is missing")]),
@@ -130,7 +130,7 @@ fn question(
             request,
             token,
             secret,
-            key: Fingerprint(*key.as_bytes()),
+            key,
             report,
             source,
             validate_only,

@@ -8,7 +8,8 @@ use api::fleet_v1 as wire;
 use api::fleet_v1::link_service_server::LinkService;
 use daemon::Life;
 use fleet::{
-    AgentMessage, ControllerMessage, Fingerprint, LinkId, Reason, Rejection, SubcloudId, Violation,
+    AgentMessage, ControllerMessage, Fingerprint, Goodbye, GoodbyeReason, LinkId, Reason,
+    Rejection, SubcloudId, Violation,
 };
 use futures_util::{Stream, StreamExt as _};
 use identity::{ConnectInfo, Identity};
@@ -20,6 +21,7 @@ use tracing::Instrument as _;
 
 use super::refused;
 use crate::hub::{Hub, LinkCaller, OpenLink};
+use crate::issuer::proven_key;
 use crate::metrics::LinkRefusal;
 
 /// The agents' streams.
@@ -54,8 +56,8 @@ impl LinkService for Links {
         let reader = read(Arc::clone(&self.hub), id, incoming, close, last_word);
         self.life.spawn(reader.instrument(span));
         let outgoing = ReceiverStream::new(messages).flat_map(|message: ControllerMessage| {
-            let pieces = controller_message_to_wire(&message);
-            futures_util::stream::iter(pieces.into_iter().map(Ok))
+            let pieces = controller_message_to_wire(&message).into_iter().map(Ok);
+            futures_util::stream::iter(pieces.chain(shut_out(&message).map(Err)))
         });
         // After everything that the machine said: why this side cannot read on, if it cannot.
         let end = futures_util::stream::once(ended)
@@ -73,7 +75,7 @@ async fn read(
     close: CancellationToken,
     last_word: oneshot::Sender<Status>,
 ) {
-    let mut messages = AgentMessages::default();
+    let mut messages = AgentMessages::new(proven_key);
     let fault = loop {
         let piece = tokio::select! {
             () = close.cancelled() => break None,
@@ -104,6 +106,29 @@ async fn read(
     hub.close_link(link);
 }
 
+/// How the call ends after a goodbye that only an operator's word can undo, so that any client of
+/// gRPC is told why.
+fn shut_out(message: &ControllerMessage) -> Option<Status> {
+    let ControllerMessage::Goodbye(Goodbye { reason, .. }) = message else {
+        return None;
+    };
+    let violation = match reason {
+        GoodbyeReason::Revoked => Violation::new(
+            Reason::CertificateRevoked,
+            "the certificate is not, or no longer, that of an enrolled subcloud",
+            "ask the operator of the system controller for a new token, and enroll again",
+        ),
+        GoodbyeReason::IdentityCloned => Violation::new(
+            Reason::IdentityCloned,
+            "this identity is used by two agents, and neither is taken for the subcloud",
+            "end the agent that has a copy of the other's state directory; then ask the operator \
+             of the system controller to let the right site enroll anew",
+        ),
+        _ => return None,
+    };
+    Some(refused(Rejection::one(violation)))
+}
+
 /// Hands one message to the machine; what follows from it is logged with its generation and term.
 fn take(hub: &Hub, link: LinkId, message: AgentMessage) {
     let span = match &message {
@@ -120,7 +145,9 @@ fn take(hub: &Hub, link: LinkId, message: AgentMessage) {
             let generation = report.site.generation.0;
             tracing::info_span!("report", generation)
         }
-        AgentMessage::Heartbeat | AgentMessage::CommandResult(_) => {
+        AgentMessage::Heartbeat
+        | AgentMessage::CommandResult(_)
+        | AgentMessage::CertificateRequest(_) => {
             return hub.link_message(link, message);
         }
     };

@@ -85,7 +85,13 @@ impl Controller {
         match self.taking(&record, hello) {
             Some(group) if self.slot(now, group, id) => {
                 let key = self.link_key(link);
-                self.take_over(now, &record, key, group, out);
+                self.take_over(
+                    now,
+                    &record,
+                    key.map(|key| (key, hello.renewals)),
+                    group,
+                    out,
+                );
                 Claimed::Welcome
             }
             Some(group) => {
@@ -130,7 +136,7 @@ impl Controller {
         &mut self,
         now: Timestamp,
         record: &SharedSubcloud,
-        key: Option<Fingerprint>,
+        key: Option<(Fingerprint, u64)>,
         group: PeerGroupId,
         out: &mut Vec<Output>,
     ) {
@@ -140,7 +146,11 @@ impl Controller {
             from = enrolled.epoch;
             enrolled.epoch = Epoch(from.0.saturating_add(1));
             // The agent may have renewed its certificate since its owner was heard last.
-            enrolled.key = key.unwrap_or(enrolled.key);
+            if let Some((key, renewals)) = key {
+                enrolled.key = key;
+                enrolled.renewal.count = renewals;
+                enrolled.renewal.next = None;
+            }
         }
         let geo = &mut changed.geo;
         geo.owner = None;
