@@ -7,10 +7,14 @@ use std::fs;
 
 use api::fleet_v1::exchange_request::Message as Say;
 use api::fleet_v1::exchange_response::Message as Heard;
+use api::fleet_v1::operator_service_client::OperatorServiceClient;
 use api::fleet_v1::subcloud_group_service_client::SubcloudGroupServiceClient;
-use api::fleet_v1::{AddSubcloudGroupRequest, Heartbeat, ReportChunk, SubcloudGroup, Violation};
+use api::fleet_v1::{
+    AddOperatorRequest, AddSubcloudGroupRequest, Heartbeat, ReportChunk, SubcloudGroup, Violation,
+};
 use base64::Engine as _;
 use fleet::{Reason, ReasonSet as _};
+use identity::LeafKey;
 use serde_json::{Value, json};
 use tonic::Status;
 use tonic_types::StatusExt as _;
@@ -219,6 +223,7 @@ async fn every_reason_of_the_fleet_is_given() {
 
     let site = start(install("controller"));
     requests(&site);
+    people(&site).await;
     declarations(&site);
     reports(&site).await;
     links(&site).await;
@@ -263,6 +268,62 @@ fn requests(site: &Asked<'_>) {
     let wanted = want(NOT_FOUND, Reason::SubcloudNotFound, "nope", "nope");
     site.refused("GetSubcloud", &json!({"subcloud": "nope"}), &wanted);
     site.refused("IssueSubcloudToken", &json!({"subcloud": "nope"}), &wanted);
+}
+
+/// Who may operate the controller over TCP.
+async fn people(site: &Asked<'_>) {
+    const SERVICE: &str = "tandem.fleet.v1.OperatorService";
+    let csr = LeafKey::generate()
+        .expect("a key")
+        .csr_der()
+        .expect("a request");
+    let text = base64::engine::general_purpose::STANDARD.encode(&csr);
+    let new = |name: &str| json!({"name": name, "role": "OPERATOR_ROLE_READER", "certificateSigningRequest": text});
+    let refused = |method: &str, request: &Value, wanted: &Want<'_>| {
+        let answer = site
+            .controller
+            .grpcurl(&format!("{SERVICE}/{method}"), request);
+        site.check(&answer.expect_err("must be refused"), wanted);
+    };
+    let wanted = want(NOT_FOUND, Reason::OperatorNotFound, "nobody", "nobody");
+    refused("RevokeOperator", &json!({"name": "nobody"}), &wanted);
+    let wanted = want(
+        EXISTS,
+        Reason::OperatorNameTaken,
+        "operator-admin",
+        "operator-admin",
+    );
+    refused("AddOperator", &new("operator-admin"), &wanted);
+    for (request, field) in [
+        (
+            json!({"name": "-", "role": 1, "certificateSigningRequest": text}),
+            "name",
+        ),
+        (
+            json!({"name": "a", "certificateSigningRequest": text}),
+            "role",
+        ),
+        (
+            json!({"name": "a", "role": 1}),
+            "certificate_signing_request",
+        ),
+    ] {
+        let wanted = want(INVALID, Reason::InvalidArgument, field, field);
+        refused("AddOperator", &request, &wanted);
+    }
+    let socket = site.controller.state_dir().join("operator.sock");
+    let mut client = OperatorServiceClient::new(operators(&socket).await);
+    for number in 1..fleet::MAX_OPERATORS {
+        let request = AddOperatorRequest {
+            name: format!("operator-{number}"),
+            role: 1,
+            certificate_signing_request: csr.to_vec(),
+            ..Default::default()
+        };
+        client.add_operator(request).await.expect("room");
+    }
+    let wanted = want(EXHAUSTED, Reason::TooManyOperators, "", "256 operators");
+    refused("AddOperator", &new("one-more"), &wanted);
 }
 
 /// Sites that an operator declares, F3 to F10; and what is allowed but told.

@@ -2,10 +2,12 @@
 //! operators use.
 
 mod alarms;
+mod audit;
 mod bad_input;
 mod command_lines;
 mod conformance;
 mod fleet_reasons;
+mod fleet_watch;
 mod guide;
 mod kill;
 mod life;
@@ -21,6 +23,7 @@ mod reasons;
 mod reconnect;
 mod remote;
 mod renewal;
+mod roles;
 mod rollout;
 mod scripts;
 mod strangers;

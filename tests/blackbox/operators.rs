@@ -1,14 +1,8 @@
 //! Who may talk to a daemon over TCP, and what a role allows.
 
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
 
-use api::store_v1::AuthorityRecord;
-use identity::{Ca, CaParts, LeafKey, Role};
-use prost::Message as _;
 use serde_json::json;
-use store::{Key, Store};
 
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::cloud::{Controller, Place, Subcloud};
@@ -95,10 +89,8 @@ fn without_a_certificate_of_this_controller_nothing_is_served() {
 fn a_reader_reads_and_changes_nothing() {
     let dir = scratch();
     let home = dir.path().join("controller");
-    let mut controller =
-        Controller::install(&home, Bootstrap::controller(Stack::V6), Place::Loopback);
-    certify(&controller.state_dir(), "looker", Role::Reader);
-    controller.serve();
+    let mut controller = Controller::start(&home, Bootstrap::controller(Stack::V6));
+    controller.operator("looker", "reader");
     controller.add("west");
 
     let target = controller.tls(Some("looker"));
@@ -161,35 +153,4 @@ fn an_agent_serves_its_socket_only() {
         west.tandem(&["system", "network-list"]).expect(0);
         west.stop();
     }
-}
-
-/// Writes a certificate of a role beside that of the first operator, as its issuer would.
-fn certify(state_dir: &Path, name: &str, role: Role) {
-    let store = Store::open(state_dir).expect("the state");
-    let record = store
-        .get(&Key::new("authority").expect("a key"))
-        .expect("a readable record");
-    let record = AuthorityRecord::decode(record.expect("an authority").value.as_slice());
-    let AuthorityRecord {
-        private_key,
-        certificate,
-    } = record.expect("a record");
-    let parts = CaParts {
-        certificate_der: certificate,
-        key_pkcs8_der: private_key,
-    };
-    let authority = Ca::from_parts(&parts).expect("an authority");
-    let key = LeafKey::generate().expect("a key");
-    let operator = name.parse().expect("a name");
-    let (now, day) = (SystemTime::now(), Duration::from_secs(24 * 3600));
-    let issued = authority
-        .issue_operator(&key, operator, role, now, day)
-        .expect("a certificate");
-    fs::write(state_dir.join(format!("{name}.crt")), issued.to_pem()).expect("a certificate file");
-    fs::write(
-        state_dir.join(format!("{name}.key")),
-        key.to_pkcs8_pem().as_bytes(),
-    )
-    .expect("a key file");
-    store.close().expect("a closed store");
 }

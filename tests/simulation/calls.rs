@@ -62,6 +62,9 @@ impl Answer {
             outcome: match outcome {
                 Ok(fleet::Answer::Subcloud(receipt)) => Ok(receipt.subcloud.id),
                 Ok(fleet::Answer::Peer(_)) => unreachable!("nobody asks about peers here"),
+                Ok(fleet::Answer::Operator(_) | fleet::Answer::Noted) => {
+                    unreachable!("nobody asks about operators here")
+                }
                 Ok(fleet::Answer::Group(group)) => Ok(SubcloudId(group.id.0)),
                 Err(rejection) => Err(Refusal {
                     code: fleet::ReasonSet::code(rejection.first().reason),

@@ -83,6 +83,8 @@ impl ControllerNode {
             source_check: SourceCheck::Strict,
             heartbeat_interval: HEARTBEAT_INTERVAL,
             fleet_limit: 100,
+            event_log_limit: fleet::LOG_LIMIT,
+            audit_log_limit: fleet::LOG_LIMIT,
             authority: fleet::Authority {
                 key: fleet::Fingerprint([200; 32]),
                 certificate: vec![200].into(),
@@ -131,6 +133,7 @@ impl Durable {
                     self.alarms.remove(&uuid);
                 }
                 Write::Event(event) => self.events = event.position,
+                Write::Operator(_) => {}
                 Write::Audit(entry) => self.audit = entry.position,
                 Write::ForgetEvent(_) | Write::ForgetAudit(_) => {}
             }
@@ -149,6 +152,7 @@ impl World {
         self.manage_some();
         let durable = &self.controller.disk.durable;
         let records = Records {
+            operators: Vec::new(),
             subclouds: durable.subclouds.values().cloned().collect(),
             groups: Vec::new(),
             answers: durable.answers.values().cloned().collect(),

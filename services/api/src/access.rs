@@ -7,6 +7,8 @@ use site::{Code, ReasonSet};
 pub enum AccessReason {
     /// No operator's certificate.
     NotAnOperator,
+    /// The operator's certificate does not count, or no longer.
+    OperatorRevoked,
     /// The role does not allow the method.
     RoleTooLow,
     /// The watcher does not keep up with what happens.
@@ -27,6 +29,7 @@ impl ReasonSet for AccessReason {
     fn name(self) -> &'static str {
         match self {
             Self::NotAnOperator => "NOT_AN_OPERATOR",
+            Self::OperatorRevoked => "OPERATOR_REVOKED",
             Self::RoleTooLow => "ROLE_TOO_LOW",
             Self::WatcherTooSlow => "WATCHER_TOO_SLOW",
             Self::SubcloudMetadataInvalid => "SUBCLOUD_METADATA_INVALID",
@@ -39,7 +42,7 @@ impl ReasonSet for AccessReason {
 
     fn code(self) -> Code {
         match self {
-            Self::NotAnOperator => Code::Unauthenticated,
+            Self::NotAnOperator | Self::OperatorRevoked => Code::Unauthenticated,
             Self::WatcherTooSlow => Code::ResourceExhausted,
             Self::MessageTooLarge => Code::InvalidArgument,
             Self::RoleTooLow => Code::PermissionDenied,

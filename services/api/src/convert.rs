@@ -6,6 +6,7 @@ mod fleet;
 mod fleet_answers;
 mod fleet_change;
 mod link;
+mod operators;
 mod records;
 mod rollout;
 mod site;
@@ -16,6 +17,7 @@ pub use self::fleet::*;
 pub use self::fleet_answers::*;
 pub use self::fleet_change::*;
 pub use self::link::*;
+pub use self::operators::*;
 pub use self::records::*;
 pub use self::rollout::*;
 pub use self::site::*;
@@ -36,6 +38,19 @@ impl Malformed {
         Self {
             path: path.into(),
             problem: problem.into(),
+        }
+    }
+}
+
+impl Malformed {
+    /// The same as a fault of a request, as logs keep it.
+    pub fn fault(&self) -> ::fleet::Fault {
+        ::fleet::Fault {
+            reason: ::site::ReasonSet::name(::site::Reason::InvalidArgument).to_owned(),
+            field: self.path.clone(),
+            message: format!("{} {}", self.path, self.problem),
+            remedy: "correct the field".to_owned(),
+            ..::fleet::Fault::default()
         }
     }
 }

@@ -118,6 +118,8 @@ mutations! {
     site_v1::UpdateOamRequest, path |field| within("oam", field);
     fleet_v1::AddSubcloudRequest;
     fleet_v1::IssueSubcloudTokenRequest;
+    fleet_v1::AddOperatorRequest;
+    fleet_v1::RevokeOperatorRequest;
     fleet_v1::ManageSubcloudRequest;
     fleet_v1::UnmanageSubcloudRequest;
     fleet_v1::UpdateSubcloudRequest, etag |request| &request.etag, path updated_subcloud_path;

@@ -1,12 +1,18 @@
 //! Who calls, and whether the role allows it.
 
 use std::fmt;
+use std::sync::Arc;
 
-use axum::extract::Request;
+use api::access::AccessReason;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use fleet::Fault;
 use identity::{ConnectInfo, Identity, Role};
+use site::{Rejection, Violation};
 use tonic::transport::server::UdsConnectInfo;
+
+use crate::{Deed, KnownOperators, Witness, roles};
 
 /// Who calls the operators' interface, for logs and for roles.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +26,7 @@ pub enum Caller {
     Operator {
         /// The name in the certificate.
         name: String,
-        /// The role in the certificate.
+        /// The role on record.
         role: Role,
     },
     /// Through the link, from the controller that owns the site; it has checked the role.
@@ -57,107 +63,96 @@ impl Caller {
     }
 }
 
+/// What the access check needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    /// Whose certificates count.
+    pub(crate) operators: Arc<KnownOperators>,
+    /// Who is told of calls that are not allowed.
+    pub(crate) witness: Option<Arc<dyn Witness>>,
+    /// The user of this process.
+    pub(crate) own_uid: u32,
+}
+
 /// Stands in front of every operators' service: finds the caller, and turns away whom the role
 /// does not allow.
-pub(crate) async fn guard(mut request: Request, next: Next) -> Response {
-    match check(request.uri().path(), request.extensions()) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
+pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let caller = match gate.caller(request.extensions()) {
+        Ok(caller) => caller,
+        Err(violation) => return turned_away(violation),
+    };
+    let needed = roles::needed(path);
+    if caller.role() < needed {
+        let violation = role_too_low(&caller, path, needed);
+        gate.note(caller, path, &violation).await;
+        return turned_away(violation);
+    }
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+impl Gate {
+    /// Finds the caller of a request.
+    ///
+    /// # Errors
+    /// `NOT_AN_OPERATOR` without an operator's certificate or as a user without rights,
+    /// `OPERATOR_REVOKED` with a certificate that does not count.
+    fn caller(&self, extensions: &http::Extensions) -> Result<Caller, Violation<AccessReason>> {
+        if let Some(local) = extensions.get::<UdsConnectInfo>() {
+            let uid = local.peer_cred.as_ref().map(tokio::net::unix::UCred::uid);
+            return match uid {
+                Some(uid) if uid == 0 || uid == self.own_uid => {
+                    Ok(Caller::Local { uid: Some(uid) })
+                }
+                _ => Err(not_an_operator(
+                    "the socket serves root and the user of this process only",
+                    "call as one of them, or over TCP with an operator's certificate",
+                )),
+            };
         }
-        Err(refusal) => refusal.into_http(),
-    }
-}
-
-/// Finds the caller of a request.
-///
-/// # Errors
-/// `UNAUTHENTICATED` without an operator's certificate, `PERMISSION_DENIED` when the role does
-/// not allow the method.
-fn check(path: &str, extensions: &http::Extensions) -> Result<Caller, tonic::Status> {
-    let caller = caller(extensions)?;
-    let needed = needed_role(path);
-    if caller.role() >= needed {
-        return Ok(caller);
-    }
-    let violation = site::Violation::new(
-        api::access::AccessReason::RoleTooLow,
-        format!(
-            "{caller} has the role {}, and {path} needs {needed}",
-            caller.role()
-        ),
-        format!("ask an admin for a certificate of the role {needed}"),
-    );
-    Err(api::status::from_rejection(&site::Rejection::one(
-        violation,
-    )))
-}
-
-fn caller(extensions: &http::Extensions) -> Result<Caller, tonic::Status> {
-    if let Some(local) = extensions.get::<UdsConnectInfo>() {
-        let uid = local.peer_cred.as_ref().map(tokio::net::unix::UCred::uid);
-        return Ok(Caller::Local { uid });
-    }
-    let certificate = extensions
-        .get::<ConnectInfo>()
-        .and_then(|info| info.certificate.as_ref());
-    match certificate.map(|certificate| &certificate.identity) {
-        Some(Identity::Operator { name, role }) => Ok(Caller::Operator {
-            name: name.to_string(),
-            role: *role,
-        }),
-        _ => {
-            let violation = site::Violation::new(
-                api::access::AccessReason::NotAnOperator,
+        let info = extensions.get::<ConnectInfo>();
+        let certificate = info.and_then(|info| info.certificate.as_deref());
+        match certificate.map(|certificate| (&certificate.identity, certificate.spki)) {
+            Some((Identity::Operator { name, .. }, key)) => Ok(Caller::Operator {
+                role: self.operators.role_of(name.as_str(), key)?,
+                name: name.to_string(),
+            }),
+            _ => Err(not_an_operator(
                 "the connection has no operator's certificate",
                 "connect with a certificate that `tandem dcmanager operator add` or init made",
-            );
-            Err(api::status::from_rejection(&site::Rejection::one(
-                violation,
-            )))
+            )),
+        }
+    }
+
+    /// Notes a call that was not allowed.
+    async fn note(&self, caller: Caller, path: &str, violation: &Violation<AccessReason>) {
+        let witness = self.witness.as_ref();
+        if let Some((witness, (path, _))) = witness.zip(roles::entry(path)) {
+            let deed = Deed {
+                caller,
+                path,
+                forbidden: true,
+                faults: vec![Fault::from(violation)],
+            };
+            witness.note(deed).await;
         }
     }
 }
 
-/// The role that a method needs. Methods are named after what they do; one that is not named
-/// like a question changes something.
-fn needed_role(path: &str) -> Role {
-    let method = path.rsplit('/').next().unwrap_or_default();
-    let open = ["/grpc.health.v1.", "/grpc.reflection."];
-    let asks = ["Get", "List", "Watch"];
-    if open.iter().any(|prefix| path.starts_with(prefix))
-        || asks.iter().any(|prefix| method.starts_with(prefix))
-    {
-        Role::Reader
-    } else {
-        Role::Configurator
-    }
+fn role_too_low(caller: &Caller, path: &str, needed: Role) -> Violation<AccessReason> {
+    let role = caller.role();
+    Violation::new(
+        AccessReason::RoleTooLow,
+        format!("{caller} has the role {role}, and {path} needs {needed}"),
+        format!("ask an admin for a certificate of the role {needed}"),
+    )
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn not_an_operator(message: &str, remedy: &str) -> Violation<AccessReason> {
+    Violation::new(AccessReason::NotAnOperator, message, remedy)
+}
 
-    #[test]
-    fn methods_that_change_something_need_more_than_a_reader() {
-        let check = |path: &str, role: Role| assert_eq!(needed_role(path), role, "{path}");
-        check("/tandem.site.v1.NetworkService/ListNetworks", Role::Reader);
-        check(
-            "/tandem.site.v1.NetworkService/CreateNetwork",
-            Role::Configurator,
-        );
-        check(
-            "/tandem.fleet.v1.SubcloudService/AddSubcloud",
-            Role::Configurator,
-        );
-        check(
-            "/tandem.fleet.v1.SubcloudService/Unheard",
-            Role::Configurator,
-        );
-        check("/grpc.health.v1.Health/Check", Role::Reader);
-        check(
-            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-            Role::Reader,
-        );
-    }
+fn turned_away(violation: Violation<AccessReason>) -> Response {
+    api::status::from_rejection(&Rejection::one(violation)).into_http()
 }

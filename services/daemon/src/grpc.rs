@@ -28,7 +28,16 @@ impl SiteKeeper {
     ) -> Result<Response<M>, Status> {
         let caller = &Caller::of(&request);
         let request = &request.into_inner();
-        let change = change(request.clone()).map_err(malformed)?;
+        let change = match change(request.clone()) {
+            Ok(change) => change,
+            Err(faults) => {
+                if !request.validate_only() {
+                    let unreadable = faults.iter().map(Malformed::fault).collect();
+                    self.note(caller, method, unreadable).await;
+                }
+                return Err(malformed(faults));
+            }
+        };
         let call = Call {
             caller,
             method,

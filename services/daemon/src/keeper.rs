@@ -1,9 +1,9 @@
 //! The site of a daemon: planned under a lock, made durable outside it, visible afterwards.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use api::mutation::Mutation;
-use fleet::{Reason, Rejection};
+use fleet::{Fault, Reason, Rejection, SiteMethod};
 use prost::Message;
 use site::{Alarm, Change, Generation, Plan, Site, check_etag, plan};
 use store::{Action, Expected, Revision, Store, Ticket, Write};
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::history::{History, SiteEvent, Watching};
 use crate::requests::{Answered, RequestLog, fingerprint};
 use crate::state_dir::{request_key, request_write, requests_of, site_write};
-use crate::{Caller, Failure, fatal, now};
+use crate::{Caller, Deed, Failure, Noted, Witness, fatal, now};
 
 /// Keeps one site. Readers see only what is durable.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ pub struct SiteKeeper {
     planned: Mutex<Planned>,
     history: Mutex<History>,
     neighbours: Option<Arc<dyn Neighbours>>,
+    witness: OnceLock<Arc<dyn Witness>>,
 }
 
 /// Those with whom the networks of a site must get along: the fleet of a system controller. A
@@ -85,6 +86,7 @@ impl SiteKeeper {
             planned,
             history: Mutex::new(History::new(site)),
             neighbours: None,
+            witness: OnceLock::new(),
         })
     }
 
@@ -101,6 +103,35 @@ impl SiteKeeper {
         alarms.extend(self.neighbours.iter().flat_map(|others| others.alarms()));
         alarms.sort_by_key(|alarm| (alarm.raised_at, alarm.uuid));
         alarms
+    }
+
+    /// Has every call noted from now on; the first witness stays.
+    pub fn set_witness(&self, witness: Arc<dyn Witness>) {
+        self.witness.get_or_init(|| witness);
+    }
+
+    /// Notes what came of a call; it is on disk when this ends.
+    pub(crate) fn note(
+        &self,
+        caller: &Caller,
+        method: &str,
+        faults: Vec<Fault>,
+    ) -> impl Future<Output = ()> + use<> {
+        let ends_so = |known: &&SiteMethod| known.path().rsplit('/').next() == Some(method);
+        let known = SiteMethod::ALL.iter().find(ends_so);
+        let noted = self.witness.get().zip(known).map(|(witness, known)| {
+            witness.note(Deed {
+                caller: caller.clone(),
+                path: known.path(),
+                forbidden: false,
+                faults,
+            })
+        });
+        async move {
+            if let Some(noted) = noted {
+                noted.await;
+            }
+        }
     }
 
     /// The site as it is on disk.
@@ -124,10 +155,18 @@ impl SiteKeeper {
         respond: impl FnOnce(&Plan) -> M,
     ) -> Result<M, tonic::Status> {
         let (caller, method) = (call.caller, call.method);
+        let preview = call.request.validate_only();
         let outcome = self.decide(call, respond);
         match &outcome {
             Ok(_) => tracing::info!(%caller, method, "site change accepted"),
             Err(refusal) => tracing::info!(%caller, method, %refusal, "site change refused"),
+        }
+        match &outcome {
+            Err(refusal) if !preview => {
+                self.note(caller, method, Fault::all_of(refusal)).await;
+            }
+            Ok(Decided::Previewed(_)) if !preview => self.note(caller, method, Vec::new()).await,
+            _ => {}
         }
         match outcome.map_err(|refusal| api::status::from_rejection_at(&refusal, R::path))? {
             Decided::Answered { bytes, after } => {
@@ -136,8 +175,13 @@ impl SiteKeeper {
                     .map_err(|error| fatal("a kept answer cannot be read", &error))
             }
             Decided::Previewed(answer) => Ok(answer),
-            Decided::Enqueued { answer, write } => {
+            Decided::Enqueued {
+                answer,
+                noted,
+                write,
+            } => {
                 self.finish(write).await;
+                noted.await;
                 Ok(answer)
             }
         }
@@ -159,7 +203,7 @@ impl SiteKeeper {
             if !plan.changes_site() {
                 return Ok(());
             }
-            self.accept(&mut planned, plan, None)?
+            self.accept(&mut planned, plan, None, &mut || {})?
         };
         self.finish(write).await;
         Ok(())
@@ -172,7 +216,7 @@ impl SiteKeeper {
         respond: impl FnOnce(&Plan) -> M,
     ) -> Result<Decided<M>, Rejection> {
         let Call {
-            caller: _,
+            caller,
             method,
             request,
             change,
@@ -205,8 +249,16 @@ impl SiteKeeper {
             at,
         };
         let kept = (!id.is_empty()).then(|| (id.to_owned(), answered));
-        let write = self.accept(&mut planned, plan, kept)?;
-        Ok(Decided::Enqueued { answer, write })
+        let mut noted: Noted = Box::pin(std::future::ready(()));
+        let write = self.accept(&mut planned, plan, kept, &mut || {
+            // Before the change: what is written first is on disk first.
+            noted = Box::pin(self.note(caller, method, Vec::new()));
+        })?;
+        Ok(Decided::Enqueued {
+            answer,
+            noted,
+            write,
+        })
     }
 
     /// Hands the new site to the disk, unless the neighbours have something against it.
@@ -215,8 +267,10 @@ impl SiteKeeper {
         planned: &mut Planned,
         plan: Plan,
         kept: Option<(String, Answered)>,
+        note: &mut dyn FnMut(),
     ) -> Result<Writing, Rejection> {
         let Some(others) = &self.neighbours else {
+            note();
             return Ok(self.enqueue(planned, plan, kept));
         };
         let next = plan.next().clone();
@@ -315,9 +369,16 @@ fn site_fault(rejection: site::Rejection) -> Rejection {
 }
 
 enum Decided<M> {
-    Answered { bytes: Vec<u8>, after: Generation },
+    Answered {
+        bytes: Vec<u8>,
+        after: Generation,
+    },
     Previewed(M),
-    Enqueued { answer: M, write: Writing },
+    Enqueued {
+        answer: M,
+        noted: Noted,
+        write: Writing,
+    },
 }
 
 /// A change on its way to the disk, and what watchers are told when it is there.

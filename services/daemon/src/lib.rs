@@ -11,23 +11,29 @@ mod grpc;
 mod history;
 mod install;
 mod keeper;
+mod known_operators;
 mod life;
 mod logs;
 mod operators;
 mod remote;
 mod requests;
+pub mod roles;
 mod state_dir;
+mod witness;
 
 pub use access::Caller;
 pub use bounded::{Bounded, Oversize};
 pub use exit::{Exit, Failure, VERSION, fatal, usage};
 pub use install::{install, read_bootstrap};
 pub use keeper::{Call, Neighbours, SiteKeeper};
+pub use known_operators::{KnownOperator, KnownOperators};
 pub use life::{Life, SystemEntropy, now, random_uuid, ready};
 pub use logs::{LogOptions, Logs};
 pub use operators::{
-    MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, OperatorTraffic, Tls, bind_tcp,
+    Desk, MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, OperatorTraffic, Tls,
+    bind_tcp,
 };
 pub use remote::{OwnSite, RemoteAnswer, RemoteCall, SUBCLOUD_METADATA, Subclouds};
 pub use requests::{SecretAnswers, fingerprint};
 pub use state_dir::{StateDirError, create_state_dir, open_store, read_site, site_write};
+pub use witness::{Deed, Noted, Witness};

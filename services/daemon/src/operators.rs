@@ -1,12 +1,12 @@
 //! The operators' listeners: a unix socket, and TLS on TCP.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::middleware::{from_fn, from_fn_with_state, map_request};
+use axum::middleware::{from_fn_with_state, map_request};
 use clap::Args;
 use identity::{Acceptor, Connections, Limits};
 use rustls::ServerConfig;
@@ -23,9 +23,10 @@ use uuid::Uuid;
 use api::site_v1::network_service_server::SERVICE_NAME as NETWORK_SERVICE;
 use api::site_v1::site_service_server::SERVICE_NAME as SITE_SERVICE;
 
+use crate::access::Gate;
 use crate::grpc::{Networks, Sites};
 use crate::remote::{self, Way};
-use crate::{Bounded, Exit, Failure, Life, Oversize, SiteKeeper, access};
+use crate::{Bounded, Exit, Failure, KnownOperators, Life, Oversize, SiteKeeper, Witness, access};
 
 /// The largest message of the operators' interface: a bootstrap file of 1 MiB and its frame.
 pub const MAX_OPERATOR_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
@@ -62,6 +63,20 @@ pub struct Tls {
     pub config: Arc<ServerConfig>,
     /// The trust domain of those certificates.
     pub trust_domain: Uuid,
+}
+
+/// Who stands at the listeners, and what lies behind them. The default is an agent's: nobody
+/// over TCP, no audit log, and no subclouds.
+#[derive(Debug, Clone, Default)]
+pub struct Desk {
+    /// What TLS on TCP needs; without it the TCP listeners must be none.
+    pub tls: Option<Tls>,
+    /// Whose certificates count.
+    pub operators: Arc<KnownOperators>,
+    /// Who is told of calls that are not allowed.
+    pub witness: Option<Arc<dyn Witness>>,
+    /// Calls whose metadata names a subcloud go over it.
+    pub way: Way,
 }
 
 /// Listeners that are bound but not yet served.
@@ -119,8 +134,7 @@ impl OperatorListeners {
     }
 
     /// Serves the site services, health, reflection and what `more` adds (services with these
-    /// names), until the process stops. Calls whose metadata names a subcloud go over `way`.
-    /// Without `tls` the TCP listeners must be none.
+    /// names), until the process stops.
     ///
     /// # Errors
     /// When there are TCP listeners but no certificates.
@@ -128,9 +142,8 @@ impl OperatorListeners {
         self,
         life: &Life,
         keeper: &Arc<SiteKeeper>,
-        tls: Option<&Tls>,
+        desk: &Desk,
         names: &[&'static str],
-        way: Way,
         more: impl FnOnce(&mut RoutesBuilder),
     ) -> Result<OperatorTraffic, Failure> {
         let names: Vec<&'static str> = [NETWORK_SERVICE, SITE_SERVICE]
@@ -140,7 +153,7 @@ impl OperatorListeners {
         let health = health(life, &names).await;
         let mut traffic = OperatorTraffic::default();
         let oversize = traffic.oversize.clone();
-        let routes = routes(life, keeper, &names, way, oversize, |routes| {
+        let routes = routes(life, keeper, &names, desk, oversize, |routes| {
             routes.add_service(health);
             more(routes);
         })?;
@@ -156,7 +169,7 @@ impl OperatorListeners {
             drop(file);
         });
         for listener in self.tcp {
-            let Some(tls) = tls else {
+            let Some(tls) = &desk.tls else {
                 let message = "operators over TCP need certificates, and this site has none yet";
                 return Err(Failure::new(Exit::Usage, message));
             };
@@ -167,6 +180,7 @@ impl OperatorListeners {
                 Limits::default(),
                 life.stopping(),
             );
+            desk.operators.add_listener(acceptor.connections());
             traffic.tcp.push(acceptor.connections());
             let stop = life.stopping();
             let tcp = server(&routes)
@@ -241,7 +255,7 @@ fn routes(
     life: &Life,
     keeper: &Arc<SiteKeeper>,
     names: &[&'static str],
-    way: Way,
+    desk: &Desk,
     oversize: Oversize,
     more: impl FnOnce(&mut RoutesBuilder),
 ) -> Result<Routes, Failure> {
@@ -263,13 +277,18 @@ fn routes(
         .add_service(reflection(REFLECTION).build_v1().map_err(broken)?)
         .add_service(reflection(OLD_REFLECTION).build_v1alpha().map_err(broken)?);
     more(&mut builder);
+    let gate = Gate {
+        operators: Arc::clone(&desk.operators),
+        witness: desk.witness.clone(),
+        own_uid: own_uid()?,
+    };
     let guarded = builder
         .routes()
         .into_axum_router()
-        .layer(from_fn_with_state(way, remote::pass_on))
+        .layer(from_fn_with_state(desk.way.clone(), remote::pass_on))
         // The outer ones: who calls is known, and may call this, before anything is passed on,
         // and nothing larger than its limit is read.
-        .layer(from_fn(access::guard))
+        .layer(from_fn_with_state(gate, access::guard))
         .layer(map_request(move |request: axum::extract::Request| {
             let oversize = oversize.clone();
             async move {
@@ -280,6 +299,13 @@ fn routes(
             }
         }));
     Ok(Routes::from(guarded))
+}
+
+/// The user of this process.
+fn own_uid() -> Result<u32, Failure> {
+    let own = std::fs::metadata("/proc/self");
+    own.map(|own| own.uid())
+        .map_err(|error| Failure::because(Exit::Software, "the user of this process", &error))
 }
 
 /// Says of each service that it is served, until the process stops. The store is usable for as

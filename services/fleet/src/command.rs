@@ -117,6 +117,13 @@ macro_rules! methods {
                 }
             }
 
+            /// The name as the audit log writes it, of the controller's own site.
+            pub fn own_audit_name(self) -> &'static str {
+                match self {
+                    $($(Self::$method => concat!("SITE ", stringify!($method)),)*)*
+                }
+            }
+
             /// Whether it changes the site.
             pub fn changes(self) -> bool {
                 match self {

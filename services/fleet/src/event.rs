@@ -7,7 +7,8 @@ use site::{Generation, Timestamp};
 
 use crate::{AlarmKind, Fault, Position, SiteMethod, SubcloudId};
 
-/// How many entries each log keeps: with some 300 bytes each, 100,000 are 30 MB, which is months
+/// How many entries each log keeps by default: with some 300 bytes each, 100,000 are 30 MB, which
+/// is months
 /// of an ordinary fleet and minutes of an attack. Older ones are forgotten as new ones come.
 pub const LOG_LIMIT: u64 = 100_000;
 
@@ -208,6 +209,14 @@ pub enum Action {
     AbortRollout,
     /// A change of a subcloud's site, asked for over its link.
     Command(SiteMethod),
+    /// A change of the controller's own site.
+    Site(SiteMethod),
+    /// `operator add`.
+    AddOperator,
+    /// `operator revoke`.
+    RevokeOperator,
+    /// A call of this path that the caller's role does not allow.
+    Forbidden(&'static str),
     /// `system-peer add` without a token.
     IssuePeering,
     /// `system-peer add` with a token.
@@ -267,8 +276,8 @@ pub enum Outcome {
 }
 
 impl Action {
-    /// Every action but the commands.
-    pub const ALL: [Self; 28] = [
+    /// Every action but those that name a method.
+    pub const ALL: &[Self] = &[
         Self::AddSubcloud,
         Self::IssueToken,
         Self::Enroll,
@@ -276,6 +285,8 @@ impl Action {
         Self::PauseRollout,
         Self::ResumeRollout,
         Self::AbortRollout,
+        Self::AddOperator,
+        Self::RevokeOperator,
         Self::IssuePeering,
         Self::AddPeer,
         Self::AcceptPeering,
@@ -310,6 +321,10 @@ impl Action {
             Self::ResumeRollout => "ROLLOUT_RESUME",
             Self::AbortRollout => "ROLLOUT_ABORT",
             Self::Command(method) => method.audit_name(),
+            Self::Site(method) => method.own_audit_name(),
+            Self::AddOperator => "OPERATOR_ADD",
+            Self::RevokeOperator => "OPERATOR_REVOKE",
+            Self::Forbidden(path) => path,
             Self::IssuePeering => "SYSTEM_PEER_TOKEN",
             Self::AddPeer => "SYSTEM_PEER_ADD",
             Self::AcceptPeering => "SYSTEM_PEER_ACCEPT",

@@ -62,6 +62,7 @@ pub mod group;
 mod ids;
 pub mod index;
 mod message;
+mod operators;
 pub mod peer;
 mod reason;
 mod rollout;
@@ -80,14 +81,14 @@ pub use command::{
     MAX_COMMANDS, MAX_COMMANDS_BYTES, MAX_COMMANDS_PER_LINK, SiteMethod,
 };
 pub use controller::{
-    ANSWER_KEPT, AddSubcloud, Answer, AnsweredCall, AssociationView, Audited, Availability,
-    Controller, ControllerConfig, Enroll, FLAP_MEMORY, FleetChange, GroupEdit, GroupView,
-    HANDOVER_PATIENCE, HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken, MASS_OUTAGE,
-    MAX_COMMITS, MIGRATION_PATIENCE, MISSED_HEARTBEATS, NewToken, Operate, Output,
-    PeerAvailability, PeerView, Presence, RESTART_GRACE, Reach, Receipt, Records, RequestKey,
-    RunCommand, SETTLED_HEARTBEATS, STALE_KEY, SYNC_DELAY, SourceCheck, SubcloudEdit,
-    TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write, command_outcome_unknown, subcloud_group_not_found,
-    subcloud_not_found,
+    ANSWER_KEPT, AddOperator, AddSubcloud, Answer, AnsweredCall, AssociationView, Audited,
+    Availability, Controller, ControllerConfig, Enroll, FLAP_MEMORY, FleetChange, GroupEdit,
+    GroupView, HANDOVER_PATIENCE, HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken,
+    MASS_OUTAGE, MAX_COMMITS, MIGRATION_PATIENCE, MISSED_HEARTBEATS, NewToken, NoteDeed, Operate,
+    Output, PeerAvailability, PeerView, Presence, RESTART_GRACE, Reach, Receipt, Records,
+    RequestKey, RevokeOperator, RunCommand, SETTLED_HEARTBEATS, STALE_KEY, SYNC_DELAY, SourceCheck,
+    SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write, command_outcome_unknown,
+    subcloud_group_not_found, subcloud_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
 pub use entropy::Entropy;
@@ -105,6 +106,7 @@ pub use message::{
     ControllerPool, FAILOVER, FAILOVER_BOUNDS, Goodbye, GoodbyeReason, GrantedCertificate, Hello,
     MAX_ALTERNATES, Report, Welcome,
 };
+pub use operators::{MAX_OPERATORS, Operator, OperatorRole};
 pub use peer::{
     AcceptPeering, Administrative, Association, AssociationState, Authority, Batch, Conflict,
     Established, FailurePolicy, Geo, GroupHeader, Leader, MAX_ENDPOINTS, MAX_GROUPS, MAX_HANDOVER,

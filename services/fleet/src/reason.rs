@@ -30,13 +30,13 @@ pub struct Fault {
 
 impl Fault {
     /// Every fault of a refusal, in its order.
-    pub fn all_of(rejection: &Rejection) -> Vec<Self> {
+    pub fn all_of<R: ReasonSet>(rejection: &site::Rejection<R>) -> Vec<Self> {
         rejection.violations().iter().map(Self::from).collect()
     }
 }
 
-impl From<&Violation> for Fault {
-    fn from(violation: &Violation) -> Self {
+impl<R: ReasonSet> From<&site::Violation<R>> for Fault {
+    fn from(violation: &site::Violation<R>) -> Self {
         let site::Violation {
             reason,
             field,
@@ -142,6 +142,12 @@ reasons! {
     SubcloudUnmanaged = "SUBCLOUD_UNMANAGED", FailedPrecondition;
     /// The subcloud's link is not up.
     SubcloudOffline = "SUBCLOUD_OFFLINE", Unavailable;
+    /// No operator of this name.
+    OperatorNotFound = "OPERATOR_NOT_FOUND", NotFound;
+    /// An operator that is not revoked has the name.
+    OperatorNameTaken = "OPERATOR_NAME_TAKEN", AlreadyExists;
+    /// There are as many operators as there may be.
+    TooManyOperators = "TOO_MANY_OPERATORS", ResourceExhausted;
     /// The subcloud is not online, and nobody said `force`.
     SubcloudNotOnline = "SUBCLOUD_NOT_ONLINE", FailedPrecondition;
     /// The subcloud is managed already, or must not be for this.

@@ -183,6 +183,25 @@ impl Ca {
         self.sign(params, key.key_pair())
     }
 
+    /// Issues an operator's certificate for the key of a certificate signing request, of which
+    /// nothing else is taken.
+    ///
+    /// # Errors
+    /// [`CaError::Csr`] as for subclouds; [`CaError::Validity`] as for the controller.
+    pub fn issue_operator_for(
+        &self,
+        csr_der: &[u8],
+        name: OperatorName,
+        role: Role,
+        now: SystemTime,
+        validity: Duration,
+    ) -> Result<IssuedCertificate, CaError> {
+        let key = proven_key(csr_der)?;
+        let purposes = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let params = self.leaf(&Identity::Operator { name, role }, purposes, now, validity)?;
+        self.sign(params, &key)
+    }
+
     fn leaf(
         &self,
         identity: &Identity,

@@ -248,6 +248,12 @@ pub(crate) fn certificates_of_pem(
     Ok(certificates)
 }
 
+/// A certificate in DER as a PEM block.
+#[must_use]
+pub fn certificate_pem(der: &[u8]) -> String {
+    to_pem(der)
+}
+
 /// A certificate as a PEM block.
 pub(crate) fn to_pem(der: &[u8]) -> String {
     let style = EncodeConfig::new().set_line_ending(LineEnding::LF);

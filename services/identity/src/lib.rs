@@ -34,7 +34,7 @@ pub use acceptor::{Acceptor, Limits, Listener};
 pub use admission::{Connections, Counts};
 pub use ca::{CONTROLLER_VALIDITY, SUBCLOUD_VALIDITY};
 pub use ca::{Ca, CaError, CaParts, IssuedCertificate, OPERATOR_VALIDITY, csr_spki_sha256};
-pub use certificate::{CaCertificate, CertificateError, PeerCertificate, Serial};
+pub use certificate::{CaCertificate, CertificateError, PeerCertificate, Serial, certificate_pem};
 pub use client::{ConnectError, ServerRejection, TlsStream, connect, pinned_ca};
 pub use client::{enroll_client_config, link_client_config, operator_client_config};
 pub use connection::{ConnectInfo, Connection};

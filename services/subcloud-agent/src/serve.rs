@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daemon::{Exit, Failure, Life, OperatorListeners, SiteKeeper};
+use daemon::{Desk, Exit, Failure, Life, OperatorListeners, SiteKeeper};
 
 use crate::settings::{ServeOptions, Settings, source};
 use crate::{link, records};
@@ -41,7 +41,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let from = source(settings.link_source, site.link_address());
     let keeper = Arc::new(SiteKeeper::new(Arc::clone(&store), site, revision)?);
     operators
-        .serve(&life, &keeper, None, &[], None, |_| {})
+        .serve(&life, &keeper, &Desk::default(), &[], |_| {})
         .await?;
     let link = match enrolled {
         Some(enrolled) => {

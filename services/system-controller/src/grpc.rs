@@ -4,14 +4,17 @@ mod alarm;
 mod enrollment;
 mod group;
 mod link;
+mod operator;
 mod remote;
 mod rollout;
 mod subcloud;
+mod watch;
 
 pub(crate) use alarm::Alarms;
 pub(crate) use enrollment::Enrollments;
 pub(crate) use group::Groups;
 pub(crate) use link::Links;
+pub(crate) use operator::{Operators, certified, timestamp};
 pub(crate) use remote::SitesOfSubclouds;
 pub(crate) use rollout::RolloutCalls;
 pub(crate) use subcloud::{Subclouds, TokenIssuer};

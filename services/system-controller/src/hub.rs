@@ -10,22 +10,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use api::mutation::Mutation;
-use daemon::{Failure, Life, Neighbours, SystemEntropy, fatal, now};
+use daemon::{Failure, KnownOperator, KnownOperators, Life, Neighbours, SystemEntropy, fatal, now};
 use fleet::admission::ControllerView;
 use fleet::{
     Actor, AgentMessage, AlarmCounts, AlarmSummary, Answer, CommandOutcome, Controller,
-    ControllerConfig, ControllerMessage, Fingerprint, FleetChange, GoodbyeReason, GroupId, Input,
-    LinkId, Operate, Output, Presence, Reason, Records, Rejection, RequestId, RequestKey,
-    RunCommand, SharedAlarm, SharedGroup, SharedSubcloud, SubcloudGroup, SubcloudId, Ticket,
-    Violation, Write,
+    ControllerConfig, ControllerMessage, Event, Fingerprint, FleetChange, GoodbyeReason, GroupId,
+    Input, LinkId, Operate, Operator, Output, Presence, Reason, Records, Rejection, RequestId,
+    RequestKey, RunCommand, SharedAlarm, SharedGroup, SharedSubcloud, SubcloudGroup, SubcloudId,
+    Ticket, Violation, Write,
 };
-use identity::{Connections, Identity};
+use identity::{Connections, Identity, SpkiSha256};
 use site::{Alarm, Site, Timestamp};
 use store::Store;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::fleet_history::{FleetHistory, Next, Subject};
+use crate::grpc::certified;
 use crate::issuer::Issuer;
 use crate::metrics::{Metrics, ReportOutcome};
 use crate::records::{read_fleet, store_write};
@@ -55,6 +57,8 @@ pub(crate) struct Hub {
     /// Subclouds of which something changed, until rollouts have heard of it; at most the fleet.
     stirred: Mutex<BTreeSet<SubcloudId>>,
     stirs: Notify,
+    operators: Arc<KnownOperators>,
+    history: Mutex<FleetHistory>,
 }
 
 /// What readers see: nothing that is not on disk.
@@ -118,6 +122,24 @@ struct Committing {
     since: Instant,
 }
 
+/// A call that the machine has been asked and that waits for its answer.
+#[derive(Debug)]
+pub(crate) struct Begun(oneshot::Receiver<Result<Answer, Rejection>>);
+
+impl Begun {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(crate) async fn wait<A: TryFrom<Answer>>(self) -> Result<A, Rejection> {
+        let Self(answer) = self;
+        let answer = answer
+            .await
+            .unwrap_or_else(|_| Err(Rejection::one(stopping())))?;
+        A::try_from(answer).map_err(|_| Rejection::one(misunderstood()))
+    }
+}
+
 /// A link as its handler holds it.
 #[derive(Debug)]
 pub(crate) struct OpenLink {
@@ -137,10 +159,15 @@ impl Hub {
         config: ControllerConfig,
         issuer: Arc<Issuer>,
         site: &Site,
+        history: FleetHistory,
         (metrics, connections): (Arc<Metrics>, Connections),
     ) -> Result<Arc<Self>, Failure> {
         let records = read_fleet(&store)?;
         let durable = Durable::of(&records);
+        let operators = Arc::new(KnownOperators::default());
+        for operator in &records.operators {
+            operators.put(&operator.name, known_operator(operator));
+        }
         let (machine, outputs) = Controller::recover(now(), config, site, records);
         let (commits, committing) = mpsc::channel(COMMIT_QUEUE);
         let driven = Driven {
@@ -162,6 +189,8 @@ impl Hub {
             timer: watch::Sender::new(None),
             stirred: Mutex::default(),
             stirs: Notify::new(),
+            operators,
+            history: Mutex::new(history),
         });
         hub.carry_out(&mut hub.lock(), outputs);
         life.spawn(Arc::clone(&hub).commit_in_order(committing, life.stopping()));
@@ -177,19 +206,41 @@ impl Hub {
         &self,
         question: impl FnOnce(RequestId) -> Input,
     ) -> Result<A, Rejection> {
-        let answer = {
-            let mut driven = self.lock();
-            driven.last_request += 1;
-            let request = RequestId(driven.last_request);
-            let (sender, answer) = oneshot::channel();
-            driven.answers.insert(request, sender);
-            self.feed_locked(&mut driven, question(request));
-            answer
-        };
-        let answer = answer
-            .await
-            .unwrap_or_else(|_| Err(Rejection::one(stopping())))?;
-        A::try_from(answer).map_err(|_| Rejection::one(misunderstood()))
+        self.begin(question).wait().await
+    }
+
+    /// Asks the machine for something. What it has to write for that is before everything that
+    /// is handed to the disk after this.
+    pub(crate) fn begin(&self, question: impl FnOnce(RequestId) -> Input) -> Begun {
+        let mut driven = self.lock();
+        driven.last_request += 1;
+        let request = RequestId(driven.last_request);
+        let (sender, answer) = oneshot::channel();
+        driven.answers.insert(request, sender);
+        self.feed_locked(&mut driven, question(request));
+        Begun(answer)
+    }
+
+    /// Some of the changes after a revision.
+    pub(crate) fn changes_after(&self, revision: u64) -> Next {
+        self.history().after(revision)
+    }
+
+    /// Tells the revision of every change.
+    pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
+        self.history().revisions()
+    }
+
+    /// The whole fleet as of a revision. What changes meanwhile may be in it already; it is told
+    /// again under its own revision then.
+    pub(crate) fn snapshot(&self) -> (u64, Vec<Shown>) {
+        let revision = self.history().revision();
+        (revision, self.subclouds())
+    }
+
+    /// Whose certificates count.
+    pub(crate) fn operators(&self) -> &Arc<KnownOperators> {
+        &self.operators
     }
 
     /// Has a command carried out at a subcloud and waits for what comes of it: at the latest when
@@ -487,6 +538,8 @@ impl Hub {
                         kind = event.kind.name(),
                         "fleet event"
                     );
+                    let subject = self.subject(driven, &event);
+                    self.history().publish(Some(event), subject);
                 }
             }
         }
@@ -543,6 +596,7 @@ impl Hub {
                     | Write::ForgetGroup(_)
                     | Write::Alarm(_)
                     | Write::ForgetAlarm(_)
+                    | Write::Operator(_)
             )
         };
         let committing = Committing {
@@ -583,14 +637,71 @@ impl Hub {
                 fatal("a change of the fleet could not be made durable", &error);
             }
             self.metrics.committed(since.elapsed());
+            let mut changed = Vec::new();
+            for write in &shown {
+                match write {
+                    Write::Subcloud(subcloud) => changed.push(Arc::clone(subcloud)),
+                    Write::Operator(operator) => {
+                        self.operators.put(&operator.name, known_operator(operator));
+                    }
+                    _ => {}
+                }
+            }
             if !shown.is_empty() {
                 let mut durable = self.durable.write().unwrap_or_else(PoisonError::into_inner);
                 for write in shown {
                     durable.apply(write);
                 }
             }
-            self.feed(Input::Committed { ticket });
+            self.committed(ticket, &changed);
         }
+    }
+
+    /// Tells the machine that a write is durable, and watchers of the records that changed
+    /// without an event.
+    fn committed(&self, ticket: Ticket, changed: &[SharedSubcloud]) {
+        let mut driven = self.lock();
+        let before = self.history().revision();
+        self.feed_locked(&mut driven, Input::Committed { ticket });
+        let mut history = self.history();
+        let untold = changed
+            .iter()
+            .filter(|record| !history.told(record.id, before));
+        let untold: Vec<&SharedSubcloud> = untold.collect();
+        for record in untold {
+            let shown = self.shown(&driven, record);
+            history.publish(None, Subject::Subcloud(shown));
+        }
+    }
+
+    /// The durable subcloud that an event is about.
+    fn subject(&self, driven: &Driven, event: &Event) -> Subject {
+        let Some(id) = event.subcloud else {
+            return Subject::Nobody;
+        };
+        let known = {
+            let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
+            let known = durable.subclouds.get(&event.name);
+            known.filter(|known| known.id == id).cloned()
+        };
+        match known {
+            Some(known) => Subject::Subcloud(self.shown(driven, &known)),
+            None => Subject::Removed(id),
+        }
+    }
+
+    /// A subcloud as it is shown.
+    fn shown(&self, driven: &Driven, subcloud: &SharedSubcloud) -> Shown {
+        let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
+        Shown {
+            subcloud: Arc::clone(subcloud),
+            presence: driven.machine.presence(subcloud.id),
+            group: durable.group_of(subcloud),
+        }
+    }
+
+    fn history(&self) -> MutexGuard<'_, FleetHistory> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the machine at the moment that it asked for last.
@@ -710,6 +821,15 @@ fn send(driven: &mut Driven, link: LinkId, message: ControllerMessage) {
             "an agent does not take its messages; ending the link"
         );
         sender.close.cancel();
+    }
+}
+
+/// What counts of an operator at the listeners.
+fn known_operator(operator: &Operator) -> KnownOperator {
+    KnownOperator {
+        role: certified(operator.role),
+        key: SpkiSha256::from_bytes(operator.key.0),
+        revoked: operator.revoked_at.is_some(),
     }
 }
 

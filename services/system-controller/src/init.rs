@@ -5,12 +5,14 @@ use std::time::SystemTime;
 
 use api::store_v1::AuthorityRecord;
 use daemon::{Exit, Failure};
+use fleet::{Fingerprint, Operator, OperatorRole};
 use identity::{Ca, CaParts, LeafKey, OPERATOR_VALIDITY, OperatorName, Role, write_private};
 use prost::Message as _;
 use site::DistributedCloudRole;
 use store::{Action, Expected, Write};
 
-use crate::records::authority_key;
+use crate::grpc::timestamp;
+use crate::records::{authority_key, store_write};
 
 /// The name of the first operator.
 const FIRST_OPERATOR: &str = "operator-admin";
@@ -25,7 +27,7 @@ pub(crate) fn run(bootstrap: &Path, state_dir: &Path) -> Result<(), Failure> {
     };
     daemon::install(state_dir, &site, |staging| {
         let authority = Ca::generate(site.identity().uuid, now).map_err(|error| failed(&error))?;
-        write_operator(&authority, staging, now)?;
+        let operator = write_operator(&authority, staging, now)?;
         let CaParts {
             certificate_der,
             key_pkcs8_der,
@@ -35,11 +37,15 @@ pub(crate) fn run(bootstrap: &Path, state_dir: &Path) -> Result<(), Failure> {
             certificate: certificate_der,
         };
         let action = Action::Put(record.encode_to_vec());
-        Ok(vec![Write {
+        let authority = Write {
             key: authority_key(),
             expected: Expected::Absent,
             action,
-        }])
+        };
+        Ok(vec![
+            authority,
+            store_write(&fleet::Write::Operator(operator)),
+        ])
     })?;
     println!(
         "installed {} in {}: operators over TCP use ca.crt and {FIRST_OPERATOR}.crt with \
@@ -51,7 +57,7 @@ pub(crate) fn run(bootstrap: &Path, state_dir: &Path) -> Result<(), Failure> {
 }
 
 /// Writes `ca.crt` and the first operator's certificate and key, all with mode 0600.
-fn write_operator(authority: &Ca, dir: &Path, now: SystemTime) -> Result<(), Failure> {
+fn write_operator(authority: &Ca, dir: &Path, now: SystemTime) -> Result<Operator, Failure> {
     let failed = |error: &dyn std::error::Error| {
         Failure::because(
             Exit::Io,
@@ -72,5 +78,12 @@ fn write_operator(authority: &Ca, dir: &Path, now: SystemTime) -> Result<(), Fai
     for (name, content) in files {
         write_private(&dir.join(name), content.as_bytes()).map_err(|error| failed(&error))?;
     }
-    Ok(())
+    Ok(Operator {
+        name: FIRST_OPERATOR.to_owned(),
+        role: OperatorRole::Admin,
+        key: Fingerprint(*certificate.details.spki.as_bytes()),
+        created_at: timestamp(now),
+        expires_at: timestamp(certificate.details.not_after),
+        revoked_at: None,
+    })
 }

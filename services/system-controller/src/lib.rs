@@ -8,13 +8,16 @@
 //! No rule lives here: what is admitted, refused or acknowledged is decided in `fleet` and
 //! `site`.
 
+mod audit;
 mod command;
 mod console;
+mod fleet_history;
 mod grpc;
 mod hub;
 mod init;
 mod issuer;
 mod link_listener;
+mod log_trim;
 mod metrics;
 mod records;
 mod rollouts;

@@ -4,29 +4,31 @@ use std::error::Error;
 
 use api::convert::{
     Malformed, alarm_from_record, alarm_to_record, answered_from_record, answered_to_record,
-    audit_to_record, event_from_record, event_to_record, group_from_record, group_to_record,
-    parts_from_wire, parts_to_wire, subcloud_from_record, subcloud_to_record,
+    audit_to_record, event_to_record, group_from_record, group_to_record, operator_from_record,
+    operator_to_record, parts_from_wire, parts_to_wire, subcloud_from_record, subcloud_to_record,
 };
 use api::store_v1::{
-    AuthorityRecord, EventRecord, FleetAlarmRecord, FleetAnswerRecord, SubcloudGroupRecord,
-    SubcloudRecord, SubcloudSiteRecord,
+    AuditRecord, AuthorityRecord, EventRecord, FleetAlarmRecord, FleetAnswerRecord, OperatorRecord,
+    StartRecord, SubcloudGroupRecord, SubcloudRecord, SubcloudSiteRecord,
 };
 use daemon::{Exit, Failure};
-use fleet::{Event, GroupId, Position, Records, SubcloudId, Write};
+use fleet::{GroupId, Operator, Position, Records, SubcloudId, Write};
 use identity::{Ca, CaParts};
 use prost::Message;
-use site::Site;
+use site::{Site, Timestamp};
 use store::{Action, Expected, Key, Store};
 use uuid::Uuid;
 
 const AUTHORITY: &str = "authority";
 const SUBCLOUDS: &str = "subcloud/";
 const SITES: &str = "subcloud-site/";
+const OPERATORS: &str = "operator/";
+const START: &str = "start";
+pub(crate) const EVENTS: &str = "event/";
+pub(crate) const AUDIT: &str = "audit/";
 const GROUPS: &str = "subcloud-group/";
 const ANSWERS: &str = "fleet-answer/";
 const ALARMS: &str = "alarm/";
-const EVENTS: &str = "event/";
-const AUDIT: &str = "audit/";
 
 /// Entries of a log that are read at a time: some 300 KiB.
 const LOG_PAGE: usize = 1000;
@@ -76,6 +78,7 @@ pub(crate) fn read_fleet(store: &Store) -> Result<Records, Failure> {
         groups: read_all::<SubcloudGroupRecord, _>(store, GROUPS, group_from_record)?,
         answers: read_all::<FleetAnswerRecord, _>(store, ANSWERS, answered_from_record)?,
         alarms: read_all::<FleetAlarmRecord, _>(store, ALARMS, alarm_from_record)?,
+        operators: read_operators(store)?,
         last_event: newest(EVENTS)?,
         last_audit: newest(AUDIT)?,
         ..Records::default()
@@ -122,37 +125,178 @@ pub(crate) fn read_subcloud_site(store: &Store, id: SubcloudId) -> Result<Option
         .map_err(|error| failed(&error))
 }
 
-/// Events older than `before` that are `wanted`, newest first, at most `limit`.
-pub(crate) fn read_events(
-    store: &Store,
+/// Counts this start of the controller; the number is durable when this ends.
+pub(crate) async fn count_start(store: &Store) -> Result<u64, Failure> {
+    let failed = |error: &dyn Error| Failure::because(Exit::Io, "the number of starts", error);
+    let known = store
+        .get(&key(START.to_owned()))
+        .map_err(|error| failed(&error))?;
+    let known = known.map(|record| StartRecord::decode(record.value.as_slice()));
+    let known = known.transpose().map_err(|error| failed(&error))?;
+    let count = known.unwrap_or_default().count + 1;
+    let write = store::Write {
+        key: key(START.to_owned()),
+        expected: Expected::Any,
+        action: Action::Put(StartRecord { count }.encode_to_vec()),
+    };
+    store
+        .commit(vec![write])
+        .await
+        .map_err(|error| failed(&error))?;
+    Ok(count)
+}
+
+/// Reads every operator, by name.
+pub(crate) fn read_operators(store: &Store) -> Result<Vec<Operator>, Failure> {
+    let failed = |error: &dyn Error| Failure::because(Exit::Io, "an operator's record", error);
+    let records = store.scan(OPERATORS).map_err(|error| failed(&error))?;
+    let read = |record: &store::Record| {
+        let message =
+            OperatorRecord::decode(record.value.as_slice()).map_err(|error| failed(&error))?;
+        operator_from_record(message).map_err(|error| failed(&error))
+    };
+    records.iter().map(read).collect()
+}
+
+/// How far the clock may have been set back: entries of a log are in the order in which they were
+/// written, so what is older than asked for by more than this ends the search.
+const CLOCK_SET_BACK: u64 = 60 * 60 * 1000;
+
+/// Where in a log to look, and for how much.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Looking {
+    prefix: &'static str,
     before: Option<Position>,
+    since: u64,
+    until: u64,
     limit: usize,
-    wanted: impl Fn(&Event) -> bool,
-) -> Result<Vec<Event>, Failure> {
-    let failed = |error: &dyn Error| Failure::because(Exit::Io, "the event log", error);
-    let mut after = before.map(|position| log_key(EVENTS, position));
+}
+
+impl Looking {
+    /// Looks at entries after those of a page token, of a range of time (0 for no bound).
+    pub(crate) fn at(
+        prefix: &'static str,
+        token: &str,
+        since: u64,
+        until: u64,
+        limit: usize,
+    ) -> Self {
+        Self {
+            prefix,
+            before: token.parse().ok().map(Position),
+            since,
+            until,
+            limit,
+        }
+    }
+}
+
+/// A record of a log.
+pub(crate) trait LogRecord: Message + Default {
+    /// When, in milliseconds since the Unix epoch.
+    fn at(&self) -> u64;
+}
+
+impl LogRecord for EventRecord {
+    fn at(&self) -> u64 {
+        self.at_milliseconds
+    }
+}
+
+impl LogRecord for AuditRecord {
+    fn at(&self) -> u64 {
+        self.at_milliseconds
+    }
+}
+
+/// The entries of a log that `wanted` takes, newest first.
+pub(crate) fn read_log<R: LogRecord, T>(
+    store: &Store,
+    looking: Looking,
+    wanted: impl Fn(Position, R) -> Result<Option<T>, Failure>,
+) -> Result<Vec<T>, Failure> {
+    let Looking {
+        prefix,
+        before,
+        since,
+        until,
+        limit,
+    } = looking;
+    let failed = |error: &dyn Error| Failure::because(Exit::Io, "a log", error);
+    let mut after = before.map(|position| log_key(prefix, position));
     let mut found = Vec::new();
     loop {
-        let records = store
-            .page(EVENTS, after.as_ref(), LOG_PAGE)
-            .map_err(|error| failed(&error))?;
+        let page = store.page(prefix, after.as_ref(), LOG_PAGE);
+        let records = page.map_err(|error| failed(&error))?;
         let Some(last) = records.last() else {
             return Ok(found);
         };
         after = Some(last.key.clone());
         for record in &records {
-            let position = position_of(EVENTS, &record.key).unwrap_or_default();
-            let message =
-                EventRecord::decode(record.value.as_slice()).map_err(|error| failed(&error))?;
-            let event = event_from_record(position, message).map_err(|error| failed(&error))?;
-            if wanted(&event) {
-                found.push(event);
+            let position = position_of(prefix, &record.key).unwrap_or_default();
+            let message = R::decode(record.value.as_slice()).map_err(|error| failed(&error))?;
+            let at = message.at();
+            if at.saturating_add(CLOCK_SET_BACK) < since {
+                return Ok(found);
+            }
+            if at >= since && (until == 0 || at < until) {
+                found.extend(wanted(position, message)?);
             }
             if found.len() == limit {
                 return Ok(found);
             }
         }
     }
+}
+
+/// Forgets the entries of a log beyond the newest `most` and those of before a moment, and tells
+/// how many that were. Entries are in the order of time, as far as the clock was not set back.
+pub(crate) async fn forget_before(
+    store: &Store,
+    prefix: &'static str,
+    most: u64,
+    moment: Timestamp,
+) -> Result<u64, Failure> {
+    let failed = |error: &dyn Error| Failure::because(Exit::Io, "a log", error);
+    let mut after = None;
+    let (mut seen, mut forgotten) = (0_u64, 0);
+    loop {
+        let page = store.page(prefix, after.as_ref(), LOG_PAGE);
+        let records = page.map_err(|error| failed(&error))?;
+        let Some(last) = records.last() else {
+            return Ok(forgotten);
+        };
+        after = Some(last.key.clone());
+        let mut batch = Vec::new();
+        for record in records {
+            seen += 1;
+            if seen > most || at_of(&record.value) < moment {
+                batch.push(store::Write {
+                    key: record.key,
+                    expected: Expected::Any,
+                    action: Action::Delete,
+                });
+            }
+        }
+        if !batch.is_empty() {
+            forgotten += u64::try_from(batch.len()).unwrap_or(u64::MAX);
+            store.commit(batch).await.map_err(|error| failed(&error))?;
+        }
+    }
+}
+
+/// When an entry of a log was written: both kinds of records begin with it. One that cannot be
+/// read is as old as can be.
+fn at_of(record: &[u8]) -> Timestamp {
+    let read = LogTime::decode(record);
+    Timestamp(read.map_or(0, |read| read.at_milliseconds))
+}
+
+/// What records of both logs have in common.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct LogTime {
+    #[prost(uint64, tag = "1")]
+    at_milliseconds: u64,
 }
 
 /// A write of the fleet's machine as one of the store. The machine is the only writer of these
@@ -170,6 +314,10 @@ pub(crate) fn store_write(write: &Write) -> store::Write {
             };
             put(site_key(*subcloud), record.encode_to_vec())
         }
+        Write::Operator(operator) => put(
+            key(format!("{OPERATORS}{}", operator.name)),
+            operator_to_record(operator).encode_to_vec(),
+        ),
         Write::ForgetSubcloud(subcloud) => (subcloud_key(subcloud.id), Action::Delete),
         Write::ForgetSite(id) => (site_key(*id), Action::Delete),
         Write::Group(group) => put(group_key(group.id), group_to_record(group).encode_to_vec()),

@@ -7,11 +7,13 @@ use std::time::SystemTime;
 use api::fleet_v1::alarm_service_server::{self, AlarmServiceServer};
 use api::fleet_v1::enrollment_service_server::EnrollmentServiceServer;
 use api::fleet_v1::link_service_server::LinkServiceServer;
+use api::fleet_v1::operator_service_server::{self, OperatorServiceServer};
 use api::fleet_v1::rollout_service_server::{self, RolloutServiceServer};
 use api::fleet_v1::subcloud_group_service_server::{self, SubcloudGroupServiceServer};
 use api::fleet_v1::subcloud_service_server::{self, SubcloudServiceServer};
 use daemon::{
-    Exit, Failure, Life, Neighbours, OperatorListeners, OperatorTraffic, SiteKeeper, Tls, bind_tcp,
+    Desk, Exit, Failure, Life, Neighbours, OperatorListeners, OperatorTraffic, SiteKeeper, Tls,
+    Witness, bind_tcp,
 };
 use fleet::{ControllerConfig, Input};
 use identity::{
@@ -23,9 +25,12 @@ use site::Site;
 use store::Store;
 use tonic::service::Routes;
 
+use crate::audit::Audit;
 use crate::console::Console;
+use crate::fleet_history::FleetHistory;
 use crate::grpc::{
-    Alarms, Enrollments, Groups, Links, RolloutCalls, SitesOfSubclouds, Subclouds, TokenIssuer,
+    Alarms, Enrollments, Groups, Links, Operators, RolloutCalls, SitesOfSubclouds, Subclouds,
+    TokenIssuer,
 };
 use crate::hub::Hub;
 use crate::issuer::Issuer;
@@ -33,7 +38,7 @@ use crate::link_listener::MAX_MESSAGE_BYTES;
 use crate::metrics::{Collected, Metrics};
 use crate::rollouts::Runner;
 use crate::settings::{ServeOptions, Settings};
-use crate::{link_listener, records};
+use crate::{link_listener, log_trim, records};
 
 /// Serves until SIGTERM.
 pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
@@ -85,18 +90,31 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     );
     let (metrics, connections) = (Arc::new(Metrics::new()), acceptor.connections());
     let observers = (Arc::clone(&metrics), connections.clone());
+    let start = records::count_start(&store).await?;
+    let history = FleetHistory::new(start, settings.watch_history);
     let hub = Hub::start(
         &life,
         Arc::clone(&store),
         config.clone(),
         Arc::clone(&issuer),
         &site,
+        history,
         observers,
     )?;
+    life.spawn(log_trim::trim(
+        Arc::clone(&store),
+        settings.logs,
+        life.clone(),
+    ));
+    let audit: Arc<dyn Witness> = Arc::new(Audit {
+        hub: Arc::clone(&hub),
+        site: site.identity().name.clone(),
+    });
     let keeper = SiteKeeper::new(Arc::clone(&store), site, revision)?;
     let neighbours: Arc<dyn Neighbours> = Arc::<Hub>::clone(&hub);
     let keeper = Arc::new(keeper.among(neighbours));
     let controller = config.id;
+    keeper.set_witness(Arc::clone(&audit));
 
     let agents = agents(&life, &hub, issuer, config);
     life.spawn(link_listener::serve(
@@ -120,6 +138,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         hub: Arc::clone(&hub),
         tokens,
         answers: Arc::default(),
+        life: life.clone(),
     });
     let subclouds = subclouds.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
     let groups = SubcloudGroupServiceServer::new(Groups {
@@ -128,6 +147,11 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let groups = groups.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
     let alarms = AlarmServiceServer::new(Alarms(Arc::clone(&hub)));
     let alarms = alarms.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
+    let people = OperatorServiceServer::new(Operators {
+        hub: Arc::clone(&hub),
+        authority,
+        answers: Arc::default(),
+    });
     let endpoints = operators.endpoints();
     let rollouts = RolloutServiceServer::new(RolloutCalls {
         runner: Runner::start(&life, &hub, controller)?,
@@ -140,12 +164,21 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         subcloud_group_service_server::SERVICE_NAME,
         alarm_service_server::SERVICE_NAME,
         rollout_service_server::SERVICE_NAME,
+        operator_service_server::SERVICE_NAME,
     ];
-    let way = Some(Arc::new(SitesOfSubclouds(Arc::clone(&hub))) as Arc<dyn daemon::Subclouds>);
-    let served = operators.serve(&life, &keeper, Some(&tls), &names, way, |routes| {
-        routes.add_service(subclouds).add_service(groups);
-        routes.add_service(alarms);
-        routes.add_service(rollouts);
+    let desk = Desk {
+        tls: Some(tls),
+        operators: Arc::clone(hub.operators()),
+        witness: Some(audit),
+        way: Some(Arc::new(SitesOfSubclouds(Arc::clone(&hub)))),
+    };
+    let served = operators.serve(&life, &keeper, &desk, &names, |routes| {
+        routes
+            .add_service(subclouds)
+            .add_service(groups)
+            .add_service(people)
+            .add_service(alarms)
+            .add_service(rollouts);
     });
     let traffic = served.await?;
 

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use daemon::{Exit, Failure, LogOptions, OperatorOptions};
-use fleet::{ControllerConfig, DEFAULT_FLEET_LIMIT, Endpoint, HEARTBEAT_INTERVAL, SourceCheck};
+use fleet::{ControllerConfig, DEFAULT_FLEET_LIMIT, Endpoint, SourceCheck};
 use identity::{Ca, Limits, SUBCLOUD_VALIDITY};
 use serde::Deserialize;
 use site::{NetworkKind, Site};
+
+use crate::log_trim::{Keep, LogBounds};
 
 /// The port of the operators' interface on the oam addresses.
 const OPERATOR_PORT: u16 = 8440;
@@ -19,8 +21,37 @@ const LINK_PORT: u16 = 8441;
 /// The port of the console on the oam addresses.
 const CONSOLE_PORT: u16 = 8442;
 
-/// Heartbeats may be this far apart, in milliseconds.
-const HEARTBEAT_MILLISECONDS: std::ops::RangeInclusive<u64> = 500..=600_000;
+/// A setting that is a number.
+struct Number {
+    name: &'static str,
+    least: u64,
+    most: u64,
+    default: u64,
+}
+
+const fn number(name: &'static str, least: u64, most: u64, default: u64) -> Number {
+    Number {
+        name,
+        least,
+        most,
+        default,
+    }
+}
+
+/// How far apart heartbeats are; more often costs more than it tells, and after ten minutes an
+/// outage is noticed half an hour late.
+const HEARTBEAT: Number = number("heartbeat_interval_milliseconds", 500, 600_000, 10_000);
+/// An entry has some 300 bytes, so that the most is 3 GB.
+const EVENT_ENTRIES: Number = number("event_log_entries", 100, 10_000_000, fleet::LOG_LIMIT);
+/// A quarter of a year by default.
+const EVENT_DAYS: Number = number("event_log_days", 1, 3650, 90);
+/// As for events.
+const AUDIT_ENTRIES: Number = number("audit_log_entries", 100, 10_000_000, fleet::LOG_LIMIT);
+/// A year by default: who did what is asked for later than what happened.
+const AUDIT_DAYS: Number = number("audit_log_days", 1, 3650, 365);
+/// Changes that a watcher may fall behind, and resume over; each costs some 200 bytes. By default
+/// enough for a fleet of 10,000 that goes or comes at once, and some more.
+const WATCH_HISTORY: Number = number("watch_history_changes", 256, 1_000_000, 16_384);
 
 /// Certificates of subclouds may live this long, in seconds: shorter, and one would end before an
 /// agent that reconnects could renew it; longer than thirty days, and a stolen one would serve for
@@ -87,6 +118,30 @@ struct File {
     fleet_limit: Option<usize>,
     link_connections: Option<usize>,
     link_connections_per_source: Option<usize>,
+    event_log_entries: Option<u64>,
+    event_log_days: Option<u64>,
+    audit_log_entries: Option<u64>,
+    audit_log_days: Option<u64>,
+    watch_history_changes: Option<u64>,
+}
+
+impl Number {
+    /// What is set, or the default.
+    fn of(&self, asked: Option<u64>, file: Option<&Path>) -> Result<u64, Failure> {
+        let Self {
+            name,
+            least,
+            most,
+            default,
+        } = self;
+        let value = asked.unwrap_or(*default);
+        if (*least..=*most).contains(&value) {
+            return Ok(value);
+        }
+        let file = file.unwrap_or(Path::new("")).display();
+        let message = format!("--config {file}: {name} is {value}; give {least} to {most}");
+        Err(Failure::new(Exit::Usage, message))
+    }
 }
 
 /// Everything that `serve` needs to know.
@@ -102,6 +157,8 @@ pub(crate) struct Settings {
     source_check: SourceCheck,
     heartbeat_interval: Duration,
     fleet_limit: usize,
+    pub(crate) logs: LogBounds,
+    pub(crate) watch_history: usize,
 }
 
 impl Settings {
@@ -113,6 +170,7 @@ impl Settings {
             .map(read)
             .transpose()?
             .unwrap_or_default();
+        let bounded = |number: &Number, asked| number.of(asked, options.config.as_deref());
         let link_limits = link_limits(&file, options.config.as_deref())?;
         let listen = |flags: Vec<SocketAddr>, setting: Option<Vec<SocketAddr>>, port: u16| {
             if flags.is_empty() {
@@ -141,10 +199,22 @@ impl Settings {
             )?,
             link_limits,
             source_check,
-            heartbeat_interval: heartbeat(
+            heartbeat_interval: Duration::from_millis(bounded(
+                &HEARTBEAT,
                 file.heartbeat_interval_milliseconds,
-                options.config.as_deref(),
-            )?,
+            )?),
+            logs: LogBounds {
+                events: Keep {
+                    entries: bounded(&EVENT_ENTRIES, file.event_log_entries)?,
+                    age: days(bounded(&EVENT_DAYS, file.event_log_days)?),
+                },
+                audit: Keep {
+                    entries: bounded(&AUDIT_ENTRIES, file.audit_log_entries)?,
+                    age: days(bounded(&AUDIT_DAYS, file.audit_log_days)?),
+                },
+            },
+            watch_history: usize::try_from(bounded(&WATCH_HISTORY, file.watch_history_changes)?)
+                .unwrap_or(usize::MAX),
             fleet_limit: file.fleet_limit.unwrap_or(DEFAULT_FLEET_LIMIT),
         })
     }
@@ -160,6 +230,8 @@ impl Settings {
             source_check: self.source_check,
             heartbeat_interval: self.heartbeat_interval,
             fleet_limit: self.fleet_limit,
+            event_log_limit: self.logs.events.entries,
+            audit_log_limit: self.logs.audit.entries,
             authority: fleet::Authority {
                 key: fleet::Fingerprint(*ca.spki_sha256().as_bytes()),
                 certificate: ca.certificate().der().to_vec().into(),
@@ -193,6 +265,10 @@ fn on_oam(site: &Site, port: u16) -> Vec<SocketAddr> {
         .collect()
 }
 
+fn days(days: u64) -> Duration {
+    Duration::from_secs(days * 24 * 60 * 60)
+}
+
 /// The limits of the link listener. More connections than the file descriptors of a process, or
 /// none at all, are a slip of the pen.
 fn link_limits(file: &File, path: Option<&Path>) -> Result<Limits, Failure> {
@@ -219,21 +295,6 @@ fn link_limits(file: &File, path: Option<&Path>) -> Result<Limits, Failure> {
         )?,
         ..usual
     })
-}
-
-fn heartbeat(milliseconds: Option<u64>, file: Option<&Path>) -> Result<Duration, Failure> {
-    match milliseconds {
-        None => Ok(HEARTBEAT_INTERVAL),
-        Some(asked) if HEARTBEAT_MILLISECONDS.contains(&asked) => Ok(Duration::from_millis(asked)),
-        Some(asked) => {
-            let (least, most) = (HEARTBEAT_MILLISECONDS.start(), HEARTBEAT_MILLISECONDS.end());
-            let file = file.unwrap_or(Path::new("")).display();
-            let message = format!(
-                "--config {file}: heartbeat_interval_milliseconds is {asked}; give {least} to {most}"
-            );
-            Err(Failure::new(Exit::Usage, message))
-        }
-    }
 }
 
 fn certificate_validity(flag: Option<u64>, setting: Option<u64>) -> Result<Duration, Failure> {

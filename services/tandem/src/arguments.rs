@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
-use crate::dcmanager::Dcmanager;
+use crate::dcmanager::DcmanagerArea;
 use crate::endpoint::{self, Credentials, Endpoint};
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -50,7 +50,7 @@ pub(crate) enum Area {
     )]
     Dcmanager {
         #[command(subcommand)]
-        command: Dcmanager,
+        command: DcmanagerArea,
     },
     /// Prints a completion script for a shell
     #[command(after_help = "Example:\n  tandem completions bash \
@@ -91,7 +91,7 @@ pub(crate) struct DcmanagerAlone {
     #[command(flatten)]
     pub(crate) globals: Globals,
     #[command(subcommand)]
-    pub(crate) command: Dcmanager,
+    pub(crate) command: DcmanagerArea,
 }
 
 /// Shells with completions.

@@ -1,11 +1,14 @@
 //! `tandem dcmanager …`: the commands of the fleet, a file for each family of them.
 
 mod alarm;
+mod audit;
 mod declaration;
 mod errors;
 mod event;
+mod fleet_event;
 mod management;
 mod network_rollout;
+mod operator;
 mod rollout_wait;
 mod subcloud;
 mod subcloud_group;
@@ -18,6 +21,23 @@ use crate::program::Shape;
 use crate::session::Session;
 
 pub(crate) use declaration::Declaration;
+pub(crate) use fleet_event::text as fleet_change_text;
+
+use crate::system::Watch;
+
+/// The commands of the fleet, and the one that does not end by itself.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DcmanagerArea {
+    #[command(flatten)]
+    Question(Dcmanager),
+    /// Show every change of the fleet as it happens, until interrupted
+    #[command(
+        after_help = "One line for each change: REVISION  KIND  TEXT; the whole fleet is a line \
+                      of the kind RESYNC\nand one for each subcloud. With --format json, one \
+                      object a line.\n\nExample:\n  tandem dcmanager watch --format json"
+    )]
+    Watch(Watch),
+}
 
 /// The commands of the fleet.
 #[derive(Debug, Subcommand)]
@@ -67,6 +87,24 @@ pub(crate) enum Dcmanager {
         #[command(subcommand)]
         command: event::EventCommand,
     },
+    /// Who asked for what, with which outcome
+    #[command(
+        subcommand_value_name = "COMMAND",
+        after_help = "Example:\n  tandem dcmanager audit list --since 1h"
+    )]
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
+    },
+    /// Operators: make, list and revoke those who call over TCP
+    #[command(
+        subcommand_value_name = "COMMAND",
+        after_help = "Example:\n  tandem dcmanager operator list"
+    )]
+    Operator {
+        #[command(subcommand)]
+        command: operator::OperatorCommand,
+    },
 }
 
 impl Dcmanager {
@@ -78,6 +116,8 @@ impl Dcmanager {
             Self::Alarm { command } => command.shape(),
             Self::NetworkRollout { command } => command.shape(),
             Self::Event { command } => command.shape(),
+            Self::Audit { command } => command.shape(),
+            Self::Operator { command } => command.shape(),
         }
     }
 
@@ -88,10 +128,12 @@ impl Dcmanager {
     pub(crate) fn declaration(&self, colour: bool) -> Result<Declaration, Failure> {
         match self {
             Self::Subcloud { command } => command.declaration(colour),
-            Self::SubcloudGroup { .. } | Self::Alarm { .. } | Self::Event { .. } => {
-                Ok(Declaration::default())
-            }
             Self::NetworkRollout { command } => command.declaration(),
+            Self::SubcloudGroup { .. }
+            | Self::Alarm { .. }
+            | Self::Event { .. }
+            | Self::Audit { .. }
+            | Self::Operator { .. } => Ok(Declaration::default()),
         }
     }
 
@@ -107,6 +149,8 @@ impl Dcmanager {
             Self::Alarm { command } => command.run(session).await,
             Self::NetworkRollout { command } => command.run(session, declaration).await,
             Self::Event { command } => command.run(session).await,
+            Self::Audit { command } => command.run(session).await,
+            Self::Operator { command } => command.run(session).await,
         }
     }
 }

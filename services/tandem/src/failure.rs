@@ -36,6 +36,11 @@ impl Failure {
         Self::local(Exit::NoInput, "INPUT_UNREADABLE", explanation, remedy)
     }
 
+    /// A file that cannot be written.
+    pub(crate) fn unwritable(explanation: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::local(Exit::Output, "OUTPUT_UNWRITABLE", explanation, remedy)
+    }
+
     /// A file whose content has a fault.
     pub(crate) fn bad_input(explanation: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::local(Exit::BadInput, "INPUT_INVALID", explanation, remedy)

@@ -12,7 +12,7 @@
 //! This crate must not decide what a site or a fleet allows: it turns text into requests and
 //! answers into text. Nor does it read the environment or the process state anywhere but in
 //! [`Environment::of_process`], so that tests run the whole program within themselves; only
-//! `system watch` listens for signals, because nothing else ends it.
+//! the watches listen for signals, because nothing else ends it.
 
 mod answer;
 mod arguments;
@@ -21,6 +21,7 @@ mod endpoint;
 mod environment;
 mod exit;
 mod failure;
+mod moment;
 mod nearest;
 mod output;
 mod program;

@@ -132,6 +132,11 @@ impl Cell {
         }
     }
 
+    /// The text.
+    pub(crate) fn plain(&self) -> String {
+        self.text.clone()
+    }
+
     /// The text in CSV, whose readers take an empty field for no value.
     fn field(&self) -> &str {
         let none = match &self.machine {

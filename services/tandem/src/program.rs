@@ -10,14 +10,14 @@ use tokio::runtime::Runtime;
 
 use crate::answer::{Answer, EFFECT_COLUMNS};
 use crate::arguments::{Area, DcmanagerAlone, Globals, Remote, Shell, SystemAlone, Tandem};
-use crate::dcmanager::{Dcmanager, Declaration};
+use crate::dcmanager::{Dcmanager, DcmanagerArea, Declaration};
 use crate::environment::Environment;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Column, Selection};
 use crate::session::Target;
 use crate::streams::Streams;
-use crate::system::{System, SystemArea, Watch};
+use crate::system::{Followed, System, SystemArea, Watch};
 
 /// The name that this program was called by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,7 @@ enum Parsed {
     /// Something that a daemon answers.
     Question(Box<Question>),
     /// Events, until somebody ends it.
-    Watch(Watch),
+    Watch(Followed, Watch),
     /// A completion script.
     Completions(Shell),
 }
@@ -107,7 +107,14 @@ impl Parsed {
     fn of_system(command: SystemArea) -> Self {
         match command {
             SystemArea::Question(command) => Self::of(Question::System(command)),
-            SystemArea::Watch(watch) => Self::Watch(watch),
+            SystemArea::Watch(watch) => Self::Watch(Followed::Site, watch),
+        }
+    }
+
+    fn of_dcmanager(command: DcmanagerArea) -> Self {
+        match command {
+            DcmanagerArea::Question(command) => Self::of(Question::Dcmanager(command)),
+            DcmanagerArea::Watch(watch) => Self::Watch(Followed::Fleet, watch),
         }
     }
 }
@@ -128,9 +135,7 @@ impl Line {
                 let line = Tandem::from_arg_matches(&matches).map_err(complete)?;
                 let (remote, command) = match line.area {
                     Area::System { remote, command } => (remote, Parsed::of_system(command)),
-                    Area::Dcmanager { command } => {
-                        (here(), Parsed::of(Question::Dcmanager(command)))
-                    }
+                    Area::Dcmanager { command } => (here(), Parsed::of_dcmanager(command)),
                     Area::Completions { shell } => (here(), Parsed::Completions(shell)),
                 };
                 (line.globals, remote, command)
@@ -141,8 +146,7 @@ impl Line {
             }
             Name::Dcmanager => {
                 let line = DcmanagerAlone::from_arg_matches(&matches).map_err(complete)?;
-                let command = Parsed::of(Question::Dcmanager(line.command));
-                (line.globals, here(), command)
+                (line.globals, here(), Parsed::of_dcmanager(line.command))
             }
         };
         Ok(Self {
@@ -164,7 +168,9 @@ impl Line {
         } = self;
         let question = match command {
             Parsed::Question(question) => question,
-            Parsed::Watch(watch) => return follow(watch, &globals, &remote, environment, streams),
+            Parsed::Watch(followed, watch) => {
+                return follow(followed, watch, &globals, &remote, environment, streams);
+            }
             Parsed::Completions(shell) => return Ok(streams.answer(&completions(shell))),
         };
         let columns = question.shape().columns(globals.dry_run)?;
@@ -183,6 +189,7 @@ impl Line {
 
 /// Writes events as they come. Every option is judged as for any other command.
 fn follow(
+    followed: Followed,
     watch: Watch,
     globals: &Globals,
     remote: &Remote,
@@ -194,7 +201,7 @@ fn follow(
     Watch::check(globals.format)?;
     let target = target(globals, remote, environment)?;
     let stdout = environment.stdout();
-    runtime()?.block_on(watch.run(&target, globals.format, stdout, streams))
+    runtime()?.block_on(watch.run(followed, &target, globals.format, stdout, streams))
 }
 
 fn target(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::fleet_v1::alarm_service_client::AlarmServiceClient;
+use api::fleet_v1::operator_service_client::OperatorServiceClient;
 use api::fleet_v1::rollout_service_client::RolloutServiceClient;
 use api::fleet_v1::subcloud_group_service_client::SubcloudGroupServiceClient;
 use api::fleet_v1::subcloud_service_client::SubcloudServiceClient;
@@ -91,6 +92,18 @@ impl Session {
     /// The site, for a stream that has no end: the server is told no deadline.
     pub(crate) fn endless_site(&self) -> SiteServiceClient<Wire> {
         let client = SiteServiceClient::new(self.wire(Deadline::Never));
+        client.max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// The controller's operators and their deeds.
+    pub(crate) fn operators(&self) -> OperatorServiceClient<Wire> {
+        let client = OperatorServiceClient::new(self.wire(Deadline::Call));
+        client.max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// The subclouds, for a stream that has no end: the server is told no deadline.
+    pub(crate) fn endless_subclouds(&self) -> SubcloudServiceClient<Wire> {
+        let client = SubcloudServiceClient::new(self.wire(Deadline::Never));
         client.max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 

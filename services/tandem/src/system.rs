@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::program::Shape;
 use crate::session::Session;
 
-pub(crate) use watch::Watch;
+pub(crate) use watch::{Followed, Watch};
 
 /// The commands of one site, and the one that does not end by itself.
 #[derive(Debug, Subcommand)]

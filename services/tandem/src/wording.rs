@@ -1,8 +1,8 @@
 //! Enumerations and times of the contract, in operators' words.
 
 use api::fleet_v1::{
-    AlarmStatus, Availability, EnrollmentState, ManagementState, RolloutAction, RolloutMemberState,
-    RolloutState, SyncState, UpdateApplyType,
+    AlarmStatus, Availability, EnrollmentState, ManagementState, OperatorRole, RolloutAction,
+    RolloutMemberState, RolloutState, SyncState, UpdateApplyType,
 };
 use api::site_v1::{
     AdministrativeState, DistributedCloudRole, Family, KubernetesState, Order, Personality, Rank,
@@ -69,6 +69,10 @@ words! {
     }
     /// Whether commands are accepted for a subcloud.
     management(ManagementState) { Unmanaged = "unmanaged", Managed = "managed" }
+    /// What an operator may do.
+    operator_role(OperatorRole) {
+        Reader = "reader", Configurator = "configurator", Admin = "admin",
+    }
     /// How far enrollment is.
     enrollment(EnrollmentState) { Pending = "pending", Enrolled = "enrolled" }
     /// How a change goes through a group.

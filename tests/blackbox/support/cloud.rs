@@ -94,6 +94,13 @@ impl Controller {
         }
     }
 
+    /// Adds lines to the settings file.
+    pub(crate) fn set(&self, lines: &str) {
+        let settings = self.home.join("settings.toml");
+        let known = fs::read_to_string(&settings).expect("a settings file");
+        fs::write(&settings, known + lines).expect("a settings file");
+    }
+
     /// Installs and serves on the loopback address.
     #[track_caller]
     pub(crate) fn start(dir: &Path, site: Bootstrap) -> Self {
@@ -182,6 +189,27 @@ impl Controller {
             authority: dir.join("ca.crt"),
             operator: operator.map(files),
         }
+    }
+
+    /// `operator add`, which must succeed; key and certificate are in the state directory.
+    #[track_caller]
+    pub(crate) fn operator(&self, name: &str, role: &str) -> Output {
+        let file = |kind: &str| self.state_dir().join(format!("{name}.{kind}"));
+        let (key, cert) = (file("key"), file("crt"));
+        let (key, cert) = (key.display().to_string(), cert.display().to_string());
+        let output = self.tandem(&[
+            "dcmanager",
+            "operator",
+            "add",
+            name,
+            "--role",
+            role,
+            "--key-file",
+            &key,
+            "--cert-file",
+            &cert,
+        ]);
+        output.expect(0)
     }
 
     /// Calls a method over the unix socket.

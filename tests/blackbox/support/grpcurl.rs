@@ -174,6 +174,21 @@ pub(crate) fn services(target: &Target) -> Result<Vec<String>, Box<GrpcError>> {
     Ok(output.stdout.lines().map(str::to_owned).collect())
 }
 
+/// The paths of the methods that reflection lists for a service.
+pub(crate) fn methods(target: &Target, service: &str) -> Vec<String> {
+    let mut command = Command::new(program());
+    command.args(["-max-time", "20", "-format-error"]);
+    aim(&mut command, target);
+    command.args(["list", service]);
+    let output = run(command).expect(0);
+    let lines = output.stdout.lines();
+    let path = |line: &str| {
+        let (service, method) = line.rsplit_once('.').expect("a method of a service");
+        format!("/{service}/{method}")
+    };
+    lines.map(path).collect()
+}
+
 fn command_with(mut command: Command, verb: &str) -> Command {
     command.arg(verb);
     command
@@ -206,7 +221,7 @@ fn text(value: &Value) -> String {
 }
 
 /// grpcurl of `TANDEM_GRPCURL`, else of the path.
-fn program() -> &'static Path {
+pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let told = std::env::var_os("TANDEM_GRPCURL").map(PathBuf::from);

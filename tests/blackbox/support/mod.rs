@@ -5,6 +5,7 @@
 //! address. Those about addresses and routes put the same processes into the network namespaces
 //! of [`lab`].
 
+pub(crate) mod anyone;
 pub(crate) mod bootstrap;
 pub(crate) mod by_hand;
 pub(crate) mod client;

@@ -80,8 +80,9 @@ pub fn answered_to_record(answered: &AnsweredCall) -> wire::FleetAnswerRecord {
     let kept = match answer {
         Answer::Subcloud(receipt) => Some(Kept::Subcloud(receipt_to_record(receipt))),
         Answer::Group(group) => Some(Kept::Group(group_to_record(group))),
-        // Calls about peers have no request id, so their answers are never kept.
-        Answer::Peer(_) => None,
+        // Calls about peers and for the audit log have no request id, and the answer to one about
+        // an operator goes with a certificate: none of them is kept here.
+        Answer::Peer(_) | Answer::Operator(_) | Answer::Noted => None,
     };
     wire::FleetAnswerRecord {
         request_id: id.clone(),

@@ -7,14 +7,15 @@ use std::time::Duration;
 use site::{Site, SiteParts, Timestamp};
 use uuid::Uuid;
 
+use super::operators::{AddOperator, NoteDeed, RevokeOperator};
 use crate::admission::ControllerView;
 use crate::{
     Action, Actor, AgentMessage, Association, AuditEntry, Candidate, CertificateRequest,
     CommandOutcome, ControllerMessage, Event, Fingerprint, FleetAlarm, Goodbye, GroupId, LinkId,
-    Outcome, PeerGroup, PeerGroupId, PeerId, PeerInput, PeerOutput, PeerReceipt, Position,
-    Presence, Rejection, Report, RequestId, SecretHash, SharedAlarm, SharedGroup, SharedSubcloud,
-    SiteMethod, Subcloud, SubcloudGroup, SubcloudId, SystemPeer, Ticket, TokenId, UpdateApply,
-    Violation,
+    Operator, Outcome, PeerGroup, PeerGroupId, PeerId, PeerInput, PeerOutput, PeerReceipt,
+    Position, Presence, Rejection, Report, RequestId, SecretHash, SharedAlarm, SharedGroup,
+    SharedSubcloud, SiteMethod, Subcloud, SubcloudGroup, SubcloudId, SystemPeer, Ticket, TokenId,
+    UpdateApply, Violation,
 };
 
 /// Something that happened.
@@ -32,6 +33,12 @@ pub enum Input {
     RunCommand(RunCommand),
     /// A call that another machine has judged: it is in the audit log as all others are.
     Audited(Audited),
+    /// `operator add`.
+    AddOperator(AddOperator),
+    /// `operator revoke`.
+    RevokeOperator(RevokeOperator),
+    /// Something for the audit log that was decided elsewhere.
+    NoteDeed(NoteDeed),
     /// An agent opened a stream and proved its identity by a certificate.
     LinkOpened {
         /// A number that no earlier link of this process had.
@@ -150,6 +157,8 @@ pub enum Write {
         /// What was reported.
         site: Arc<SiteParts>,
     },
+    /// Put an operator in the place of the one of the same name.
+    Operator(Operator),
     /// Put the record of a peer in the place of the one of the same id.
     Peer(Box<SystemPeer>),
     /// Forget a peer.
@@ -193,6 +202,8 @@ pub enum Write {
 pub struct Records {
     /// Every subcloud.
     pub subclouds: Vec<Subcloud>,
+    /// Every operator.
+    pub operators: Vec<Operator>,
     /// Every peer.
     pub peers: Vec<SystemPeer>,
     /// Every peer group.
@@ -432,6 +443,10 @@ pub struct RunCommand {
 pub enum Answer {
     /// To a call about one subcloud.
     Subcloud(Receipt),
+    /// To a call about an operator: as it is now, or would be.
+    Operator(Operator),
+    /// The entry is in the audit log.
+    Noted,
     /// To a call about peers, peer groups or associations.
     Peer(Box<PeerReceipt>),
     /// To a call about a group: the group as it is now, or as it was when it is deleted.
@@ -452,6 +467,32 @@ impl TryFrom<Answer> for Receipt {
     fn try_from(answer: Answer) -> Result<Self, Answer> {
         match answer {
             Answer::Subcloud(receipt) => Ok(receipt),
+            other => Err(other),
+        }
+    }
+}
+
+impl TryFrom<Answer> for Operator {
+    type Error = Answer;
+
+    /// # Errors
+    /// The answer itself, when it is one to another kind of call.
+    fn try_from(answer: Answer) -> Result<Self, Answer> {
+        match answer {
+            Answer::Operator(operator) => Ok(operator),
+            other => Err(other),
+        }
+    }
+}
+
+impl TryFrom<Answer> for () {
+    type Error = Answer;
+
+    /// # Errors
+    /// The answer itself, when it is one to another kind of call.
+    fn try_from(answer: Answer) -> Result<Self, Answer> {
+        match answer {
+            Answer::Noted => Ok(()),
             other => Err(other),
         }
     }

@@ -15,6 +15,7 @@ mod input;
 mod link;
 mod operate;
 mod operator;
+mod operators;
 mod peers;
 mod presence;
 mod quarantine;
@@ -30,8 +31,8 @@ use site::{Site, Timestamp};
 use crate::admission::{ControllerView, would_break};
 use crate::{
     Action, Actor, AuditEntry, Authority, ControllerId, ControllerMessage, ControllerNetworks,
-    Endpoint, Entropy, Event, EventKind, Fingerprint, Fleet, Goodbye, GoodbyeReason, LOG_LIMIT,
-    LinkId, Management, NetworksDigest, Outcome, Position, Reason, Rejection, SharedSubcloud,
+    Endpoint, Entropy, Event, EventKind, Fingerprint, Fleet, Goodbye, GoodbyeReason, LinkId,
+    Management, NetworksDigest, Operator, Outcome, Position, Reason, Rejection, SharedSubcloud,
     Standing, SubcloudId, Violation,
 };
 
@@ -51,6 +52,7 @@ pub use input::{
 pub use link::HELLO_TIMEOUT;
 use link::Link;
 pub use operator::{TOKEN_TTL_MAX, TOKEN_TTL_MIN, subcloud_not_found};
+pub use operators::{AddOperator, NoteDeed, RevokeOperator};
 use peers::Peers;
 pub use peers::{
     AssociationView, GroupView, HANDOVER_PATIENCE, MIGRATION_PATIENCE, PeerAvailability, PeerView,
@@ -80,6 +82,10 @@ pub struct ControllerConfig {
     pub heartbeat_interval: Duration,
     /// How many subclouds there may be (F9).
     pub fleet_limit: usize,
+    /// How many events the log keeps.
+    pub event_log_limit: u64,
+    /// How many entries the audit log keeps.
+    pub audit_log_limit: u64,
     /// Who signs this site's certificates; peers are told.
     pub authority: Authority,
     /// For how long agents wait for this controller before they turn to another one, where they
@@ -109,6 +115,7 @@ pub struct Controller {
     networks_digest: NetworksDigest,
     links: BTreeMap<LinkId, Link>,
     presence: BTreeMap<SubcloudId, Presence>,
+    operators: BTreeMap<String, Operator>,
     sightings: Sightings,
     /// Links with a message that waits for room in the commits, in the order in which they came.
     parked: VecDeque<LinkId>,
@@ -136,6 +143,7 @@ impl Controller {
         let groups = std::mem::take(&mut records.groups);
         let answers = std::mem::take(&mut records.answers);
         let alarms = std::mem::take(&mut records.alarms);
+        let operators = std::mem::take(&mut records.operators);
         let networks = ControllerNetworks::of(site);
         let mut fleet = Fleet::new(ControllerView::of(site), config.fleet_limit);
         fleet.extend(subclouds);
@@ -150,6 +158,10 @@ impl Controller {
             networks,
             links: BTreeMap::new(),
             presence: BTreeMap::new(),
+            operators: operators
+                .into_iter()
+                .map(|known| (known.name.clone(), known))
+                .collect(),
             sightings: Sightings::default(),
             parked: VecDeque::new(),
             wakeups: Wakeups::default(),
@@ -186,6 +198,9 @@ impl Controller {
             Input::IssueToken(call) => self.issue_token(now, call, &mut out),
             Input::Operate(call) => self.operate(now, call, &mut out),
             Input::Enroll(call) => self.enroll(now, call, &mut out),
+            Input::AddOperator(call) => self.add_operator(now, call, &mut out),
+            Input::RevokeOperator(call) => self.revoke_operator(now, call, &mut out),
+            Input::NoteDeed(call) => self.note_deed(now, call, &mut out),
             Input::RunCommand(call) => self.run_command(now, call, &mut out),
             Input::Audited(call) => self.audited(now, call, &mut out),
             Input::LinkOpened {
@@ -444,7 +459,7 @@ impl Controller {
             kind,
         };
         batch.writes.push(Write::Event(event.clone()));
-        if let Some(old) = beyond_limit(self.last_event) {
+        if let Some(old) = beyond_limit(self.last_event, self.config.event_log_limit) {
             batch.writes.push(Write::ForgetEvent(old));
         }
         batch.events.push(event);
@@ -461,7 +476,7 @@ impl Controller {
             name: shortened(deed.name),
             outcome: deed.outcome,
         }));
-        if let Some(old) = beyond_limit(self.last_audit) {
+        if let Some(old) = beyond_limit(self.last_audit, self.config.audit_log_limit) {
             batch.writes.push(Write::ForgetAudit(old));
         }
     }
@@ -496,10 +511,10 @@ struct Deed<'a> {
 }
 
 /// The entry that falls out of a log when one is added at `newest`.
-fn beyond_limit(newest: Position) -> Option<Position> {
+fn beyond_limit(newest: Position, limit: u64) -> Option<Position> {
     newest
         .0
-        .checked_sub(LOG_LIMIT)
+        .checked_sub(limit)
         .filter(|old| *old > 0)
         .map(Position)
 }

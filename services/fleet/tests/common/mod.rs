@@ -123,6 +123,8 @@ pub(crate) fn config(site: &Site, fleet_limit: usize) -> ControllerConfig {
         source_check: SourceCheck::Strict,
         heartbeat_interval: HEARTBEAT_INTERVAL,
         fleet_limit,
+        event_log_limit: fleet::LOG_LIMIT,
+        audit_log_limit: fleet::LOG_LIMIT,
         authority: fleet::Authority {
             key: Fingerprint([200; 32]),
             certificate: vec![200].into(),

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::convert::{
-    event_kind_from_wire, event_to_wire, fault_to_wire, receipt_to_wire, subcloud_to_wire,
-    update_subcloud,
+    event_from_record, event_kind_from_wire, event_to_wire, fault_to_wire, receipt_to_wire,
+    subcloud_to_wire, time_range, update_subcloud,
 };
 use api::fleet_v1 as wire;
 use api::fleet_v1::subcloud_service_server::SubcloudService;
 use api::mutation::Mutation;
 use api::page::{page, page_size_of};
-use daemon::{Caller, SecretAnswers, random_uuid};
+use api::store_v1::EventRecord;
+use daemon::{Caller, Exit, Failure, Life, SecretAnswers, random_uuid};
 use fleet::{
     Actor, AddSubcloud, Candidate, Event, Fault, FleetChange, Input, IssueToken, NewToken,
     Position, Receipt, SecretHash, SubcloudId, TokenId,
@@ -22,9 +23,10 @@ use ring::rand::SystemRandom;
 use site::{Site, bootstrap};
 use tonic::{Request, Response, Status};
 
+use super::watch::{self, FleetChanges};
 use super::{broken, malformed, refused};
 use crate::hub::{Hub, Shown};
-use crate::records::{read_events, read_subcloud_site};
+use crate::records::{EVENTS, Looking, read_log, read_subcloud_site};
 
 /// How long a token is valid when the request does not say, in seconds.
 const TOKEN_SECONDS: u32 = 3600;
@@ -35,6 +37,7 @@ pub(crate) struct Subclouds {
     pub(crate) hub: Arc<Hub>,
     pub(crate) tokens: Arc<TokenIssuer>,
     pub(crate) answers: Arc<SecretAnswers>,
+    pub(crate) life: Life,
 }
 
 /// Draws tokens that name this controller.
@@ -48,6 +51,17 @@ pub(crate) struct TokenIssuer {
 
 #[tonic::async_trait]
 impl SubcloudService for Subclouds {
+    type WatchFleetStream = FleetChanges;
+
+    async fn watch_fleet(
+        &self,
+        request: Request<wire::WatchFleetRequest>,
+    ) -> Result<Response<Self::WatchFleetStream>, Status> {
+        let (hub, stop) = (Arc::clone(&self.hub), self.life.stopping());
+        let from = request.get_ref().from_revision;
+        Ok(Response::new(watch::changes(hub, stop, from)))
+    }
+
     async fn add_subcloud(
         &self,
         request: Request<wire::AddSubcloudRequest>,
@@ -189,15 +203,17 @@ impl SubcloudService for Subclouds {
             page_token,
             subcloud,
             kind,
+            since_milliseconds: since,
+            until_milliseconds: until,
         } = request.into_inner();
+        time_range(since, until).map_err(|fault| malformed(vec![fault]))?;
         let kind = event_kind_from_wire(&kind).map_err(|fault| malformed(vec![fault]))?;
-        let wanted = |event: &Event| {
-            (subcloud.is_empty() || event.name == subcloud)
-                && kind.is_none_or(|kind| event.kind.name() == kind)
-        };
         let size = page_size_of(page_size).map_err(malformed)?;
-        let found = read_events(self.hub.store(), before(&page_token), size + 1, wanted)
-            .map_err(|error| broken("cannot read the event log", &error))?;
+        let looking = Looking::at(EVENTS, &page_token, since, until, size + 1);
+        let found = read_log(self.hub.store(), looking, |position, record| {
+            event_of(position, record, &subcloud, kind)
+        });
+        let found = found.map_err(|error| broken("cannot read the event log", &error))?;
         let keyed = found
             .iter()
             .map(|event| (event.position.0.to_string(), event_to_wire(event)));
@@ -303,7 +319,7 @@ impl Subclouds {
     }
 }
 
-fn shown_to_wire(shown: &Shown, site: Option<&Site>) -> wire::Subcloud {
+pub(super) fn shown_to_wire(shown: &Shown, site: Option<&Site>) -> wire::Subcloud {
     subcloud_to_wire(&shown.subcloud, shown.presence, &shown.group.name, site)
 }
 
@@ -366,7 +382,18 @@ pub(super) fn actor<T>(request: &Request<T>) -> Actor {
     Actor::Operator(Caller::of(request).to_string())
 }
 
-/// The place after which a page of events begins.
-fn before(token: &str) -> Option<Position> {
-    token.parse().ok().map(Position)
+/// The event of a record, when it is of the subcloud (its name or uuid; empty for all) and kind.
+fn event_of(
+    position: Position,
+    record: EventRecord,
+    subcloud: &str,
+    kind: Option<&str>,
+) -> Result<Option<Event>, Failure> {
+    let about = subcloud.is_empty() || subcloud == record.name || subcloud == record.subcloud;
+    if !about || kind.is_some_and(|kind| kind != record.kind) {
+        return Ok(None);
+    }
+    event_from_record(position, record)
+        .map(Some)
+        .map_err(|error| Failure::because(Exit::Io, "an event", &error))
 }

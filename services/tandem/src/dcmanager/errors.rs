@@ -8,6 +8,7 @@ use api::fleet_v1::{FleetEvent, Subcloud, Violation};
 use super::{event, subcloud};
 use crate::answer::Answer;
 use crate::failure::Failure;
+use crate::moment::Period;
 use crate::output::{Body, Cell, Column};
 use crate::session::Session;
 use crate::wording;
@@ -32,7 +33,7 @@ const PRESENT: &str = "REPORT_REFUSED";
 pub(crate) async fn list(session: &Session, name: String) -> Result<Answer, Failure> {
     match subcloud::get(session, name.clone()).await {
         Ok(Subcloud { name, refused, .. }) => {
-            let events = event::all(session, &name, "").await?;
+            let events = event::all(session, Period::default(), &name, "").await?;
             let rows = rows(refused, events);
             let none = rows.is_empty();
             let answer = Answer::new(Body::list(&COLUMNS, rows));
@@ -43,7 +44,10 @@ pub(crate) async fn list(session: &Session, name: String) -> Result<Answer, Fail
             })
         }
         Err(failure) if failure.is_not_found() => {
-            let rows = rows(Vec::new(), event::all(session, &name, "").await?);
+            let rows = rows(
+                Vec::new(),
+                event::all(session, Period::default(), &name, "").await?,
+            );
             if rows.is_empty() {
                 Err(failure)
             } else {

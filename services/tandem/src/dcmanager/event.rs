@@ -5,6 +5,7 @@ use clap::Subcommand;
 
 use crate::answer::Answer;
 use crate::failure::Failure;
+use crate::moment::Period;
 use crate::output::{Body, Cell, Column};
 use crate::program::Shape;
 use crate::session::{PAGE_SIZE, Session, call, every_page};
@@ -19,6 +20,8 @@ pub(crate) enum EventCommand {
                       ENROLLMENT_REFUSED"
     )]
     List {
+        #[command(flatten)]
+        period: Period,
         /// Only events of the subcloud of this name
         #[arg(long, value_name = "NAME", default_value_t, hide_default_value = true)]
         subcloud: String,
@@ -47,9 +50,13 @@ impl EventCommand {
     /// Sends the command and reads the answer.
     pub(crate) async fn run(self, session: &Session) -> Result<Answer, Failure> {
         match self {
-            Self::List { subcloud, kind } => {
+            Self::List {
+                period,
+                subcloud,
+                kind,
+            } => {
                 let kind = kind.to_ascii_uppercase();
-                let events = all(session, &subcloud, &kind).await?;
+                let events = all(session, period, &subcloud, &kind).await?;
                 let filtered = !(subcloud.is_empty() && kind.is_empty());
                 let none = events.is_empty();
                 let answer = Answer::new(Body::list(&COLUMNS, events.into_iter().map(row)));
@@ -65,6 +72,7 @@ impl EventCommand {
 /// Every event of a subcloud and of a kind, newest first; an empty name or kind means any.
 pub(super) async fn all(
     session: &Session,
+    period: Period,
     subcloud: &str,
     kind: &str,
 ) -> Result<Vec<FleetEvent>, Failure> {
@@ -75,6 +83,8 @@ pub(super) async fn all(
             page_token,
             subcloud: subcloud.to_owned(),
             kind: kind.to_owned(),
+            since_milliseconds: period.since(),
+            until_milliseconds: period.until(),
         };
         let page = call(client.list_fleet_events(request)).await?;
         Ok((page.events, page.next_page_token))

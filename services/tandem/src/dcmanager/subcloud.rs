@@ -617,6 +617,21 @@ pub(super) fn record(subcloud: &Subcloud) -> Answer {
     ))
 }
 
+/// A subcloud as JSON writes it in a list.
+pub(super) fn machine(subcloud: &Subcloud) -> serde_json::Value {
+    Body::record(&LIST_COLUMNS, row(subcloud)).machine()
+}
+
+/// Availability, management and sync, as words.
+pub(super) fn states(subcloud: &Subcloud) -> String {
+    let cells = [
+        wording::availability(subcloud.availability),
+        wording::management(subcloud.management),
+        wording::sync(subcloud.sync),
+    ];
+    cells.map(|cell| cell.plain()).join(", ")
+}
+
 fn row(subcloud: &Subcloud) -> [Cell; 9] {
     [
         Cell::text(&subcloud.uuid),

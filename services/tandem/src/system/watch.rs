@@ -1,4 +1,4 @@
-//! `system watch`: follows a site until it is interrupted.
+//! `system watch` and `dcmanager watch`: follow a site or a fleet until they are interrupted.
 //!
 //! A stream that breaks is resumed after the last revision that was shown, so that a restart of
 //! the daemon costs the reader nothing: the daemon tells what was missed, or a resync.
@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::time::Duration;
 
+use api::fleet_v1::{WatchFleetRequest, WatchFleetResponse};
 use api::site_v1::{WatchSiteRequest, WatchSiteResponse};
 use clap::Args;
 use tokio::io::Interest;
@@ -16,17 +17,27 @@ use tokio::time::Instant;
 use tonic::Streaming;
 
 use super::site_event;
+use crate::dcmanager::fleet_change_text;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Format;
 use crate::session::{Target, call};
 use crate::streams::Streams;
 
+/// What is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// The site of the daemon.
+    Site,
+    /// The fleet of a controller.
+    Fleet,
+}
+
 /// What `watch` is given.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Watch {
-    /// The last revision that is known already: later changes are shown, or the whole site when
-    /// they are no longer kept. 0 begins with the whole site
+    /// The last revision that is known already: later changes are shown, or the whole state when
+    /// they are no longer kept. 0 begins with the whole state
     #[arg(long, value_name = "N", default_value_t = 0)]
     from_revision: u64,
     /// Tries to resume a broken stream before giving up, 0 to 100
@@ -71,6 +82,7 @@ impl Watch {
     /// the contract.
     pub(crate) async fn run(
         self,
+        followed: Followed,
         target: &Target,
         format: Format,
         stdout: Option<OwnedFd>,
@@ -82,7 +94,7 @@ impl Watch {
         };
         let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(unheard)?;
-        let following = pin!(self.follow(target, format, streams));
+        let following = pin!(self.follow(followed, target, format, streams));
         tokio::select! {
             _ = interrupt.recv() => Ok(Exit::Success),
             _ = terminate.recv() => Ok(Exit::Success),
@@ -93,11 +105,13 @@ impl Watch {
 
     async fn follow(
         self,
+        followed: Followed,
         target: &Target,
         format: Format,
         streams: &mut Streams<'_>,
     ) -> Result<Exit, Failure> {
         let mut resumption = Resumption {
+            followed,
             target,
             last: self.from_revision,
             retries: self.retries,
@@ -107,14 +121,14 @@ impl Watch {
         loop {
             let opened = Instant::now();
             let broken = loop {
-                match next(&mut events).await {
+                match events.next().await {
                     Ok(event) => {
-                        let revision = event.revision;
-                        let exit = streams.answer(&site_event::text(event, format)?);
+                        let revision = event.revision();
+                        let exit = streams.answer(&event.text(format)?);
                         if exit != Exit::Success || streams.is_unread() {
                             return Ok(exit);
                         }
-                        resumption.last = revision;
+                        resumption.last = revision.unwrap_or(resumption.last);
                         resumption.failed = 0;
                     }
                     Err(broken) => break broken,
@@ -140,17 +154,53 @@ async fn unread(output: Option<OwnedFd>) {
     std::future::pending().await
 }
 
-/// The next event; a stream never ends well.
-async fn next(events: &mut Streaming<WatchSiteResponse>) -> Result<WatchSiteResponse, Failure> {
-    match events.message().await {
-        Ok(Some(event)) => Ok(event),
-        Ok(None) => Err(Failure::stream_ended()),
-        Err(status) => Err(Failure::of_stream(status)),
+/// A stream of events.
+enum Events {
+    Site(Streaming<WatchSiteResponse>),
+    Fleet(Streaming<WatchFleetResponse>),
+}
+
+/// An event.
+enum Event {
+    Site(WatchSiteResponse),
+    Fleet(WatchFleetResponse),
+}
+
+impl Events {
+    /// The next event; a stream never ends well.
+    async fn next(&mut self) -> Result<Event, Failure> {
+        let event = match self {
+            Self::Site(events) => events.message().await.map(|event| event.map(Event::Site)),
+            Self::Fleet(events) => events.message().await.map(|event| event.map(Event::Fleet)),
+        };
+        match event {
+            Ok(Some(event)) => Ok(event),
+            Ok(None) => Err(Failure::stream_ended()),
+            Err(status) => Err(Failure::of_stream(status)),
+        }
+    }
+}
+
+impl Event {
+    /// Where to come back to; none when this is no such place.
+    fn revision(&self) -> Option<u64> {
+        match self {
+            Self::Site(event) => Some(event.revision),
+            Self::Fleet(event) => (event.revision != 0).then_some(event.revision),
+        }
+    }
+
+    fn text(self, format: Format) -> Result<String, Failure> {
+        match self {
+            Self::Site(event) => site_event::text(event, format),
+            Self::Fleet(event) => fleet_change_text(event, format),
+        }
     }
 }
 
 /// What is needed to go on after a break.
 struct Resumption<'run> {
+    followed: Followed,
     target: &'run Target,
     /// The last revision that was shown.
     last: u64,
@@ -162,11 +212,21 @@ struct Resumption<'run> {
 
 impl Resumption<'_> {
     /// A stream on a connection of its own: the old one may be what broke.
-    async fn open(&self) -> Result<Streaming<WatchSiteResponse>, Failure> {
+    async fn open(&self) -> Result<Events, Failure> {
         let session = self.target.session(false).await?;
         let from_revision = self.last;
-        let mut client = session.endless_site();
-        call(client.watch_site(WatchSiteRequest { from_revision })).await
+        match self.followed {
+            Followed::Site => {
+                let request = WatchSiteRequest { from_revision };
+                let mut client = session.endless_site();
+                call(client.watch_site(request)).await.map(Events::Site)
+            }
+            Followed::Fleet => {
+                let request = WatchFleetRequest { from_revision };
+                let mut client = session.endless_subclouds();
+                call(client.watch_fleet(request)).await.map(Events::Fleet)
+            }
+        }
     }
 
     /// Tries again with longer and longer pauses, and says so.
@@ -174,7 +234,7 @@ impl Resumption<'_> {
         &mut self,
         mut broken: Failure,
         streams: &mut Streams<'_>,
-    ) -> Result<Streaming<WatchSiteResponse>, Failure> {
+    ) -> Result<Events, Failure> {
         while broken.may_pass() {
             if self.failed >= self.retries {
                 return Err(broken.given_up(self.failed, self.last));

@@ -44,6 +44,10 @@ fn subclouds_and_events() {
             "tandem dcmanager event list",
             "tandem dcmanager event list --kind added -f value",
             "tandem dcmanager event list --subcloud nobody",
+            "tandem dcmanager audit list",
+            "tandem dcmanager operator list",
+            "tandem dcmanager operator revoke alice",
+            "tandem dcmanager operator revoke alice --dry-run -f value",
         ],
     );
 }
@@ -74,6 +78,15 @@ fn filters_and_lifetimes_are_sent() {
         (
             "dcmanager subcloud token pending --token-ttl 1",
             "token_ttl_seconds: 1",
+        ),
+        (
+            "dcmanager event list --since 1970-01-01T00:00:01Z --until 1970-01-01T00:00:02Z",
+            "since_milliseconds: 1000, until_milliseconds: 2000",
+        ),
+        (
+            "dcmanager audit list --since 1970-01-01T00:00:01Z --actor local/uid-0 --action ENROLL",
+            "since_milliseconds: 1000, until_milliseconds: 0, subcloud: \"\", action: \"ENROLL\", \
+             actor: \"local/uid-0\"",
         ),
         (
             "dcmanager subcloud token subcloud-1 --reenroll",
@@ -183,4 +196,41 @@ fn files_with_faults_end_65_and_files_that_are_not_there_66() {
         );
     }
     assert_eq!(daemon.last_request(), "", "nothing is sent");
+}
+
+/// The key is made here and never sent; both files are for their owner alone.
+#[test]
+fn an_operator_gets_a_key_of_this_side() {
+    let daemon = Daemon::start();
+    let file = |name: &str| daemon.folder().join(name).display().to_string();
+    let (key, cert) = (file("a.key"), file("a.crt"));
+    let line = |name: &str, more: &str| {
+        format!(
+            "dcmanager operator add {name} --role reader --key-file {key} --cert-file {cert} {more}"
+        )
+    };
+    let outcome = run_at(&daemon.endpoint(), &line("alice", "--dry-run"));
+    assert_eq!(outcome.exit, Exit::Success, "{}", outcome.stderr);
+    assert!(!fs::exists(&key).expect("known"), "a dry run makes no key");
+    let outcome = run_at(&daemon.endpoint(), &line("taken", ""));
+    assert_eq!(outcome.exit, Exit::Refused, "{}", outcome.stderr);
+    assert!(
+        !fs::exists(&key).expect("known"),
+        "a refused key is of no use"
+    );
+
+    let outcome = run_at(&daemon.endpoint(), &line("alice", ""));
+    assert_eq!(outcome.exit, Exit::Success, "{}", outcome.stderr);
+    let pem = |path: &str| fs::read_to_string(path).expect("a file");
+    assert!(pem(&key).starts_with("-----BEGIN PRIVATE KEY-----"));
+    assert!(pem(&cert).starts_with("-----BEGIN CERTIFICATE-----"));
+    assert!(outcome.stdout.contains(&key), "{}", outcome.stdout);
+    let before = (pem(&key), daemon.last_request());
+    let outcome = run_at(&daemon.endpoint(), &line("alice", ""));
+    assert_eq!(outcome.exit, Exit::BadInput, "{}", outcome.stderr);
+    assert_eq!(
+        (pem(&key), daemon.last_request()),
+        before,
+        "nothing is overwritten or sent"
+    );
 }

@@ -20,6 +20,8 @@ fn events_and_streams_that_break() {
             "tandem system watch --retries 0 --format json",
             "tandem system watch --from-revision 41",
             "system watch --from-revision 51",
+            "tandem dcmanager watch --retries 1",
+            "dcmanager watch --retries 0 --format json",
         ],
     );
 }

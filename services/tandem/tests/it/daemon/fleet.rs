@@ -7,6 +7,7 @@ use api::fleet_v1::*;
 use api::site_v1::Site;
 use tonic::{Request, Response, Status, async_trait};
 
+use super::watch::{FleetChanges, changes_after};
 use super::{Asked, answers, ok, page};
 
 /// A controller's fleet.
@@ -40,6 +41,13 @@ impl AlarmService for Fleet {
 
 #[async_trait]
 impl SubcloudService for Fleet {
+    type WatchFleetStream = FleetChanges;
+
+    async fn watch_fleet(&self, request: Request<WatchFleetRequest>) -> Answer<FleetChanges> {
+        let WatchFleetRequest { from_revision } = self.0.note_endless(request);
+        ok(changes_after(from_revision))
+    }
+
     async fn add_subcloud(
         &self,
         request: Request<AddSubcloudRequest>,
@@ -187,6 +195,130 @@ impl SubcloudService for Fleet {
         let (events, next_page_token) = page(events, &page_token);
         ok(ListFleetEventsResponse {
             events,
+            next_page_token,
+        })
+    }
+}
+
+/// A controller's operators.
+pub(super) struct Operators(pub(super) Asked);
+
+fn operator(name: &str, role: OperatorRole) -> Operator {
+    Operator {
+        name: name.to_owned(),
+        role: role.into(),
+        key_sha256: "00".repeat(32),
+        created_at_milliseconds: 1_767_225_600_000,
+        expires_at_milliseconds: 1_798_761_600_000,
+        revoked_at_milliseconds: 0,
+    }
+}
+
+#[async_trait]
+impl operator_service_server::OperatorService for Operators {
+    async fn add_operator(
+        &self,
+        request: Request<AddOperatorRequest>,
+    ) -> Answer<AddOperatorResponse> {
+        let AddOperatorRequest {
+            name,
+            role,
+            certificate_signing_request,
+            validate_only,
+            request_id: _,
+        } = self.0.note(request);
+        if name == "taken" {
+            return Err(answers::not_found(
+                site::Reason::HostNotFound,
+                "operator",
+                &name,
+            ));
+        }
+        assert!(
+            certificate_signing_request.len() > 100,
+            "a request for a key"
+        );
+        let mut made = operator(&name, OperatorRole::Reader);
+        made.role = role;
+        ok(AddOperatorResponse {
+            operator: Some(made),
+            certificate: if validate_only {
+                Vec::new()
+            } else {
+                vec![1, 2, 3]
+            },
+            authority_certificate: vec![4, 5, 6],
+        })
+    }
+
+    async fn list_operators(
+        &self,
+        request: Request<ListOperatorsRequest>,
+    ) -> Answer<ListOperatorsResponse> {
+        let ListOperatorsRequest { page_token, .. } = self.0.note(request);
+        let mut gone = operator("carol", OperatorRole::Configurator);
+        gone.revoked_at_milliseconds = 1_767_312_000_000;
+        let all = vec![
+            operator("alice", OperatorRole::Reader),
+            operator("bob", OperatorRole::Admin),
+            gone,
+        ];
+        let (operators, next_page_token) = page(all, &page_token);
+        ok(ListOperatorsResponse {
+            operators,
+            next_page_token,
+        })
+    }
+
+    async fn revoke_operator(
+        &self,
+        request: Request<RevokeOperatorRequest>,
+    ) -> Answer<RevokeOperatorResponse> {
+        let RevokeOperatorRequest { name, .. } = self.0.note(request);
+        let mut gone = operator(&name, OperatorRole::Reader);
+        gone.revoked_at_milliseconds = 1_767_312_000_000;
+        ok(RevokeOperatorResponse {
+            operator: Some(gone),
+        })
+    }
+
+    async fn list_audit_entries(
+        &self,
+        request: Request<ListAuditEntriesRequest>,
+    ) -> Answer<ListAuditEntriesResponse> {
+        let ListAuditEntriesRequest { page_token, .. } = self.0.note(request);
+        let entry = |sequence, actor: &str, action: &str, name: &str| AuditEntry {
+            sequence,
+            at_milliseconds: 1_767_225_600_000 + sequence * 1000,
+            actor: actor.to_owned(),
+            action: action.to_owned(),
+            name: name.to_owned(),
+            done: true,
+            ..AuditEntry::default()
+        };
+        let refused = AuditEntry {
+            done: false,
+            violations: vec![Violation {
+                reason: "ENROLL_TOKEN_INVALID".to_owned(),
+                message: "the enrollment token is not valid for this site".to_owned(),
+                ..Violation::default()
+            }],
+            detail: "the token expired".to_owned(),
+            ..entry(3, "stranger/fd02::2", "ENROLL", "subcloud-1")
+        };
+        let all = vec![
+            refused,
+            entry(
+                2,
+                "operator/admin/alice",
+                "SITE CreateAddressPool",
+                "controller",
+            ),
+            entry(1, "local/uid-0", "SUBCLOUD_ADD", "subcloud-1"),
+        ];
+        let (entries, next_page_token) = page(all, &page_token);
+        ok(ListAuditEntriesResponse {
+            entries,
             next_page_token,
         })
     }

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use api::access::AccessReason;
+use api::fleet_v1::{FleetResync, Subcloud, WatchFleetResponse};
 use api::site_v1::watch_site_response::Event;
 use api::site_v1::{Effect, Site, SiteChange, WatchSiteResponse};
 use api::status::from_rejection;
@@ -66,4 +67,48 @@ fn too_slow() -> Status {
         "the watcher did not take its events",
         "watch again with the last revision",
     )))
+}
+
+/// Changes of a fleet.
+pub(super) type FleetChanges =
+    Pin<Box<dyn Stream<Item = Result<WatchFleetResponse, Status>> + Send>>;
+
+/// The changes after a revision: a resync in two pieces, and the daemon ends; then two changes,
+/// and a watcher that is too slow.
+pub(super) fn changes_after(revision: u64) -> FleetChanges {
+    let subclouds = answers::subclouds();
+    let piece = |revision, first, last, part: &[Subcloud]| WatchFleetResponse {
+        revision,
+        resync: Some(FleetResync {
+            first,
+            last,
+            subclouds: part.to_vec(),
+        }),
+        ..Default::default()
+    };
+    let told = match revision {
+        0 => {
+            let (one, rest) = subclouds.split_at(1);
+            vec![
+                Ok(piece(0, true, false, one)),
+                Ok(piece(5, false, true, rest)),
+            ]
+        }
+        5 => vec![
+            Ok(WatchFleetResponse {
+                revision: 6,
+                event: answers::events().into_iter().next(),
+                subcloud: subclouds.into_iter().next(),
+                ..Default::default()
+            }),
+            Ok(WatchFleetResponse {
+                revision: 7,
+                removed_uuid: "6f1c6a8e-0d53-4f0b-9a4e-0d5f3b1f7a11".to_owned(),
+                ..Default::default()
+            }),
+            Err(too_slow()),
+        ],
+        _ => Vec::new(),
+    };
+    Box::pin(stream::iter(told))
 }

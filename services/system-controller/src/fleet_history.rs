@@ -1,0 +1,147 @@
+//! What watchers of the fleet are told: every change, in order, under growing revisions.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use fleet::{Event, SubcloudId};
+use tokio::sync::watch;
+
+use crate::hub::Shown;
+
+/// Changes that a watcher takes at a time.
+const BATCH: usize = 256;
+
+/// Revisions of one process: 2^32 changes, then the number of the process before them, so that
+/// they grow from one process to the next.
+const REVISION_BITS: u32 = 32;
+
+/// One change.
+#[derive(Debug, Clone)]
+pub(crate) struct FleetChange {
+    /// Its number.
+    pub(crate) revision: u64,
+    /// What happened; none when only a record changed.
+    pub(crate) event: Option<Event>,
+    /// The subcloud that it is about.
+    pub(crate) subject: Subject,
+}
+
+/// The subcloud of a change.
+#[derive(Debug, Clone)]
+pub(crate) enum Subject {
+    /// None.
+    Nobody,
+    /// As it is since the change.
+    Subcloud(Shown),
+    /// Gone with the change.
+    Removed(SubcloudId),
+}
+
+/// The latest changes.
+#[derive(Debug)]
+pub(crate) struct FleetHistory {
+    kept: VecDeque<Arc<FleetChange>>,
+    most_kept: usize,
+    newest: watch::Sender<u64>,
+}
+
+/// What comes after a revision.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// These changes, in order; none when there are none yet.
+    Changes(Vec<Arc<FleetChange>>),
+    /// Changes are missing: they are not kept any more, or of another process.
+    Gap,
+}
+
+impl FleetHistory {
+    /// Begins without changes; `process` is greater than that of every process before. Watchers
+    /// may fall behind `most_kept` changes, and resume over as many.
+    pub(crate) fn new(process: u64, most_kept: usize) -> Self {
+        Self {
+            kept: VecDeque::new(),
+            most_kept,
+            newest: watch::Sender::new(process << REVISION_BITS),
+        }
+    }
+
+    /// The revision of the latest change.
+    pub(crate) fn revision(&self) -> u64 {
+        *self.newest.borrow()
+    }
+
+    /// Tells every revision from now on; intermediate ones may be skipped.
+    pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    /// Something changed.
+    pub(crate) fn publish(&mut self, event: Option<Event>, subject: Subject) {
+        let revision = self.revision() + 1;
+        if self.kept.len() == self.most_kept {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(Arc::new(FleetChange {
+            revision,
+            event,
+            subject,
+        }));
+        self.newest.send_replace(revision);
+    }
+
+    /// Whether a change after a revision was about a subcloud.
+    pub(crate) fn told(&self, subcloud: SubcloudId, after: u64) -> bool {
+        let newer = self.kept.iter().rev();
+        newer.take_while(|change| change.revision > after).any(
+            |change| matches!(&change.subject, Subject::Subcloud(it) if it.subcloud.id == subcloud),
+        )
+    }
+
+    /// Some of the changes after a revision.
+    pub(crate) fn after(&self, revision: u64) -> Next {
+        let newest = self.revision();
+        let oldest_known = newest - u64::try_from(self.kept.len()).unwrap_or(u64::MAX);
+        if revision < oldest_known || revision > newest {
+            return Next::Gap;
+        }
+        let known = usize::try_from(revision - oldest_known).unwrap_or(usize::MAX);
+        Next::Changes(self.kept.iter().skip(known).take(BATCH).cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEPT: usize = 1000;
+
+    #[test]
+    fn what_is_not_kept_is_a_gap_and_never_silence() {
+        let mut history = FleetHistory::new(7, KEPT);
+        let start = history.revision();
+        let count = |history: &FleetHistory, after: u64| match history.after(after) {
+            Next::Changes(changes) => {
+                let revisions: Vec<u64> = changes.iter().map(|it| it.revision).collect();
+                let expected = u64::try_from(revisions.len()).expect("few");
+                assert_eq!(
+                    revisions,
+                    (after + 1..=after + expected).collect::<Vec<_>>()
+                );
+                Some(revisions.len())
+            }
+            Next::Gap => None,
+        };
+        assert_eq!(count(&history, start), Some(0));
+        assert_eq!(count(&history, 0), None);
+        assert_eq!(count(&history, start + 1), None, "a revision to come");
+        for _ in 0..KEPT {
+            history.publish(None, Subject::Nobody);
+        }
+        assert_eq!(count(&history, start), Some(BATCH));
+        assert_eq!(count(&history, history.revision() - 3), Some(3));
+        history.publish(None, Subject::Nobody);
+        assert_eq!(count(&history, start), None, "the first one is forgotten");
+        assert_eq!(count(&history, start + 1), Some(BATCH));
+        assert!(FleetHistory::new(8, KEPT).revision() > history.revision());
+    }
+}
