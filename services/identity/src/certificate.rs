@@ -19,7 +19,9 @@ use crate::spiffe::{Identity, IdentityError, SpiffeId, parse_trust_domain_uri};
 /// Reading does not verify a signature: values of peers come from a TLS handshake, which did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerCertificate {
-    /// Whom it names.
+    /// In which trust domain: the uuid of the controller's site.
+    pub trust_domain: Uuid,
+    /// Whom it names there.
     pub identity: Identity,
     /// Its number, for the revocation list and the audit log.
     pub serial: Serial,
@@ -40,6 +42,7 @@ impl PeerCertificate {
         let certificate = parse(der)?;
         let identity = Identity::parse(only_uri(&certificate)?, trust_domain)?;
         Ok(Self {
+            trust_domain,
             identity,
             serial: Serial::read(&certificate)?,
             not_before: certificate.validity().not_before.to_datetime().into(),

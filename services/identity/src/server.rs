@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
@@ -16,6 +17,7 @@ use crate::certificate::{CaCertificate, CertificateError, PeerCertificate};
 use crate::key::LeafKey;
 use crate::ticket::Tickets;
 use crate::tls::{ALPN_HTTP2, TlsConfigError, VERSIONS, provider};
+use crate::trust::Trust;
 
 /// Whether a client must show a certificate in the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +52,30 @@ pub fn server_config(
         ClientCertificates::Optional => verifier.allow_unauthenticated(),
         ClientCertificates::Required => verifier,
     };
+    config_with(verifier.build()?, certificate)
+}
+
+/// The TLS configuration of the link listener: as [`server_config`] with
+/// [`ClientCertificates::Optional`], but a certificate that is shown may be that of any authority
+/// that `trust` has at that moment.
+///
+/// # Errors
+/// When there is no randomness for ticket keys.
+pub fn link_server_config(
+    trust: &Arc<Trust>,
+    certificate: Arc<ServingCertificate>,
+) -> Result<Arc<ServerConfig>, TlsConfigError> {
+    let verifier: Arc<Trust> = Arc::clone(trust);
+    config_with(verifier, certificate)
+}
+
+fn config_with(
+    verifier: Arc<dyn ClientCertVerifier>,
+    certificate: Arc<ServingCertificate>,
+) -> Result<Arc<ServerConfig>, TlsConfigError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)?
-        .with_client_cert_verifier(verifier.build()?)
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(certificate);
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
