@@ -6,6 +6,8 @@ mod fleet;
 mod fleet_answers;
 mod fleet_change;
 mod link;
+mod peer_link;
+mod peer_records;
 mod records;
 mod site;
 
@@ -15,6 +17,8 @@ pub use self::fleet::*;
 pub use self::fleet_answers::*;
 pub use self::fleet_change::*;
 pub use self::link::*;
+pub use self::peer_link::*;
+pub use self::peer_records::*;
 pub use self::records::*;
 pub use self::site::*;
 
