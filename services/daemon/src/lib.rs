@@ -17,6 +17,7 @@ mod operators;
 mod remote;
 mod requests;
 mod state_dir;
+mod transport;
 
 pub use access::Caller;
 pub use bounded::{Bounded, Oversize};
@@ -30,4 +31,6 @@ pub use operators::{
 };
 pub use remote::{OwnSite, RemoteAnswer, RemoteCall, SUBCLOUD_METADATA, Subclouds};
 pub use requests::{SecretAnswers, fingerprint};
+
 pub use state_dir::{StateDirError, create_state_dir, open_store, read_site, site_write};
+pub use transport::{TransportError, connect};

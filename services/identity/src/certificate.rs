@@ -51,6 +51,14 @@ impl PeerCertificate {
         })
     }
 
+    /// Reads a leaf certificate of whichever trust domain it names.
+    ///
+    /// # Errors
+    /// When it is no certificate, or names nobody or several.
+    pub fn read_any(der: &[u8]) -> Result<Self, CertificateError> {
+        Self::read(der, spiffe_id(der)?.trust_domain)
+    }
+
     /// Checks that `now` lies within the validity, both ends included.
     ///
     /// # Errors

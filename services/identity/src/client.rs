@@ -26,6 +26,7 @@ use crate::certificate::{
     CaCertificate, CertificateError, certificates_of_pem, spiffe_id, spki_of,
 };
 use crate::key::{LeafKey, SpkiSha256};
+use crate::server::ServingCertificate;
 use crate::spiffe::{Identity, IdentityError};
 use crate::tls::{ALPN_HTTP2, HANDSHAKE_TIMEOUT, TlsConfigError, VERSIONS, provider};
 
@@ -68,9 +69,9 @@ pub fn link_client_config(
     Ok(finish(config))
 }
 
-/// For a link to a controller of which only the key of its authority and its trust domain are
-/// known: an agent that turns to a peer of its controller, and a controller that dials a peer.
-/// The certificate is that of the caller's own authority, which the other end must trust.
+/// For an agent that turns to a controller of which only the key of its authority and its trust
+/// domain are known, such as a peer of the one where it enrolled. The certificate is that of its
+/// own authority, which the other end must trust.
 ///
 /// Keep one configuration for each controller as long as the certificate; see
 /// [`link_client_config`].
@@ -86,6 +87,22 @@ pub fn pinned_client_config(
     let mut config = builder(Trust::PinOf(pin, trust_domain))?
         .with_client_auth_cert(vec![certificate], key.to_private_key_der())?;
     config.resumption = Resumption::in_memory_sessions(RESUMABLE_SESSIONS);
+    Ok(finish(config))
+}
+
+/// For a controller that dials a peer: as [`pinned_client_config`], with the certificate that its
+/// own listeners present at that moment.
+///
+/// # Errors
+/// Only when rustls refuses its own provider.
+pub fn peer_client_config(
+    pin: SpkiSha256,
+    trust_domain: Uuid,
+    own: Arc<ServingCertificate>,
+) -> Result<Arc<ClientConfig>, TlsConfigError> {
+    let mut config = builder(Trust::PinOf(pin, trust_domain))?.with_client_cert_resolver(own);
+    // One connection for each pair of sites, kept for days.
+    config.resumption = Resumption::disabled();
     Ok(finish(config))
 }
 

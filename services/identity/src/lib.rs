@@ -38,7 +38,8 @@ pub use ca::{Ca, CaError, CaParts, IssuedCertificate, OPERATOR_VALIDITY, csr_spk
 pub use certificate::{CaCertificate, CertificateError, PeerCertificate, Serial};
 pub use client::{ConnectError, ServerRejection, TlsStream, connect, pinned_ca};
 pub use client::{
-    enroll_client_config, link_client_config, operator_client_config, pinned_client_config,
+    enroll_client_config, link_client_config, operator_client_config, peer_client_config,
+    pinned_client_config,
 };
 pub use connection::{ConnectInfo, Connection};
 pub use files::{WriteError, write_private};

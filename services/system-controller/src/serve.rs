@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use api::fleet_v1::alarm_service_server::{self, AlarmServiceServer};
 use api::fleet_v1::enrollment_service_server::EnrollmentServiceServer;
 use api::fleet_v1::link_service_server::LinkServiceServer;
+use api::fleet_v1::peer_link_service_server::PeerLinkServiceServer;
 use api::fleet_v1::subcloud_group_service_server::{self, SubcloudGroupServiceServer};
 use api::fleet_v1::subcloud_service_server::{self, SubcloudServiceServer};
 use daemon::{
@@ -15,16 +16,19 @@ use daemon::{
 use fleet::{ControllerConfig, Input};
 use identity::{
     Acceptor, CONTROLLER_VALIDITY, Ca, ClientCertificates, Connections, LeafKey,
-    ServingCertificate, server_config,
+    ServingCertificate, Trust, link_server_config, server_config,
 };
 use prometheus_client::registry::Registry;
+use rustls::ServerConfig;
 use site::Site;
 use store::Store;
 use tonic::service::Routes;
 
 use crate::console::Console;
-use crate::grpc::{Alarms, Enrollments, Groups, Links, SitesOfSubclouds, Subclouds, TokenIssuer};
-use crate::hub::Hub;
+use crate::grpc::{
+    Alarms, Enrollments, Groups, Links, PeerLinks, SitesOfSubclouds, Subclouds, TokenIssuer,
+};
+use crate::hub::{Hub, Wire};
 use crate::issuer::Issuer;
 use crate::link_listener::MAX_MESSAGE_BYTES;
 use crate::metrics::{Collected, Metrics};
@@ -71,16 +75,22 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         authority: Arc::clone(&authority),
         validity: settings.certificate_validity,
     });
-    let tls = certificate.tls(ClientCertificates::Optional)?;
-    let acceptor = Acceptor::new(
+    let (trust, tls) = certificate.link_tls()?;
+    let acceptor = Acceptor::trusting(
         link,
-        tls.config,
-        tls.trust_domain,
+        tls,
+        Arc::clone(&trust),
         settings.link_limits,
         life.stopping(),
     );
     let (metrics, connections) = (Arc::new(Metrics::new()), acceptor.connections());
     let observers = (Arc::clone(&metrics), connections.clone());
+    let wire = Wire {
+        authority: authority.spki_sha256(),
+        certificate: Arc::clone(&certificate.serving),
+        trust,
+        link: link_address,
+    };
     let hub = Hub::start(
         &life,
         Arc::clone(&store),
@@ -88,6 +98,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         Arc::clone(&issuer),
         &site,
         observers,
+        wire,
     )?;
     let keeper = SiteKeeper::new(Arc::clone(&store), site, revision)?;
     let neighbours: Arc<dyn Neighbours> = Arc::<Hub>::clone(&hub);
@@ -165,7 +176,7 @@ fn close(store: Arc<Store>) -> Result<(), Failure> {
     }
 }
 
-/// What is served on the link address: enrollment and links.
+/// What is served on the link address: enrollment, links, and peers.
 fn agents(life: &Life, hub: &Arc<Hub>, issuer: Arc<Issuer>, config: ControllerConfig) -> Routes {
     let enrollments = Enrollments {
         hub: Arc::clone(hub),
@@ -179,7 +190,15 @@ fn agents(life: &Life, hub: &Arc<Hub>, issuer: Arc<Issuer>, config: ControllerCo
     let enrollments =
         EnrollmentServiceServer::new(enrollments).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let links = LinkServiceServer::new(links).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    Routes::new(enrollments).add_service(links).prepare()
+    let peers = PeerLinks {
+        hub: Arc::clone(hub),
+        life: life.clone(),
+    };
+    let peers = PeerLinkServiceServer::new(peers).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    Routes::new(enrollments)
+        .add_service(links)
+        .add_service(peers)
+        .prepare()
 }
 
 /// What the console tells of the fleet and the listeners.
@@ -266,6 +285,18 @@ impl Certificate {
             config,
             trust_domain: self.authority.trust_domain(),
         })
+    }
+
+    /// The configuration of the link listener, and whom it trusts beside the own authority.
+    fn link_tls(&self) -> Result<(Arc<Trust>, Arc<ServerConfig>), Failure> {
+        let failed = |error: &dyn std::error::Error| {
+            Failure::because(Exit::Software, "cannot configure TLS", error)
+        };
+        let own = self.authority.certificate().clone();
+        let trust = Trust::new(own).map_err(|error| failed(&error))?;
+        let config = link_server_config(&self.authority, &trust, Arc::clone(&self.serving))
+            .map_err(|error| failed(&error))?;
+        Ok((trust, config))
     }
 
     /// Replaces the certificate at half of its life, for as long as the process runs.

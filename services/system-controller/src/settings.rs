@@ -84,6 +84,7 @@ struct File {
     console_listen: Option<Vec<SocketAddr>>,
     heartbeat_interval_milliseconds: Option<u64>,
     certificate_validity_seconds: Option<u64>,
+    failover_milliseconds: Option<u64>,
     fleet_limit: Option<usize>,
     link_connections: Option<usize>,
     link_connections_per_source: Option<usize>,
@@ -101,6 +102,7 @@ pub(crate) struct Settings {
     pub(crate) link_limits: Limits,
     source_check: SourceCheck,
     heartbeat_interval: Duration,
+    failover: Duration,
     fleet_limit: usize,
 }
 
@@ -145,6 +147,7 @@ impl Settings {
                 file.heartbeat_interval_milliseconds,
                 options.config.as_deref(),
             )?,
+            failover: failover(file.failover_milliseconds, options.config.as_deref())?,
             fleet_limit: file.fleet_limit.unwrap_or(DEFAULT_FLEET_LIMIT),
         })
     }
@@ -164,7 +167,7 @@ impl Settings {
                 key: fleet::Fingerprint(*ca.spki_sha256().as_bytes()),
                 certificate: ca.certificate().der().to_vec().into(),
             },
-            failover: fleet::FAILOVER,
+            failover: self.failover,
         }
     }
 }
@@ -247,6 +250,23 @@ fn certificate_validity(flag: Option<u64>, setting: Option<u64>) -> Result<Durat
     }
     let (least, most) = (CERTIFICATE_SECONDS.start(), CERTIFICATE_SECONDS.end());
     let message = format!("{named} is {asked}; it must be {least} to {most} seconds");
+    Err(Failure::new(Exit::Usage, message))
+}
+
+/// For how long agents wait for this controller before they turn to a peer of it.
+fn failover(milliseconds: Option<u64>, file: Option<&Path>) -> Result<Duration, Failure> {
+    let asked = milliseconds.map_or(fleet::FAILOVER, Duration::from_millis);
+    if fleet::FAILOVER_BOUNDS.contains(&asked) {
+        return Ok(asked);
+    }
+    let (least, most) = (fleet::FAILOVER_BOUNDS.start(), fleet::FAILOVER_BOUNDS.end());
+    let file = file.unwrap_or(Path::new("")).display();
+    let message = format!(
+        "--config {file}: failover_milliseconds is {}; give {} to {}",
+        asked.as_millis(),
+        least.as_millis(),
+        most.as_millis()
+    );
     Err(Failure::new(Exit::Usage, message))
 }
 

@@ -1,8 +1,8 @@
 //! What two controllers say to each other, and the pieces of it.
 
 use fleet::{
-    Authority, Batch, CardDigest, ControllerId, Epoch, Fault, Fingerprint, GroupHeader, Leader,
-    Offer, PeerCard, PeerGoodbye, PeerGroupId, PeerMessage, Pull, SubcloudId, SyncDigest, SyncItem,
+    Authority, Batch, CardDigest, Epoch, Fault, Fingerprint, GroupHeader, Leader, Offer, PeerCard,
+    PeerGoodbye, PeerGroupId, PeerMessage, Pull, SubcloudId, SyncDigest, SyncItem,
 };
 use prost::Message as _;
 
