@@ -66,7 +66,8 @@ const NOT_BY_MESSAGE: [(Reason, &str); 14] = [
 ];
 
 /// Reasons of peers, which are provoked as soon as `PeerService` is served.
-const OF_PEERS: [Reason; 17] = [
+const OF_PEERS: [Reason; 18] = [
+    Reason::PeerUnreachable,
     Reason::PeerNotFound,
     Reason::PeerIsSelf,
     Reason::PeerExists,

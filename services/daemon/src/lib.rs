@@ -19,6 +19,7 @@ mod remote;
 mod requests;
 pub mod roles;
 mod state_dir;
+mod transport;
 mod witness;
 
 pub use access::Caller;
@@ -35,5 +36,7 @@ pub use operators::{
 };
 pub use remote::{OwnSite, RemoteAnswer, RemoteCall, SUBCLOUD_METADATA, Subclouds};
 pub use requests::{SecretAnswers, fingerprint};
+
 pub use state_dir::{StateDirError, create_state_dir, open_store, read_site, site_write};
+pub use transport::{TransportError, connect};
 pub use witness::{Deed, Noted, Witness};

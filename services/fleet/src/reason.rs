@@ -188,6 +188,8 @@ reasons! {
     PeerExists = "PEER_EXISTS", AlreadyExists;
     /// The peering token is unknown, expired, or used; the audit log has which.
     PeerTokenInvalid = "PEER_TOKEN_INVALID", Unauthenticated;
+    /// No address of the token answers, or not as the site that issued it.
+    PeerUnreachable = "PEER_UNREACHABLE", Unavailable;
     /// The peer has not presented its token yet.
     PeerNotEstablished = "PEER_NOT_ESTABLISHED", FailedPrecondition;
     /// The peer, or the group, is shared by an association or has members.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::Stream;
+use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, ServerConfig};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,10 +23,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::admission::{Connections, Slot, Tallies};
-use crate::certificate::CertificateError;
+use crate::certificate::{CertificateError, PeerCertificate};
 use crate::connection::{ConnectInfo, Connection};
+use crate::key::SpkiSha256;
 use crate::server::authenticate;
 use crate::tls::HANDSHAKE_TIMEOUT;
+use crate::trust::Trust;
 
 /// The first pause after a failed accept; it doubles with each further failure in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -109,11 +112,34 @@ impl<L: Listener> Acceptor<L> {
         limits: Limits,
         cancel: CancellationToken,
     ) -> Self {
+        Self::behind(listener, config, Clients::Of(trust_domain), limits, cancel)
+    }
+
+    /// As [`Self::new`], but the certificates that are shown may be those of any authority that
+    /// is trusted at that moment; `config` is that of [`crate::link_server_config`].
+    #[must_use]
+    pub fn trusting(
+        listener: L,
+        config: Arc<ServerConfig>,
+        trust: Arc<Trust>,
+        limits: Limits,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self::behind(listener, config, Clients::Trusted(trust), limits, cancel)
+    }
+
+    fn behind(
+        listener: L,
+        config: Arc<ServerConfig>,
+        clients: Clients,
+        limits: Limits,
+        cancel: CancellationToken,
+    ) -> Self {
         Self {
             listener,
             gate: Gate {
                 tls: TlsAcceptor::from(config),
-                trust_domain,
+                clients,
                 timeout: limits.handshake_timeout,
             },
             limits,
@@ -212,14 +238,36 @@ impl<L: Listener> Acceptor<L> {
 #[derive(Clone)]
 struct Gate {
     tls: TlsAcceptor,
-    trust_domain: Uuid,
+    clients: Clients,
     timeout: Duration,
+}
+
+/// Whose certificates are accepted.
+#[derive(Clone, Debug)]
+enum Clients {
+    /// Those of one trust domain, whose authority the configuration verifies.
+    Of(Uuid),
+    /// Those of every trusted authority.
+    Trusted(Arc<Trust>),
+}
+
+impl Clients {
+    fn authenticate(
+        &self,
+        chain: Option<&[CertificateDer<'_>]>,
+        now: SystemTime,
+    ) -> Result<(Option<PeerCertificate>, Option<SpkiSha256>), CertificateError> {
+        match self {
+            Self::Of(domain) => Ok((authenticate(chain, *domain, now)?, None)),
+            Self::Trusted(trust) => Ok(trust.authenticate(chain, now)?.unzip()),
+        }
+    }
 }
 
 impl std::fmt::Debug for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gate")
-            .field("trust_domain", &self.trust_domain)
+            .field("clients", &self.clients)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
@@ -240,12 +288,13 @@ impl Gate {
                 .map_err(|_| HandshakeError::Timeout)??;
         let session = stream.get_ref().1;
         let chain = session.peer_certificates();
-        let certificate = authenticate(chain, self.trust_domain, SystemTime::now())?;
+        let (certificate, authority) = self.clients.authenticate(chain, SystemTime::now())?;
         let kind = session.handshake_kind().unwrap_or(HandshakeKind::Full);
         let info = ConnectInfo {
             local,
             peer,
             certificate: certificate.map(Arc::new),
+            authority,
             close: CancellationToken::new(),
         };
         Ok((Connection::new(stream, info, slot), kind))

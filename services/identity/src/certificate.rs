@@ -19,7 +19,9 @@ use crate::spiffe::{Identity, IdentityError, SpiffeId, parse_trust_domain_uri};
 /// Reading does not verify a signature: values of peers come from a TLS handshake, which did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerCertificate {
-    /// Whom it names.
+    /// In which trust domain: the uuid of the controller's site.
+    pub trust_domain: Uuid,
+    /// Whom it names there.
     pub identity: Identity,
     /// Its number, for the revocation list and the audit log.
     pub serial: Serial,
@@ -40,12 +42,21 @@ impl PeerCertificate {
         let certificate = parse(der)?;
         let identity = Identity::parse(only_uri(&certificate)?, trust_domain)?;
         Ok(Self {
+            trust_domain,
             identity,
             serial: Serial::read(&certificate)?,
             not_before: certificate.validity().not_before.to_datetime().into(),
             not_after: certificate.validity().not_after.to_datetime().into(),
             spki: SpkiSha256::of(certificate.public_key().raw),
         })
+    }
+
+    /// Reads a leaf certificate of whichever trust domain it names.
+    ///
+    /// # Errors
+    /// When it is no certificate, or names nobody or several.
+    pub fn read_any(der: &[u8]) -> Result<Self, CertificateError> {
+        Self::read(der, spiffe_id(der)?.trust_domain)
     }
 
     /// Checks that `now` lies within the validity, both ends included.

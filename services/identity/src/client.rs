@@ -26,6 +26,7 @@ use crate::certificate::{
     CaCertificate, CertificateError, certificates_of_pem, spiffe_id, spki_of,
 };
 use crate::key::{LeafKey, SpkiSha256};
+use crate::server::ServingCertificate;
 use crate::spiffe::{Identity, IdentityError};
 use crate::tls::{ALPN_HTTP2, HANDSHAKE_TIMEOUT, TlsConfigError, VERSIONS, provider};
 
@@ -65,6 +66,43 @@ pub fn link_client_config(
     let mut config = builder(Trust::Ca(ca.clone()))?
         .with_client_auth_cert(vec![certificate], key.to_private_key_der())?;
     config.resumption = Resumption::in_memory_sessions(RESUMABLE_SESSIONS);
+    Ok(finish(config))
+}
+
+/// For an agent that turns to a controller of which only the key of its authority and its trust
+/// domain are known, such as a peer of the one where it enrolled. The certificate is that of its
+/// own authority, which the other end must trust.
+///
+/// Keep one configuration for each controller as long as the certificate; see
+/// [`link_client_config`].
+///
+/// # Errors
+/// When the key does not belong to the certificate.
+pub fn pinned_client_config(
+    pin: SpkiSha256,
+    trust_domain: Uuid,
+    certificate: CertificateDer<'static>,
+    key: &LeafKey,
+) -> Result<Arc<ClientConfig>, TlsConfigError> {
+    let mut config = builder(Trust::PinOf(pin, trust_domain))?
+        .with_client_auth_cert(vec![certificate], key.to_private_key_der())?;
+    config.resumption = Resumption::in_memory_sessions(RESUMABLE_SESSIONS);
+    Ok(finish(config))
+}
+
+/// For a controller that dials a peer: as [`pinned_client_config`], with the certificate that its
+/// own listeners present at that moment.
+///
+/// # Errors
+/// Only when rustls refuses its own provider.
+pub fn peer_client_config(
+    pin: SpkiSha256,
+    trust_domain: Uuid,
+    own: Arc<ServingCertificate>,
+) -> Result<Arc<ClientConfig>, TlsConfigError> {
+    let mut config = builder(Trust::PinOf(pin, trust_domain))?.with_client_cert_resolver(own);
+    // One connection for each pair of sites, kept for days.
+    config.resumption = Resumption::disabled();
     Ok(finish(config))
 }
 
@@ -170,7 +208,7 @@ impl ConnectError {
 pub enum ServerRejection {
     /// None of the certificates that it sent has the pinned key.
     #[error(
-        "its CA is not the one that the token names (public key {pin}): the token is another \
+        "its CA is not the one that is pinned (public key {pin}): the token is another \
          controller's, or something else answers at this address"
     )]
     WrongPin {
@@ -208,6 +246,8 @@ pub enum ServerRejection {
 enum Trust {
     /// The hash of its CA's public key, from a token.
     Pin(SpkiSha256),
+    /// The hash of its CA's public key, and the trust domain that the CA must name.
+    PinOf(SpkiSha256, Uuid),
     /// Its CA, and so its trust domain.
     Ca(CaCertificate),
 }
@@ -228,13 +268,18 @@ impl ControllerVerifier {
         let found;
         let ca = match &self.trust {
             Trust::Ca(ca) => ca,
-            Trust::Pin(pin) => {
+            Trust::Pin(pin) | Trust::PinOf(pin, _) => {
                 found = ca_under_pin(others, *pin)?;
                 &found
             }
         };
         verify_chain(leaf, ca, now).map_err(|error| chain_rejection(&error, ca))?;
-        verify_name(leaf, ca.trust_domain())
+        // An authority names nobody outside its own trust domain.
+        verify_name(leaf, ca.trust_domain())?;
+        match self.trust {
+            Trust::PinOf(_, domain) => verify_name(leaf, domain),
+            Trust::Pin(_) | Trust::Ca(_) => Ok(()),
+        }
     }
 }
 

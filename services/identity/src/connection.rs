@@ -15,6 +15,7 @@ use tonic::transport::server::Connected;
 
 use crate::admission::Slot;
 use crate::certificate::PeerCertificate;
+use crate::key::SpkiSha256;
 
 /// What handlers know of the connection that a request came over; cheap to clone.
 #[derive(Clone, Debug)]
@@ -26,6 +27,9 @@ pub struct ConnectInfo {
     /// Who it is, verified and valid when the handshake ended. A long connection can outlive its
     /// certificate: compare `not_after`. `None`: no certificate was shown.
     pub certificate: Option<Arc<PeerCertificate>>,
+    /// The key of the authority that signed the certificate, at a listener that trusts several
+    /// ([`crate::Trust`]).
+    pub authority: Option<SpkiSha256>,
     /// Cancelling it ends the connection: every read and write fails from then on.
     pub close: CancellationToken,
 }

@@ -29,6 +29,7 @@ mod spiffe;
 mod ticket;
 mod tls;
 mod token;
+mod trust;
 
 pub use acceptor::{Acceptor, Limits, Listener};
 pub use admission::{Connections, Counts};
@@ -36,11 +37,16 @@ pub use ca::{CONTROLLER_VALIDITY, SUBCLOUD_VALIDITY};
 pub use ca::{Ca, CaError, CaParts, IssuedCertificate, OPERATOR_VALIDITY, csr_spki_sha256};
 pub use certificate::{CaCertificate, CertificateError, PeerCertificate, Serial, certificate_pem};
 pub use client::{ConnectError, ServerRejection, TlsStream, connect, pinned_ca};
-pub use client::{enroll_client_config, link_client_config, operator_client_config};
+pub use client::{
+    enroll_client_config, link_client_config, operator_client_config, peer_client_config,
+    pinned_client_config,
+};
 pub use connection::{ConnectInfo, Connection};
 pub use files::{WriteError, write_private};
 pub use key::{KeyError, LeafKey, SpkiSha256};
-pub use server::{ClientCertificates, ServingCertificate, authenticate, server_config};
+pub use server::{ClientCertificates, ServingCertificate, authenticate};
+pub use server::{link_server_config, server_config};
 pub use spiffe::{Identity, IdentityError, OperatorName, OperatorNameError, Role, SpiffeId};
 pub use tls::{HANDSHAKE_TIMEOUT, TlsConfigError};
-pub use token::{EnrollmentToken, Secret, SecretHash, TokenError, TokenIssueError};
+pub use token::{EnrollmentToken, PeeringToken, Secret, SecretHash, TokenError, TokenIssueError};
+pub use trust::Trust;

@@ -4,11 +4,13 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{RootCertStore, ServerConfig, SignatureScheme};
 use uuid::Uuid;
 
 use crate::ca::{Ca, IssuedCertificate};
@@ -16,6 +18,7 @@ use crate::certificate::{CaCertificate, CertificateError, PeerCertificate};
 use crate::key::LeafKey;
 use crate::ticket::Tickets;
 use crate::tls::{ALPN_HTTP2, TlsConfigError, VERSIONS, provider};
+use crate::trust::Trust;
 
 /// Whether a client must show a certificate in the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +53,33 @@ pub fn server_config(
         ClientCertificates::Optional => verifier.allow_unauthenticated(),
         ClientCertificates::Required => verifier,
     };
+    config_with(ca, clients, verifier.build()?, certificate)
+}
+
+/// The TLS configuration of the link listener: as [`server_config`] with
+/// [`ClientCertificates::Optional`], but a certificate that is shown may be that of any authority
+/// that `trust` has at that moment.
+///
+/// # Errors
+/// When rustls refuses its own provider.
+pub fn link_server_config(
+    ca: &Ca,
+    trust: &Arc<Trust>,
+    certificate: Arc<ServingCertificate>,
+) -> Result<Arc<ServerConfig>, TlsConfigError> {
+    let verifier: Arc<Trust> = Arc::clone(trust);
+    config_with(ca, ClientCertificates::Optional, verifier, certificate)
+}
+
+fn config_with(
+    ca: &Ca,
+    clients: ClientCertificates,
+    verifier: Arc<dyn ClientCertVerifier>,
+    certificate: Arc<ServingCertificate>,
+) -> Result<Arc<ServerConfig>, TlsConfigError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)?
-        .with_client_cert_verifier(verifier.build()?)
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(certificate);
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -104,6 +131,18 @@ impl ResolvesServerCert for ServingCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
         Some(Arc::clone(&current))
+    }
+}
+
+/// A controller dials its peers with the certificate that its listeners present.
+impl ResolvesClientCert for ServingCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(&current))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

@@ -1,6 +1,7 @@
-//! Enrollment tokens: what an operator carries from the controller to a new subcloud.
+//! Tokens: what an operator carries from the controller to a new subcloud, or to another
+//! controller that shall be its peer.
 //!
-//! Text: `td1_` and base64url without padding of
+//! Text: `td1_` for a subcloud, `tp1_` for a peer, and base64url without padding of
 //!
 //! | bytes | meaning |
 //! |---|---|
@@ -25,6 +26,8 @@ use uuid::Uuid;
 use crate::key::{SpkiSha256, sha256};
 
 const PREFIX: &str = "td1_";
+/// How a token for a peer begins; nothing else tells the two apart.
+const PEERING_PREFIX: &str = "tp1_";
 /// Id, secret, pin and the number of addresses.
 const HEAD_BYTES: usize = 16 + 32 + 32 + 1;
 const CHECKSUM_BYTES: usize = 4;
@@ -96,12 +99,16 @@ impl EnrollmentToken {
     /// Tells a typing error from a text that is no token at all; see [`TokenError`]. Whether the
     /// token is known, unused and unexpired is for the controller to say.
     pub fn parse(text: &str) -> Result<Self, TokenError> {
+        Self::read(text, PREFIX)
+    }
+
+    fn read(text: &str, prefix: &'static str) -> Result<Self, TokenError> {
         let text = text.trim();
-        let body = strip_prefix(text)?;
+        let body = strip_prefix(text, prefix)?;
         if let Some((position, found)) = text
             .chars()
             .enumerate()
-            .skip(PREFIX.len())
+            .skip(prefix.len())
             .find(|(_, c)| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')))
         {
             return Err(TokenError::BadCharacter {
@@ -110,7 +117,7 @@ impl EnrollmentToken {
             });
         }
         match URL_SAFE_NO_PAD.decode(body) {
-            Ok(bytes) if checksum_holds(&bytes) => Self::decode(&bytes),
+            Ok(bytes) if checksum_holds(prefix, &bytes) => Self::decode(&bytes),
             // The length tells a token that was cut off, or pasted twice, from a wrong letter.
             _ => Err(wrong_length(body).unwrap_or(TokenError::Checksum)),
         }
@@ -119,6 +126,10 @@ impl EnrollmentToken {
     /// The text to hand to the agent. Secret: show it once, never log it.
     #[must_use]
     pub fn reveal(&self) -> String {
+        self.write(PREFIX)
+    }
+
+    fn write(&self, prefix: &'static str) -> String {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + 4 * 19 + CHECKSUM_BYTES);
         bytes.extend_from_slice(self.id.as_bytes());
         bytes.extend_from_slice(&self.secret.0);
@@ -138,9 +149,9 @@ impl EnrollmentToken {
             }
             bytes.extend_from_slice(&address.port().to_be_bytes());
         }
-        let checksum = checksum(&bytes);
+        let checksum = checksum(prefix, &bytes);
         bytes.extend_from_slice(&checksum);
-        format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
+        format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
 
     /// The id under which the controller keeps the hash of the secret.
@@ -191,6 +202,66 @@ impl fmt::Debug for EnrollmentToken {
             .field("ca", &self.ca)
             .field("controller", &self.controller)
             .finish()
+    }
+}
+
+/// A single-use permission to become the peer of a controller, with all that the other
+/// controller needs to find and recognise it. Holds a secret: `Debug` hides it, and there is no
+/// `Display`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeeringToken(EnrollmentToken);
+
+impl PeeringToken {
+    /// Makes a token with a new random secret; as [`EnrollmentToken::issue`].
+    ///
+    /// # Errors
+    /// When `rng` fails, or with the first address that no controller could dial.
+    pub fn issue(
+        id: Uuid,
+        ca: SpkiSha256,
+        controller: Vec<SocketAddr>,
+        rng: &dyn SecureRandom,
+    ) -> Result<Self, TokenIssueError> {
+        EnrollmentToken::issue(id, ca, controller, rng).map(Self)
+    }
+
+    /// Reads what an operator pasted; surrounding white space does not matter.
+    ///
+    /// # Errors
+    /// As [`EnrollmentToken::parse`].
+    pub fn parse(text: &str) -> Result<Self, TokenError> {
+        EnrollmentToken::read(text, PEERING_PREFIX).map(Self)
+    }
+
+    /// The text to hand to the other controller. Secret: show it once, never log it.
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        self.0.write(PEERING_PREFIX)
+    }
+
+    /// The id under which the controller keeps the hash of the secret.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.0.id()
+    }
+
+    /// The secret, of which the controller keeps the hash.
+    #[must_use]
+    pub fn secret(&self) -> &Secret {
+        self.0.secret()
+    }
+
+    /// The fingerprint of the CA that the controller must show.
+    #[must_use]
+    pub fn ca(&self) -> SpkiSha256 {
+        self.0.ca()
+    }
+
+    /// The controller's link addresses in order of preference, 1 to
+    /// [`EnrollmentToken::MAX_ADDRESSES`].
+    #[must_use]
+    pub fn controller(&self) -> &[SocketAddr] {
+        self.0.controller()
     }
 }
 
@@ -257,16 +328,22 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-/// Why a text is not an enrollment token. No message repeats the text: it may hold a secret.
+/// Why a text is not a token. No message repeats the text: it may hold a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// It does not begin like a token.
     #[error("an enrollment token begins with \"td1_\", this text does not")]
     Prefix,
+    /// It does not begin like a token for a peer.
+    #[error(
+        "a peering token begins with \"tp1_\", this text does not: the other controller issues \
+         one with `tandem dcmanager system-peer add NAME`"
+    )]
+    PeeringPrefix,
     /// A token of another version of this software.
     #[error(
-        "the token has format {version}, this software reads td1 only: issue it with a \
-         controller of the same version, or update this one"
+        "the token has format {version}, this software reads td1 for subclouds and tp1 for \
+         peers: issue it with a controller of the same version, or update this one"
     )]
     UnsupportedVersion {
         /// Such as `td2`.
@@ -327,34 +404,36 @@ pub enum TokenIssueError {
     },
 }
 
-fn strip_prefix(text: &str) -> Result<&str, TokenError> {
-    if let Some(body) = text.strip_prefix(PREFIX) {
+fn strip_prefix<'a>(text: &'a str, prefix: &'static str) -> Result<&'a str, TokenError> {
+    if let Some(body) = text.strip_prefix(prefix) {
         return Ok(body);
     }
+    let kind = prefix.trim_end_matches("1_");
     match text.split_once('_') {
-        Some((version, _)) if is_version(version) => Err(TokenError::UnsupportedVersion {
+        Some((version, _)) if is_version(version, kind) => Err(TokenError::UnsupportedVersion {
             version: version.to_owned(),
         }),
+        _ if prefix == PEERING_PREFIX => Err(TokenError::PeeringPrefix),
         _ => Err(TokenError::Prefix),
     }
 }
 
-/// `td` and a number of up to three digits.
-fn is_version(text: &str) -> bool {
-    text.strip_prefix("td").is_some_and(|number| {
+/// `td` or `tp`, and a number of up to three digits.
+fn is_version(text: &str, kind: &str) -> bool {
+    text.strip_prefix(kind).is_some_and(|number| {
         (1..=3).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit())
     })
 }
 
-fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let [a, b, c, d, ..] = sha256(&[PREFIX.as_bytes(), bytes]);
+fn checksum(prefix: &str, bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let [a, b, c, d, ..] = sha256(&[prefix.as_bytes(), bytes]);
     [a, b, c, d]
 }
 
-fn checksum_holds(bytes: &[u8]) -> bool {
+fn checksum_holds(prefix: &str, bytes: &[u8]) -> bool {
     bytes
         .split_last_chunk()
-        .is_some_and(|(content, found)| checksum(content) == *found)
+        .is_some_and(|(content, found)| checksum(prefix, content) == *found)
 }
 
 /// Compares the length of a damaged token with what its beginning promises; `None` when the

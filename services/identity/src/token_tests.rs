@@ -20,7 +20,7 @@ fn token() -> EnrollmentToken {
 
 /// A token around arbitrary content, with a right checksum.
 fn sealed(content: &[u8]) -> String {
-    let bytes = [content, &checksum(content)].concat();
+    let bytes = [content, &checksum(PREFIX, content)].concat();
     format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
 }
 
@@ -241,4 +241,20 @@ proptest! {
     fn no_text_panics(text in "(td[0-9]_)?[A-Za-z0-9_-]{0,160}") {
         prop_assert!(EnrollmentToken::parse(&text).is_err());
     }
+}
+
+#[test]
+fn tokens_for_peers_and_for_subclouds_are_told_apart() {
+    let issued = PeeringToken(token());
+    let text = issued.reveal();
+    assert_eq!(PeeringToken::parse(&format!(" {text}\n")), Ok(issued));
+    check(&text, &TokenError::Prefix);
+    let of_a_subcloud = PeeringToken::parse(&token().reveal());
+    assert_eq!(of_a_subcloud, Err(TokenError::PeeringPrefix));
+    // The checksum covers the kind: one cannot be made of the other.
+    let relabelled = text.replace("tp1_", "td1_");
+    check(&relabelled, &TokenError::Checksum);
+    let newer = PeeringToken::parse(&text.replace("tp1_", "tp2_"));
+    let version = "tp2".to_owned();
+    assert_eq!(newer, Err(TokenError::UnsupportedVersion { version }));
 }

@@ -10,7 +10,7 @@ use api::convert::{controller_from_text, endpoint_from_url, endpoints, parts_to_
 use api::fleet_v1::enrollment_service_client::EnrollmentServiceClient;
 use api::fleet_v1::{EnrollRequest, EnrollResponse};
 use clap::Args;
-use daemon::{Exit, Failure, SystemEntropy, now};
+use daemon::{Exit, Failure, SystemEntropy, TransportError, now};
 use fleet::admission::check_family;
 use fleet::{
     AgentRecord, Credential, Enroller, EnrollerInput, EnrollerOutput, Epoch, Footprint, Refusal,
@@ -26,8 +26,7 @@ use crate::records::{
     KeptKey, attempt_write, certificate_write, fingerprint, key_writes, record_write,
 };
 use crate::settings::{LinkSource, source};
-use crate::transport::TransportError;
-use crate::{records, refusal, transport};
+use crate::{records, refusal};
 
 /// How long attempts go on before `try again later`.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -279,7 +278,7 @@ impl Enrollment {
     }
 
     async fn call(&self, controller: SocketAddr, request: EnrollRequest) -> Attempt {
-        let channel = transport::connect(controller, self.from, Arc::clone(&self.tls)).await;
+        let channel = daemon::connect(controller, self.from, Arc::clone(&self.tls)).await;
         let channel = match channel {
             Ok(channel) => channel,
             Err(error @ TransportError::Source { .. }) => {

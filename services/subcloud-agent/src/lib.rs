@@ -14,6 +14,5 @@ mod refusal;
 mod renewal;
 mod serve;
 mod settings;
-mod transport;
 
 pub use command::run;

@@ -2,7 +2,7 @@
 //!
 //! One task owns the machine. Connections are tasks of their own that only move messages.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,12 +14,13 @@ use daemon::{
 };
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentOutput, Cause, Command, CommandOutcome, ConnectionId,
-    ControllerNetworks, Credential, Endpoint, Entropy as _, GoodbyeReason, InstanceId, LinkStatus,
-    Reason, Rejection, Snapshot, Violation,
+    ControllerId, ControllerNetworks, Credential, Endpoint, Entropy as _, Fingerprint,
+    GoodbyeReason, InstanceId, LinkStatus, MAX_ALTERNATES, Reason, Rejection, Snapshot, Violation,
 };
 use futures_util::StreamExt as _;
-use identity::PeerCertificate;
+use identity::{CaCertificate, LeafKey, PeerCertificate, SpkiSha256, TlsConfigError};
 use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
 use site::{AttachmentId, Change, ControllerNetwork, PoolId, Timestamp};
 use store::Store;
 use tokio::sync::mpsc;
@@ -27,8 +28,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::records::{Enrolled, record_write};
+use crate::refusal;
 use crate::renewal::{Renewed, Renewer};
-use crate::{refusal, transport};
 
 /// Messages that may wait for the network: a hello, a report, a few heartbeats, and the answers
 /// to as many commands as there may be.
@@ -65,10 +66,10 @@ pub(crate) fn start(
         authority,
         record,
     } = enrolled;
-    let expires = PeerCertificate::read(&certificate, authority.trust_domain())
+    let expires = PeerCertificate::read_any(&certificate)
         .map_err(|error| Failure::because(Exit::Io, "the agent's certificate", &error))?
         .not_after;
-    let tls = identity::link_client_config(&authority, certificate, &key)
+    let tls = Credentials::new(&authority, certificate, key)
         .map_err(|error| Failure::because(Exit::Io, "the agent's certificate", &error))?;
     let (id, instance) = (record.subcloud, InstanceId(SystemEntropy.next_u64()));
     let snapshot = Snapshot::of(&keeper.site());
@@ -98,7 +99,7 @@ struct Driver {
     keeper: Arc<SiteKeeper>,
     site: OwnSite,
     renewer: Renewer,
-    tls: Arc<ClientConfig>,
+    tls: Credentials,
     /// The last moment of the certificate.
     expires: SystemTime,
     leave: Leave,
@@ -106,6 +107,60 @@ struct Driver {
     happenings: mpsc::Sender<AgentInput>,
     connection: Option<Connection>,
     timer: Option<Timestamp>,
+}
+
+/// The agent's certificate, ready to be shown to any controller that it may turn to. One
+/// configuration for each, because each keeps the session tickets of one controller.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    key: LeafKey,
+    certificate: CertificateDer<'static>,
+    /// The controller where the site enrolled, and its authority.
+    own: (ControllerId, Fingerprint),
+    enrolled: Arc<ClientConfig>,
+    others: BTreeMap<(ControllerId, Fingerprint), Arc<ClientConfig>>,
+}
+
+impl Credentials {
+    pub(crate) fn new(
+        authority: &CaCertificate,
+        certificate: CertificateDer<'static>,
+        key: LeafKey,
+    ) -> Result<Self, TlsConfigError> {
+        let enrolled = identity::link_client_config(authority, certificate.clone(), &key)?;
+        let signed = Fingerprint(*authority.spki_sha256().as_bytes());
+        Ok(Self {
+            key,
+            certificate,
+            own: (ControllerId(authority.trust_domain()), signed),
+            enrolled,
+            others: BTreeMap::new(),
+        })
+    }
+
+    /// Towards one controller under one authority; `None` is that of the enrollment.
+    fn towards(
+        &mut self,
+        controller: ControllerId,
+        authority: Option<Fingerprint>,
+    ) -> Result<Arc<ClientConfig>, TlsConfigError> {
+        let Some(authority) = authority.filter(|key| (controller, *key) != self.own) else {
+            return Ok(Arc::clone(&self.enrolled));
+        };
+        if let Some(known) = self.others.get(&(controller, authority)) {
+            return Ok(Arc::clone(known));
+        }
+        let pin = SpkiSha256::from_bytes(authority.0);
+        let certificate = self.certificate.clone();
+        let made = identity::pinned_client_config(pin, controller.0, certificate, &self.key)?;
+        // Those of controllers that are long gone are forgotten, with their tickets.
+        if self.others.len() > MAX_ALTERNATES {
+            self.others.clear();
+        }
+        self.others
+            .insert((controller, authority), Arc::clone(&made));
+        Ok(made)
+    }
 }
 
 /// The one connection, or the attempt to make it.
@@ -180,11 +235,12 @@ impl Driver {
 
     /// Makes a renewed certificate durable and uses it from now on; whether it could be used.
     async fn keep_certificate(&mut self, credential: &Credential, certificate: Vec<u8>) -> bool {
+        let owner = self.machine.record().owner;
         let Renewed {
             tls,
             expires,
             writes,
-        } = match self.renewer.renewed(credential, certificate) {
+        } = match self.renewer.renewed(credential, certificate, owner) {
             Ok(renewed) => renewed,
             Err(problem) => {
                 tracing::error!(problem, "the controller's certificate cannot be used");
@@ -206,13 +262,12 @@ impl Driver {
             AgentOutput::Connect {
                 connection,
                 controller,
-                // The one authority and identity of its certificate are checked until peers are
-                // served.
-                identity: _,
-                authority: _,
+                identity,
+                authority,
                 from,
             } => {
-                self.connect(connection, controller, from);
+                let tls = self.tls.towards(identity, authority);
+                self.connect(connection, controller, tls, from);
             }
             AgentOutput::Send {
                 connection,
@@ -294,7 +349,13 @@ impl Driver {
         );
     }
 
-    fn connect(&mut self, id: ConnectionId, controller: Endpoint, from: IpAddr) {
+    fn connect(
+        &mut self,
+        id: ConnectionId,
+        controller: Endpoint,
+        tls: Result<Arc<ClientConfig>, TlsConfigError>,
+        from: IpAddr,
+    ) {
         let (outgoing, messages) = mpsc::channel(OUTGOING);
         let close = CancellationToken::new();
         self.connection = Some(Connection {
@@ -307,9 +368,14 @@ impl Driver {
         } else {
             Some(from)
         };
-        let (tls, happenings) = (Arc::clone(&self.tls), self.happenings.clone());
+        let happenings = self.happenings.clone();
         self.life.spawn(async move {
-            let talk = talk(id, controller, from, tls, messages, &happenings);
+            let talk = async {
+                match tls {
+                    Ok(tls) => talk(id, controller, from, tls, messages, &happenings).await,
+                    Err(error) => tracing::error!(%error, "cannot configure TLS"),
+                }
+            };
             tokio::select! {
                 () = close.cancelled() => {}
                 () = talk => {}
@@ -384,7 +450,7 @@ async fn talk(
     messages: mpsc::Receiver<AgentMessage>,
     happenings: &mpsc::Sender<AgentInput>,
 ) {
-    let channel = match transport::connect(controller.0, from, tls).await {
+    let channel = match daemon::connect(controller.0, from, tls).await {
         Ok(channel) => channel,
         Err(error) => return tracing::warn!(%error, "no link"),
     };

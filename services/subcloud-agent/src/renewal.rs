@@ -1,15 +1,14 @@
 //! Keys and certificates for the renewal: what the agent's machine does not know of them.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use daemon::fatal;
-use fleet::{CertificateRequest, Credential, SubcloudId};
+use fleet::{CertificateRequest, ControllerId, Credential, SubcloudId};
 use identity::{CaCertificate, Identity, LeafKey, PeerCertificate};
-use rustls::ClientConfig;
 use store::Write;
 use uuid::Uuid;
 
+use crate::link::Credentials;
 use crate::records::{certificate_write, fingerprint, key_writes};
 
 /// Makes keys, and checks the certificates that come for them.
@@ -27,7 +26,7 @@ pub(crate) struct Renewer {
 #[derive(Debug)]
 pub(crate) struct Renewed {
     /// For the connections from now on. It has no session tickets of the old certificate.
-    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) tls: Credentials,
     /// Its last moment.
     pub(crate) expires: SystemTime,
     /// What to make durable first, in one step.
@@ -64,20 +63,23 @@ impl Renewer {
         &mut self,
         credential: &Credential,
         certificate: Vec<u8>,
+        owner: ControllerId,
     ) -> Result<Renewed, String> {
         let key = self.made.take().ok_or("no key was made for it")?;
-        let told = PeerCertificate::read(&certificate, self.authority.trust_domain());
-        let told = told.map_err(|error| error.to_string())?;
+        let told = PeerCertificate::read_any(&certificate).map_err(|error| error.to_string())?;
+        // The owner signs, which need not be the controller where the site enrolled.
+        if told.trust_domain != owner.0 {
+            return Err(format!("it is one of controller {}", told.trust_domain));
+        }
         if told.identity != Identity::Subcloud(self.subcloud.0) {
             return Err(format!("it names {}", told.identity));
         }
         // Not its dates: whether it is valid yet, or still, is for the controller's clock to say.
         let der = certificate.clone().into();
-        let tls = identity::link_client_config(&self.authority, der, &key);
-        let tls = tls.map_err(|error| error.to_string())?;
         let authority = self.authority.der();
         let mut writes = vec![certificate_write(credential, &certificate, authority)];
         writes.extend(key_writes(&key, self.token));
+        let tls = Credentials::new(&self.authority, der, key).map_err(|error| error.to_string())?;
         Ok(Renewed {
             tls,
             expires: told.not_after,

@@ -5,6 +5,7 @@ mod enrollment;
 mod group;
 mod link;
 mod operator;
+mod peer_link;
 mod remote;
 mod rollout;
 mod subcloud;
@@ -15,6 +16,7 @@ pub(crate) use enrollment::Enrollments;
 pub(crate) use group::Groups;
 pub(crate) use link::Links;
 pub(crate) use operator::{Operators, certified, timestamp};
+pub(crate) use peer_link::{PeerLinks, sound};
 pub(crate) use remote::SitesOfSubclouds;
 pub(crate) use rollout::RolloutCalls;
 pub(crate) use subcloud::{Subclouds, TokenIssuer};
@@ -24,17 +26,17 @@ use site::{ReasonSet, Rejection};
 use tonic::Status;
 
 /// A refusal of the core as a status.
-fn refused<R: ReasonSet>(rejection: Rejection<R>) -> Status {
+pub(crate) fn refused<R: ReasonSet>(rejection: Rejection<R>) -> Status {
     api::status::from_rejection(&rejection)
 }
 
 /// Unreadable fields as a status.
-fn malformed(faults: Vec<Malformed>) -> Status {
+pub(crate) fn malformed(faults: Vec<Malformed>) -> Status {
     api::status::from_malformed(&faults)
 }
 
 /// A defect or a failing disk: logged here, and told without its details.
-fn broken(context: &'static str, error: &dyn std::error::Error) -> Status {
+pub(crate) fn broken(context: &'static str, error: &dyn std::error::Error) -> Status {
     tracing::error!(%error, "{context}");
     Status::internal(format!("{context}; the controller's log has the cause"))
 }

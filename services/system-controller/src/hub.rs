@@ -4,6 +4,8 @@
 //! asks to be written is handed to the store in the order of its tickets; one task waits for the
 //! disk and says so. Readers see only what is durable.
 
+mod peer;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -26,6 +28,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub(crate) use self::peer::Wire;
+use self::peer::{Dials, PeerLinks};
 use crate::fleet_history::{FleetHistory, Next, Subject};
 use crate::grpc::certified;
 use crate::issuer::Issuer;
@@ -49,6 +53,8 @@ pub(crate) struct Hub {
     store: Arc<Store>,
     metrics: Arc<Metrics>,
     connections: Connections,
+    wire: Wire,
+    dials: Dials,
     driven: Mutex<Driven>,
     durable: RwLock<Durable>,
     issuer: Arc<Issuer>,
@@ -87,6 +93,7 @@ struct Driven {
     answers: HashMap<RequestId, oneshot::Sender<Result<Answer, Rejection>>>,
     commands: HashMap<RequestId, oneshot::Sender<CommandOutcome>>,
     links: HashMap<LinkId, LinkSender>,
+    peers: PeerLinks,
     last_request: u64,
     last_link: u64,
 }
@@ -108,6 +115,8 @@ pub(crate) struct LinkCaller {
     pub(crate) key: Fingerprint,
     /// Where the connection comes from.
     pub(crate) source: IpAddr,
+    /// The key of the authority that signed the certificate.
+    pub(crate) authority: Option<Fingerprint>,
     /// Closes the connection.
     pub(crate) connection: CancellationToken,
 }
@@ -161,6 +170,7 @@ impl Hub {
         site: &Site,
         history: FleetHistory,
         (metrics, connections): (Arc<Metrics>, Connections),
+        wire: Wire,
     ) -> Result<Arc<Self>, Failure> {
         let records = read_fleet(&store)?;
         let durable = Durable::of(&records);
@@ -175,13 +185,17 @@ impl Hub {
             answers: HashMap::new(),
             commands: HashMap::new(),
             links: HashMap::new(),
+            peers: PeerLinks::default(),
             last_request: 0,
             last_link: 0,
         };
+        let (dials, dialling) = peer::dials();
         let hub = Arc::new(Self {
             store,
             metrics,
             connections,
+            wire,
+            dials,
             driven: Mutex::new(driven),
             durable: RwLock::new(durable),
             issuer,
@@ -192,7 +206,9 @@ impl Hub {
             operators,
             history: Mutex::new(history),
         });
+        hub.trust_peers(&hub.lock());
         hub.carry_out(&mut hub.lock(), outputs);
+        life.spawn(Arc::clone(&hub).dial_peers(dialling, life.clone()));
         life.spawn(Arc::clone(&hub).commit_in_order(committing, life.stopping()));
         life.spawn(Arc::clone(&hub).keep_time(life.stopping()));
         Ok(hub)
@@ -305,6 +321,7 @@ impl Hub {
             subcloud,
             key,
             source,
+            authority,
             connection: _,
         } = caller;
         let mut driven = self.lock();
@@ -324,7 +341,7 @@ impl Hub {
                 link: id,
                 subcloud,
                 key,
-                authority: None,
+                authority,
                 source,
             },
         );
@@ -527,8 +544,7 @@ impl Hub {
                 Output::SetTimer { at } => {
                     self.timer.send_replace(Some(at));
                 }
-                // Nothing about peers is asked for before they are served.
-                Output::Peer(output) => tracing::warn!(?output, "peers are not served"),
+                Output::Peer(output) => self.carry_out_for_peers(driven, output),
                 Output::Event(event) => {
                     if let Some(subcloud) = event.subcloud {
                         self.stir(subcloud);

@@ -4,15 +4,18 @@ use std::error::Error;
 
 use api::convert::{
     Malformed, alarm_from_record, alarm_to_record, answered_from_record, answered_to_record,
-    audit_to_record, event_to_record, group_from_record, group_to_record, operator_from_record,
-    operator_to_record, parts_from_wire, parts_to_wire, subcloud_from_record, subcloud_to_record,
+    association_from_record, association_to_record, audit_to_record, event_to_record,
+    group_from_record, group_to_record, operator_from_record, operator_to_record, parts_from_wire,
+    parts_to_wire, peer_from_record, peer_group_from_record, peer_group_to_record, peer_to_record,
+    subcloud_from_record, subcloud_to_record,
 };
 use api::store_v1::{
     AuditRecord, AuthorityRecord, EventRecord, FleetAlarmRecord, FleetAnswerRecord, OperatorRecord,
-    StartRecord, SubcloudGroupRecord, SubcloudRecord, SubcloudSiteRecord,
+    PeerGroupAssociationRecord, PeerGroupRecord, StartRecord, SubcloudGroupRecord, SubcloudRecord,
+    SubcloudSiteRecord, SystemPeerRecord,
 };
 use daemon::{Exit, Failure};
-use fleet::{GroupId, Operator, Position, Records, SubcloudId, Write};
+use fleet::{GroupId, Operator, PeerGroupId, PeerId, Position, Records, SubcloudId, Write};
 use identity::{Ca, CaParts};
 use prost::Message;
 use site::{Site, Timestamp};
@@ -27,6 +30,9 @@ const START: &str = "start";
 pub(crate) const EVENTS: &str = "event/";
 pub(crate) const AUDIT: &str = "audit/";
 const GROUPS: &str = "subcloud-group/";
+const PEERS: &str = "system-peer/";
+const PEER_GROUPS: &str = "peer-group/";
+const ASSOCIATIONS: &str = "peer-group-association/";
 const ANSWERS: &str = "fleet-answer/";
 const ALARMS: &str = "alarm/";
 
@@ -79,9 +85,15 @@ pub(crate) fn read_fleet(store: &Store) -> Result<Records, Failure> {
         answers: read_all::<FleetAnswerRecord, _>(store, ANSWERS, answered_from_record)?,
         alarms: read_all::<FleetAlarmRecord, _>(store, ALARMS, alarm_from_record)?,
         operators: read_operators(store)?,
+        peers: read_all::<SystemPeerRecord, _>(store, PEERS, peer_from_record)?,
+        peer_groups: read_all::<PeerGroupRecord, _>(store, PEER_GROUPS, peer_group_from_record)?,
+        associations: read_all::<PeerGroupAssociationRecord, _>(
+            store,
+            ASSOCIATIONS,
+            association_from_record,
+        )?,
         last_event: newest(EVENTS)?,
         last_audit: newest(AUDIT)?,
-        ..Records::default()
     })
 }
 
@@ -340,14 +352,18 @@ pub(crate) fn store_write(write: &Write) -> store::Write {
             log_key(AUDIT, entry.position),
             audit_to_record(entry).encode_to_vec(),
         ),
-        Write::Peer(_)
-        | Write::ForgetPeer(_)
-        | Write::PeerGroup(_)
-        | Write::ForgetPeerGroup(_)
-        | Write::Association(_)
-        | Write::ForgetAssociation(..) => {
-            unreachable!("no call makes peers before they are served")
-        }
+        Write::Peer(peer) => put(peer_key(peer.id), peer_to_record(peer).encode_to_vec()),
+        Write::ForgetPeer(id) => (peer_key(*id), Action::Delete),
+        Write::PeerGroup(group) => put(
+            peer_group_key(group.id),
+            peer_group_to_record(group).encode_to_vec(),
+        ),
+        Write::ForgetPeerGroup(id) => (peer_group_key(*id), Action::Delete),
+        Write::Association(association) => put(
+            association_key(association.group, association.peer),
+            association_to_record(association).encode_to_vec(),
+        ),
+        Write::ForgetAssociation(group, peer) => (association_key(*group, *peer), Action::Delete),
         Write::ForgetEvent(position) => (log_key(EVENTS, *position), Action::Delete),
         Write::ForgetAudit(position) => (log_key(AUDIT, *position), Action::Delete),
     };
@@ -364,6 +380,18 @@ fn subcloud_key(id: SubcloudId) -> Key {
 
 fn group_key(id: GroupId) -> Key {
     key(format!("{GROUPS}{id}"))
+}
+
+fn peer_key(id: PeerId) -> Key {
+    key(format!("{PEERS}{id}"))
+}
+
+fn peer_group_key(id: PeerGroupId) -> Key {
+    key(format!("{PEER_GROUPS}{id}"))
+}
+
+fn association_key(group: PeerGroupId, peer: PeerId) -> Key {
+    key(format!("{ASSOCIATIONS}{group}/{peer}"))
 }
 
 /// The key of an answer. Ids of requests are free text, keys are not: hence the hash.

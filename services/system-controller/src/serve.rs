@@ -8,6 +8,7 @@ use api::fleet_v1::alarm_service_server::{self, AlarmServiceServer};
 use api::fleet_v1::enrollment_service_server::EnrollmentServiceServer;
 use api::fleet_v1::link_service_server::LinkServiceServer;
 use api::fleet_v1::operator_service_server::{self, OperatorServiceServer};
+use api::fleet_v1::peer_link_service_server::PeerLinkServiceServer;
 use api::fleet_v1::rollout_service_server::{self, RolloutServiceServer};
 use api::fleet_v1::subcloud_group_service_server::{self, SubcloudGroupServiceServer};
 use api::fleet_v1::subcloud_service_server::{self, SubcloudServiceServer};
@@ -18,9 +19,10 @@ use daemon::{
 use fleet::{ControllerConfig, Input};
 use identity::{
     Acceptor, CONTROLLER_VALIDITY, Ca, ClientCertificates, Connections, LeafKey,
-    ServingCertificate, server_config,
+    ServingCertificate, Trust, link_server_config, server_config,
 };
 use prometheus_client::registry::Registry;
+use rustls::ServerConfig;
 use site::Site;
 use store::Store;
 use tonic::service::Routes;
@@ -29,10 +31,10 @@ use crate::audit::Audit;
 use crate::console::Console;
 use crate::fleet_history::FleetHistory;
 use crate::grpc::{
-    Alarms, Enrollments, Groups, Links, Operators, RolloutCalls, SitesOfSubclouds, Subclouds,
-    TokenIssuer,
+    Alarms, Enrollments, Groups, Links, Operators, PeerLinks, RolloutCalls, SitesOfSubclouds,
+    Subclouds, TokenIssuer,
 };
-use crate::hub::Hub;
+use crate::hub::{Hub, Wire};
 use crate::issuer::Issuer;
 use crate::link_listener::MAX_MESSAGE_BYTES;
 use crate::metrics::{Collected, Metrics};
@@ -80,11 +82,11 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         authority: Arc::clone(&authority),
         validity: settings.certificate_validity,
     });
-    let tls = certificate.tls(ClientCertificates::Optional)?;
-    let acceptor = Acceptor::new(
+    let (trust, tls) = certificate.link_tls()?;
+    let acceptor = Acceptor::trusting(
         link,
-        tls.config,
-        tls.trust_domain,
+        tls,
+        Arc::clone(&trust),
         settings.link_limits,
         life.stopping(),
     );
@@ -92,6 +94,12 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let observers = (Arc::clone(&metrics), connections.clone());
     let start = records::count_start(&store).await?;
     let history = FleetHistory::new(start, settings.watch_history);
+    let wire = Wire {
+        authority: authority.spki_sha256(),
+        certificate: Arc::clone(&certificate.serving),
+        trust,
+        link: link_address,
+    };
     let hub = Hub::start(
         &life,
         Arc::clone(&store),
@@ -100,6 +108,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         &site,
         history,
         observers,
+        wire,
     )?;
     life.spawn(log_trim::trim(
         Arc::clone(&store),
@@ -211,7 +220,7 @@ fn close(store: Arc<Store>) -> Result<(), Failure> {
     }
 }
 
-/// What is served on the link address: enrollment and links.
+/// What is served on the link address: enrollment, links, and peers.
 fn agents(life: &Life, hub: &Arc<Hub>, issuer: Arc<Issuer>, config: ControllerConfig) -> Routes {
     let enrollments = Enrollments {
         hub: Arc::clone(hub),
@@ -225,7 +234,15 @@ fn agents(life: &Life, hub: &Arc<Hub>, issuer: Arc<Issuer>, config: ControllerCo
     let enrollments =
         EnrollmentServiceServer::new(enrollments).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let links = LinkServiceServer::new(links).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    Routes::new(enrollments).add_service(links).prepare()
+    let peers = PeerLinks {
+        hub: Arc::clone(hub),
+        life: life.clone(),
+    };
+    let peers = PeerLinkServiceServer::new(peers).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    Routes::new(enrollments)
+        .add_service(links)
+        .add_service(peers)
+        .prepare()
 }
 
 /// What the console tells of the fleet and the listeners.
@@ -312,6 +329,18 @@ impl Certificate {
             config,
             trust_domain: self.authority.trust_domain(),
         })
+    }
+
+    /// The configuration of the link listener, and whom it trusts beside the own authority.
+    fn link_tls(&self) -> Result<(Arc<Trust>, Arc<ServerConfig>), Failure> {
+        let failed = |error: &dyn std::error::Error| {
+            Failure::because(Exit::Software, "cannot configure TLS", error)
+        };
+        let own = self.authority.certificate().clone();
+        let trust = Trust::new(own).map_err(|error| failed(&error))?;
+        let config = link_server_config(&self.authority, &trust, Arc::clone(&self.serving))
+            .map_err(|error| failed(&error))?;
+        Ok((trust, config))
     }
 
     /// Replaces the certificate at half of its life, for as long as the process runs.

@@ -115,6 +115,7 @@ struct File {
     console_listen: Option<Vec<SocketAddr>>,
     heartbeat_interval_milliseconds: Option<u64>,
     certificate_validity_seconds: Option<u64>,
+    failover_milliseconds: Option<u64>,
     fleet_limit: Option<usize>,
     link_connections: Option<usize>,
     link_connections_per_source: Option<usize>,
@@ -156,6 +157,7 @@ pub(crate) struct Settings {
     pub(crate) link_limits: Limits,
     source_check: SourceCheck,
     heartbeat_interval: Duration,
+    failover: Duration,
     fleet_limit: usize,
     pub(crate) logs: LogBounds,
     pub(crate) watch_history: usize,
@@ -215,6 +217,7 @@ impl Settings {
             },
             watch_history: usize::try_from(bounded(&WATCH_HISTORY, file.watch_history_changes)?)
                 .unwrap_or(usize::MAX),
+            failover: failover(file.failover_milliseconds, options.config.as_deref())?,
             fleet_limit: file.fleet_limit.unwrap_or(DEFAULT_FLEET_LIMIT),
         })
     }
@@ -236,7 +239,7 @@ impl Settings {
                 key: fleet::Fingerprint(*ca.spki_sha256().as_bytes()),
                 certificate: ca.certificate().der().to_vec().into(),
             },
-            failover: fleet::FAILOVER,
+            failover: self.failover,
         }
     }
 }
@@ -308,6 +311,23 @@ fn certificate_validity(flag: Option<u64>, setting: Option<u64>) -> Result<Durat
     }
     let (least, most) = (CERTIFICATE_SECONDS.start(), CERTIFICATE_SECONDS.end());
     let message = format!("{named} is {asked}; it must be {least} to {most} seconds");
+    Err(Failure::new(Exit::Usage, message))
+}
+
+/// For how long agents wait for this controller before they turn to a peer of it.
+fn failover(milliseconds: Option<u64>, file: Option<&Path>) -> Result<Duration, Failure> {
+    let asked = milliseconds.map_or(fleet::FAILOVER, Duration::from_millis);
+    if fleet::FAILOVER_BOUNDS.contains(&asked) {
+        return Ok(asked);
+    }
+    let (least, most) = (fleet::FAILOVER_BOUNDS.start(), fleet::FAILOVER_BOUNDS.end());
+    let file = file.unwrap_or(Path::new("")).display();
+    let message = format!(
+        "--config {file}: failover_milliseconds is {}; give {} to {}",
+        asked.as_millis(),
+        least.as_millis(),
+        most.as_millis()
+    );
     Err(Failure::new(Exit::Usage, message))
 }
 

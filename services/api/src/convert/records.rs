@@ -259,7 +259,7 @@ fn pending_from_record(record: wire::PendingEnrollment) -> Result<Pending, Malfo
     })
 }
 
-fn token_to_record(token: &Token) -> wire::OpenToken {
+pub(super) fn token_to_record(token: &Token) -> wire::OpenToken {
     let Token {
         id,
         secret,
@@ -274,7 +274,7 @@ fn token_to_record(token: &Token) -> wire::OpenToken {
     }
 }
 
-fn token_from_record(record: wire::OpenToken) -> Result<Token, Malformed> {
+pub(super) fn token_from_record(record: wire::OpenToken) -> Result<Token, Malformed> {
     let wire::OpenToken {
         token,
         secret_sha256,

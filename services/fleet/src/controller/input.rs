@@ -472,6 +472,19 @@ impl TryFrom<Answer> for Receipt {
     }
 }
 
+impl TryFrom<Answer> for PeerReceipt {
+    type Error = Answer;
+
+    /// # Errors
+    /// The answer itself, when it is one to another kind of call.
+    fn try_from(answer: Answer) -> Result<Self, Answer> {
+        match answer {
+            Answer::Peer(receipt) => Ok(*receipt),
+            other => Err(other),
+        }
+    }
+}
+
 impl TryFrom<Answer> for Operator {
     type Error = Answer;
 

@@ -351,6 +351,7 @@ impl Controller {
                 goodbye: Goodbye::because(GoodbyeReason::ShuttingDown),
             });
         }
+        self.part_from_peers(now, out);
     }
 
     /// Asks for a write; what is deferred comes out when it, and all before it, is durable.

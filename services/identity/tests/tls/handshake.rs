@@ -101,22 +101,10 @@ async fn an_agent_refuses_a_false_controller_and_says_why() {
     let link = || link(&controller, &controller);
 
     let wrong = enroll(other.ca.spki_sha256());
-    check(
-        &controller,
-        optional,
-        &wrong,
-        "not the one that the token names",
-    )
-    .await;
+    check(&controller, optional, &wrong, "not the one that is pinned").await;
     // The key of the controller's own certificate is not that of its CA.
     let leaf = enroll(controller.key.spki_sha256());
-    check(
-        &controller,
-        optional,
-        &leaf,
-        "not the one that the token names",
-    )
-    .await;
+    check(&controller, optional, &leaf, "not the one that is pinned").await;
     check(&other, optional, &link(), "not signed by the expected CA").await;
 
     let dated = |now| {

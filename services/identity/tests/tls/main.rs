@@ -4,4 +4,5 @@ mod acceptor;
 mod certificates;
 mod grpc;
 mod handshake;
+mod peers;
 mod support;

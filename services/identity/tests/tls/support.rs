@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 use identity::{
     Acceptor, CONTROLLER_VALIDITY, Ca, ClientCertificates, ConnectError, ConnectInfo, Connections,
     IssuedCertificate, LeafKey, Limits, Listener, OPERATOR_VALIDITY, PeerCertificate, Role,
-    SUBCLOUD_VALIDITY, ServingCertificate, TlsStream, connect, server_config,
+    SUBCLOUD_VALIDITY, ServingCertificate, SpkiSha256, TlsStream, Trust, connect, server_config,
 };
 use rcgen::string::Ia5String;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType, SerialNumber};
 use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, HandshakeKind};
+use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -121,7 +121,30 @@ impl Controller {
             server_config(&self.ca, Arc::clone(&self.serving), clients).expect("a configuration");
         let cancel = CancellationToken::new();
         let trust_domain = self.ca.trust_domain();
-        let mut acceptor = Acceptor::new(listener, config, trust_domain, limits, cancel.clone());
+        let acceptor = Acceptor::new(listener, config, trust_domain, limits, cancel.clone());
+        Self::echoing(acceptor, address, cancel)
+    }
+
+    /// As [`Self::listen`], with a configuration that trusts other authorities too.
+    pub(crate) async fn trusting(
+        &self,
+        config: Arc<ServerConfig>,
+        trust: &Arc<Trust>,
+        at: IpAddr,
+    ) -> Server {
+        let socket = bind(at).await;
+        let address = socket.local_addr().expect("bound");
+        let (trust, limits) = (Arc::clone(trust), Limits::default());
+        let cancel = CancellationToken::new();
+        let acceptor = Acceptor::trusting(socket, config, trust, limits, cancel.clone());
+        Self::echoing(acceptor, address, cancel)
+    }
+
+    fn echoing<L: Listener>(
+        mut acceptor: Acceptor<L>,
+        address: SocketAddr,
+        cancel: CancellationToken,
+    ) -> Server {
         let connections = acceptor.connections();
         let (seen, infos) = mpsc::unbounded_channel();
         tokio::spawn(async move {
@@ -172,6 +195,7 @@ impl Server {
         let kind = stream.get_ref().1.handshake_kind().expect("finished");
         Outcome::Served {
             certificate: info.certificate,
+            authority: info.authority,
             kind,
             stream: Box::new(stream),
         }
@@ -201,6 +225,7 @@ impl Server {
 pub(crate) enum Outcome {
     Served {
         certificate: Option<Arc<PeerCertificate>>,
+        authority: Option<SpkiSha256>,
         kind: HandshakeKind,
         stream: Box<TlsStream<TcpStream>>,
     },

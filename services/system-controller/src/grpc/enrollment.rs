@@ -154,7 +154,7 @@ fn redeemed(text: &str) -> (TokenId, SecretHash) {
 }
 
 /// Where a connection comes from.
-fn source<T>(request: &Request<T>) -> Result<std::net::IpAddr, Status> {
+pub(super) fn source<T>(request: &Request<T>) -> Result<std::net::IpAddr, Status> {
     let info = request.extensions().get::<ConnectInfo>();
     let info = info.ok_or_else(|| Status::internal("the connection has no address"))?;
     Ok(info.peer.ip())

@@ -175,6 +175,7 @@ fn caller<T>(request: &Request<T>) -> Result<LinkCaller, Status> {
             subcloud: SubcloudId(*uuid),
             key: Fingerprint(*key.as_bytes()),
             source: info.peer.ip(),
+            authority: info.authority.map(|key| Fingerprint(*key.as_bytes())),
             connection: info.close.clone(),
         }),
         _ => Err(refused(Rejection::one(Violation::new(

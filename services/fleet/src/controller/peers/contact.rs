@@ -270,6 +270,14 @@ impl Controller {
         close(link, goodbye, out);
     }
 
+    /// The process ends: peers are told to expect the next one.
+    pub(in super::super) fn part_from_peers(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        let links: Vec<PeerLinkId> = self.peers.links.keys().copied().collect();
+        for link in links {
+            self.close_peer(now, link, PeerGoodbye::ShuttingDown, out);
+        }
+    }
+
     /// The peer ended the link and said why.
     pub(super) fn peer_dismissed(
         &mut self,

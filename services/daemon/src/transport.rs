@@ -1,4 +1,5 @@
-//! Connections to a controller: from the link address, over TLS that pins its authority.
+//! Connections to a controller, of an agent or of another controller: from the link address,
+//! over TLS that pins its authority.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ const WINDOW_BYTES: u32 = 64 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TransportError {
+pub enum TransportError {
     /// This host does not have the address to leave from.
     #[error("cannot leave from {address}: {source}")]
     Source {
@@ -56,7 +57,7 @@ pub(crate) enum TransportError {
 ///
 /// # Errors
 /// Which step failed.
-pub(crate) async fn connect(
+pub async fn connect(
     controller: SocketAddr,
     source: Option<IpAddr>,
     tls: Arc<ClientConfig>,
