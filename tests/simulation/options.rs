@@ -7,9 +7,30 @@ pub(crate) struct Options {
     pub(crate) seeds: u64,
     pub(crate) first_seed: u64,
     pub(crate) trace: bool,
+    pub(crate) world: Option<Kind>,
     pub(crate) list: bool,
     /// A filter names other tests.
     pub(crate) nothing: bool,
+}
+
+/// A kind of world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One controller and its subclouds.
+    Link,
+    /// Several controllers that are peers.
+    Geo,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Link, Self::Geo];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Geo => "geo",
+        }
+    }
 }
 
 /// How many seeds are played when none are asked for: some twenty seconds of two processors.
@@ -29,12 +50,21 @@ const WITH_VALUE: [&str; 6] = [
 ];
 
 impl Options {
+    /// The worlds to play each seed in.
+    pub(crate) fn worlds(&self) -> Vec<Kind> {
+        match self.world {
+            Some(kind) => vec![kind],
+            None => Kind::ALL.to_vec(),
+        }
+    }
+
     /// Reads the arguments after the program's name.
     pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
             seeds: DEFAULT_SEEDS,
             first_seed: 0,
             trace: false,
+            world: None,
             list: false,
             nothing: false,
         };
@@ -48,6 +78,7 @@ impl Options {
             match flag {
                 "--seeds" => options.seeds = number(flag, value())?,
                 "--first-seed" => options.first_seed = number(flag, value())?,
+                "--world" => options.world = Some(kind(value())?),
                 "--trace" => options.trace = true,
                 "--list" => options.list = true,
                 "--ignored" => options.nothing = true,
@@ -65,6 +96,14 @@ impl Options {
         options.nothing |= !filters.is_empty() && !filters.iter().any(wanted);
         Ok(options)
     }
+}
+
+fn kind(value: Option<String>) -> Result<Kind, String> {
+    let named = |kind: &Kind| Some(kind.name()) == value.as_deref();
+    Kind::ALL
+        .into_iter()
+        .find(named)
+        .ok_or_else(|| format!("--world is link or geo, not {value:?}"))
 }
 
 fn number(flag: &str, value: Option<String>) -> Result<u64, String> {

@@ -46,6 +46,50 @@ pub(crate) fn controller(layout: Layout) -> &'static Site {
     &sites[position(layout)]
 }
 
+/// How many sites can be peers of one another.
+pub(crate) const PEER_SITES: usize = 3;
+
+/// A controller of a layout with addresses of its own; the same site in every layout.
+pub(crate) fn peer(index: usize, layout: Layout) -> &'static Site {
+    static SITES: OnceLock<Vec<Site>> = OnceLock::new();
+    let sites = SITES.get_or_init(|| {
+        let layouts = Layout::ALL.into_iter();
+        let install = |(layout, index): (Layout, usize)| {
+            let name = format!("site-{index}");
+            let site = installed(&name, 100 + index, layout, "systemcontroller");
+            let mut parts = site.to_parts();
+            parts.identity.uuid = id(1 << 80, index);
+            parts.identity.region_name = format!("region-of-{name}");
+            Site::from_parts(parts).expect("a renamed site is valid")
+        };
+        layouts
+            .flat_map(|layout| (0..PEER_SITES).map(move |index| (layout, index)))
+            .map(install)
+            .collect()
+    });
+    &sites[position(layout) * PEER_SITES + index]
+}
+
+/// A layout with the other primary family.
+pub(crate) fn other_family(layout: Layout) -> Layout {
+    match layout {
+        Layout::V4 => Layout::V6,
+        Layout::V6 => Layout::V4,
+        Layout::V4First => Layout::V6First,
+        Layout::V6First => Layout::V4First,
+    }
+}
+
+/// A layout with the same primary family, single- or dual-stack.
+pub(crate) fn same_family(layout: Layout, dual: bool) -> Layout {
+    match (layout.primary_is_v6(), dual) {
+        (false, false) => Layout::V4,
+        (false, true) => Layout::V4First,
+        (true, false) => Layout::V6,
+        (true, true) => Layout::V6First,
+    }
+}
+
 /// A subcloud of a layout with the given set of addresses. Two subclouds with the same set
 /// overlap.
 pub(crate) fn subcloud(index: usize, addresses: usize, layout: Layout) -> Site {

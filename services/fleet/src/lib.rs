@@ -109,12 +109,13 @@ pub use message::{
 pub use operators::{MAX_OPERATORS, Operator, OperatorRole};
 pub use peer::{
     AcceptPeering, Administrative, Association, AssociationState, Authority, Batch, Conflict,
-    Established, FailurePolicy, Geo, GroupHeader, Leader, MAX_ENDPOINTS, MAX_GROUPS, MAX_HANDOVER,
-    MAX_LINEAGE, MAX_PEERS, MAX_PRIORITY, MAX_SUBCLOUD_REHOMING, MAX_SYNC_BATCH, Migration, Offer,
-    PEER_FAILURE_THRESHOLD, PEER_HEARTBEAT, PEER_HEARTBEAT_BOUNDS, PEER_THRESHOLD_BOUNDS,
-    PeerAction, PeerAlarm, PeerCall, PeerCard, PeerGoodbye, PeerGroup, PeerGroupId, PeerId,
-    PeerInput, PeerMessage, PeerOutput, PeerReceipt, PeerSettings, PeerSeverity, PeerSubject,
-    Peering, Pull, REHOMING_BOUNDS, SyncItem, SystemPeer, judge_peer, judge_token_addresses,
+    Correction, Established, FailurePolicy, Geo, GroupHeader, Leader, MAX_ENDPOINTS, MAX_GROUPS,
+    MAX_HANDOVER, MAX_LINEAGE, MAX_PEERS, MAX_PRIORITY, MAX_SUBCLOUD_REHOMING, MAX_SYNC_BATCH,
+    Migration, Offer, PEER_FAILURE_THRESHOLD, PEER_HEARTBEAT, PEER_HEARTBEAT_BOUNDS,
+    PEER_THRESHOLD_BOUNDS, PeerAction, PeerAlarm, PeerCall, PeerCard, PeerGoodbye, PeerGroup,
+    PeerGroupId, PeerId, PeerInput, PeerMessage, PeerOutput, PeerReceipt, PeerSettings,
+    PeerSeverity, PeerSubject, Peering, Pull, REHOMING_BOUNDS, SyncItem, SystemPeer, judge_peer,
+    judge_token_addresses,
 };
 pub use reason::{Code, Fault, Object, Reason, ReasonSet, Rejection, Violation};
 pub use rollout::{

@@ -71,6 +71,7 @@ impl Controller {
     ) -> Result<Accepted, Rejection> {
         let record = self.found(reference)?;
         let mut violations = Vec::new();
+        violations.extend(self.owned_elsewhere(record));
         if record.management == Management::Managed {
             violations.push(about(
                 record,
@@ -112,6 +113,7 @@ impl Controller {
 
     fn judge_unmanage(&self, now: Timestamp, reference: &str) -> Result<Accepted, Rejection> {
         let record = self.found(reference)?;
+        self.check_owned(record)?;
         if record.management == Management::Unmanaged {
             return Err(Rejection::one(about(
                 record,
@@ -143,6 +145,10 @@ impl Controller {
             group,
         } = edit;
         let mut violations = Vec::new();
+        // The group that a subcloud is in is each site's own business.
+        if description.is_some() || location.is_some() {
+            violations.extend(self.owned_elsewhere(record));
+        }
         violations.extend(nothing_named(edit == &SubcloudEdit::default()));
         violations.extend(invalid_text("description", description.as_deref()));
         violations.extend(invalid_text("location", location.as_deref()));
@@ -167,7 +173,10 @@ impl Controller {
     fn judge_delete(&self, reference: &str, etag: &str) -> Result<Accepted, Rejection> {
         let record = self.found(reference)?;
         check_etag(("subcloud", &record.name), etag, &record.etag())?;
-        if record.management == Management::Managed {
+        if record.geo.group.is_some() {
+            self.check_owned(record)?;
+        }
+        if record.management == Management::Managed && record.owned_here() {
             return Err(Rejection::one(about(
                 record,
                 Reason::SubcloudManaged,

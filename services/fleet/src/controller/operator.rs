@@ -139,6 +139,7 @@ impl Controller {
     /// to take the place of the one that has enrolled.
     fn judge_token(&self, now: Timestamp, call: &IssueToken) -> Result<Accepted, Rejection> {
         let record = self.found(&call.subcloud)?;
+        self.check_owned(record)?;
         Rejection::check(self.invalid_token(&call.token).into_iter().collect())?;
         let token = issued(now, &call.token);
         let enrollment = match (&record.enrollment, call.reenroll) {

@@ -53,6 +53,9 @@ pub enum PeerMessage {
         digest: SyncDigest,
         /// What could not be taken in; it is kept as it was.
         faults: Vec<Fault>,
+        /// Members of which the reader knows a later term: what the speaker of the offer is to
+        /// believe instead. At most [`MAX_SYNC_BATCH`]; the rest follows when it has.
+        corrections: Vec<Correction>,
     },
     /// The speaker takes these members over; their owner sends their agents to it.
     Handover {
@@ -134,6 +137,21 @@ pub enum SyncItem {
     },
     /// It is no longer a member; only told among changes, and only by its owner.
     Left(SubcloudId),
+}
+
+/// A later term than the one that was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Correction {
+    /// Which subcloud.
+    pub subcloud: SubcloudId,
+    /// Who owns it.
+    pub owner: ControllerId,
+    /// In which term.
+    pub epoch: Epoch,
+    /// The agent has obeyed that owner in that term.
+    pub confirmed: bool,
+    /// The subcloud is still a member, as the owner's site has it.
+    pub member: bool,
 }
 
 /// Why a link between peers ends.

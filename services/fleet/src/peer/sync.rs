@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    ControllerId, Enrolled, Enrollment, Footprint, Geo, GroupHeader, Leader, LinkNetwork, LinkPool,
-    SpentToken, Subcloud, SubcloudId, SyncDigest, SyncItem,
+    ControllerId, Enrolled, Enrollment, Footprint, Geo, GroupHeader, GroupId, Leader, LinkNetwork,
+    LinkPool, SpentToken, Subcloud, SubcloudId, SyncDigest, SyncItem,
 };
 
 /// The record of a member as its owner tells it: without reports, whose networks alone are told,
@@ -24,7 +24,16 @@ pub(crate) fn shared(record: &Subcloud, owner: ControllerId) -> Subcloud {
             ..known.clone()
         })
     });
+    let mut enrollment = record.enrollment.clone();
+    if let Enrollment::Enrolled(enrolled) = &mut enrollment {
+        // An open token is of the site that issued it, and so are the differences from what was
+        // declared there.
+        enrolled.reenroll = None;
+        enrolled.differences.clear();
+    }
     Subcloud {
+        enrollment,
+        group: GroupId::DEFAULT,
         observed: None,
         refused: None,
         geo: Geo {
@@ -138,6 +147,8 @@ impl Words {
 fn subcloud(words: &mut Words, record: &Subcloud) {
     words.bytes(record.id.0.as_bytes());
     words.text(&record.name);
+    words.text(&record.description);
+    words.text(&record.location);
     words.number(match record.management {
         crate::Management::Unmanaged => 0,
         crate::Management::Managed => 1,
@@ -149,8 +160,8 @@ fn subcloud(words: &mut Words, record: &Subcloud) {
             spent: SpentToken { id, secret },
             epoch,
             enrolled_at,
-            differences,
-            // An open token is of the site that issued it.
+            // These are not told.
+            differences: _,
             reenroll: _,
             renewal,
             cloned,
@@ -161,7 +172,6 @@ fn subcloud(words: &mut Words, record: &Subcloud) {
         words.bytes(&secret.0);
         words.number(epoch.0);
         words.number(enrolled_at.0);
-        words.number(u64::try_from(differences.len()).unwrap_or(u64::MAX));
         words.number(renewal.count);
         words.number(cloned.as_ref().map_or(0, |cloned| cloned.at.0));
     }

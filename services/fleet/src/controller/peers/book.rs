@@ -214,6 +214,8 @@ pub(super) fn edited(record: &Subcloud) -> Vec<(String, String)> {
     let group = record.geo.group.map(|group| group.to_string());
     vec![
         ("name".to_owned(), record.name.clone()),
+        ("description".to_owned(), record.description.clone()),
+        ("location".to_owned(), record.location.clone()),
         ("management".to_owned(), management.to_owned()),
         ("peer_group".to_owned(), group.unwrap_or_default()),
     ]

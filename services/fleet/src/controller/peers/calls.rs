@@ -487,6 +487,11 @@ impl Controller {
         violations
     }
 
+    /// Refuses a change that only the owner's operators make.
+    pub(in super::super) fn check_owned(&self, record: &Subcloud) -> Result<(), Rejection> {
+        Rejection::check(self.owned_elsewhere(record).into_iter().collect())
+    }
+
     /// A refusal of a change that only the owner's operators make.
     pub(in super::super) fn owned_elsewhere(&self, record: &Subcloud) -> Option<Violation> {
         let owner = record.geo.owner?;

@@ -61,7 +61,7 @@ impl Controller {
         hello: &Hello,
         out: &mut Vec<Output>,
     ) -> Claimed {
-        if self.known_controller(hello.owner) {
+        if self.credible(id, hello) {
             let told = Belief {
                 owner: hello.owner,
                 epoch: hello.epoch,
@@ -106,10 +106,16 @@ impl Controller {
         }
     }
 
-    /// An agent may name a controller of which nothing is known here, but in a term that this
-    /// controller knows only peers can have become owner.
-    fn known_controller(&self, owner: ControllerId) -> bool {
-        owner == self.config.id || self.peers.peer_of(owner).is_some()
+    /// A later term is true whoever the owner is; in the term that is known here only a peer
+    /// can have become another owner.
+    fn credible(&self, id: SubcloudId, hello: &Hello) -> bool {
+        let record = self.fleet.subcloud(id);
+        let known = record
+            .and_then(|record| record.enrolled())
+            .map(|known| known.epoch);
+        known < Some(hello.epoch)
+            || hello.owner == self.config.id
+            || self.peers.peer_of(hello.owner).is_some()
     }
 
     /// Whether, and as a member of which group, a subcloud that knocks is taken over.

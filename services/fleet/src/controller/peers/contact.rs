@@ -24,6 +24,8 @@ pub(super) struct Contact {
     pub(super) link: Option<PeerLinkId>,
     /// When it was heard last; the start of the process, before it was.
     pub(super) heard: Timestamp,
+    /// When the present link came up: it has time to speak from then on.
+    linked: Timestamp,
     /// It was heard in this process.
     pub(super) ever_heard: bool,
     /// It has not been heard for longer than it may be.
@@ -67,6 +69,7 @@ impl Controller {
         let contact = Contact {
             link: None,
             heard: now,
+            linked: now,
             ever_heard: false,
             lost: false,
             goodbye: None,
@@ -128,8 +131,9 @@ impl Controller {
         } else {
             lost_at
         };
+        let silent_at = after(contact.heard.max(contact.linked), patience);
         match contact.link {
-            Some(link) if contact.lost => {
+            Some(link) if silent_at <= now => {
                 self.close_peer(now, link, PeerGoodbye::Silence, out);
                 next = now;
             }
@@ -138,7 +142,7 @@ impl Controller {
                     contact.beat_at = after(now, interval);
                     out.push(send(link, PeerMessage::Heartbeat));
                 }
-                next = next.min(contact.beat_at);
+                next = next.min(contact.beat_at).min(silent_at);
             }
             None => {
                 if let Some(dial) = dial(self.config.id, peer) {
@@ -192,6 +196,7 @@ impl Controller {
         self.peers.links.insert(link, state);
         if let Some(contact) = self.peers.contacts.get_mut(&id) {
             contact.link = Some(link);
+            contact.linked = now;
             contact.beat_at = now;
             contact.goodbye = None;
         }

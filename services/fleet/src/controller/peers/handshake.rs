@@ -51,7 +51,11 @@ impl Controller {
                 group,
                 digest,
                 faults,
-            } => self.synced(group, peer, digest, faults),
+                corrections,
+            } => {
+                self.synced(group, peer, digest, faults);
+                self.corrected(now, peer, group, &corrections, out);
+            }
             PeerMessage::Handover { group, members } => {
                 self.hand_over(now, link, peer, group, members, out);
             }

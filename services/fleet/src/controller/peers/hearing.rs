@@ -12,9 +12,10 @@ use site::Timestamp;
 use crate::admission::{Occasion, admit, room};
 use crate::entropy::after;
 use crate::{
-    Association, Batch as Piece, Candidate, Conflict, ControllerId, Epoch, Fault, MAX_COMMITS,
-    MAX_GROUPS, MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerGroup, PeerGroupId, PeerId, PeerLinkId,
-    PeerMessage, Pull, Reason, Rejection, Subcloud, SubcloudId, SyncDigest, SyncItem, Violation,
+    Association, Batch as Piece, Candidate, Conflict, ControllerId, Correction, Epoch, Fault,
+    MAX_COMMITS, MAX_GROUPS, MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerGroup, PeerGroupId, PeerId,
+    PeerLinkId, PeerMessage, Pull, Reason, Rejection, Subcloud, SubcloudId, SyncDigest, SyncItem,
+    Violation,
 };
 
 use super::super::{Batch, Controller, Deferred, Output, Wake};
@@ -38,6 +39,7 @@ pub(super) struct Hearing {
     /// The members that were told.
     seen: BTreeSet<SubcloudId>,
     faults: Vec<Fault>,
+    corrections: Vec<Correction>,
 }
 
 /// One member as a peer tells it.
@@ -47,6 +49,7 @@ struct Heard<'a> {
     now: Timestamp,
     batch: &'a mut Batch,
     faults: &'a mut Vec<Fault>,
+    corrections: &'a mut Vec<Correction>,
 }
 
 impl Controller {
@@ -75,6 +78,7 @@ impl Controller {
                     group: offer.group,
                     digest: offer.digest,
                     faults,
+                    corrections: Vec::new(),
                 };
                 self.tell_durably(link, synced, out);
                 continue;
@@ -86,6 +90,7 @@ impl Controller {
                 after: None,
                 seen: BTreeSet::new(),
                 faults: Vec::new(),
+                corrections: Vec::new(),
             };
             self.peers.hearing.insert((offer.group, peer), hearing);
             self.pull(offer.group, peer, out);
@@ -179,6 +184,7 @@ impl Controller {
                 group: piece.group,
                 digest: piece.digest,
                 faults: Fault::all_of(&rejection),
+                corrections: Vec::new(),
             };
             return self.tell_durably(link, synced, out);
         }
@@ -188,6 +194,7 @@ impl Controller {
             now,
             batch: &mut batch,
             faults: &mut hearing.faults,
+            corrections: &mut hearing.corrections,
         };
         for item in &piece.items {
             let id = id_of(item);
@@ -242,6 +249,7 @@ impl Controller {
             group: key.0,
             digest: hearing.digest,
             faults: hearing.faults,
+            corrections: hearing.corrections,
         };
         batch.then.push(Deferred::Output(send(link, synced)));
         self.commit(batch, out);
@@ -349,6 +357,7 @@ impl Controller {
                     confirmed: *confirmed,
                 };
                 self.believe(heard.now, *subcloud, claim, heard.batch, out);
+                self.correct(heard, *subcloud, *epoch);
             }
             SyncItem::Left(id) => {
                 self.leave(heard.now, *id, heard.group, heard.speaker, heard.batch)
@@ -383,6 +392,7 @@ impl Controller {
             return Ok(());
         };
         let believed = self.belief(&local);
+        self.correct(heard, told.id, claim.epoch);
         if believed.owner != claim.owner && !claim.beats(&believed) {
             return Err(Rejection::one(stale(&local, enrolled.epoch, &believed)));
         }
@@ -397,6 +407,7 @@ impl Controller {
         }
         let mut record = told.clone();
         record.created_at = local.created_at;
+        record.group = local.group;
         record.geo.gateways.clone_from(&local.geo.gateways);
         record.geo.conflict = conflict.or_else(|| local.geo.conflict.clone());
         record.updated_at = local.updated_at;
@@ -410,6 +421,64 @@ impl Controller {
             self.demoted(heard.now, told.id, heard.batch, out);
         }
         Ok(())
+    }
+
+    /// The speaker does not know of the present term.
+    fn correct(&self, heard: &mut Heard<'_>, id: SubcloudId, told: Epoch) {
+        let Some(record) = self.fleet.subcloud(id) else {
+            return;
+        };
+        let believed = self.belief(record);
+        if told < believed.epoch && heard.corrections.len() < MAX_SYNC_BATCH {
+            heard.corrections.push(Correction {
+                subcloud: id,
+                owner: believed.owner,
+                epoch: believed.epoch,
+                confirmed: believed.confirmed,
+                member: record.geo.group == Some(heard.group),
+            });
+        }
+    }
+
+    /// A peer knows of later terms than this site told it.
+    pub(super) fn corrected(
+        &mut self,
+        now: Timestamp,
+        peer: PeerId,
+        group: PeerGroupId,
+        corrections: &[Correction],
+        out: &mut Vec<Output>,
+    ) {
+        let speaker = self
+            .peers
+            .peers
+            .get(&peer)
+            .and_then(|peer| peer.controller());
+        let Some(speaker) = speaker else {
+            return;
+        };
+        let mut batch = Batch::default();
+        for correction in corrections.iter().take(MAX_SYNC_BATCH) {
+            let Correction {
+                subcloud,
+                owner,
+                epoch,
+                confirmed,
+                member,
+            } = *correction;
+            let claim = Belief {
+                owner,
+                epoch,
+                confirmed,
+            };
+            self.believe(now, subcloud, claim, &mut batch, out);
+            if !member && owner == speaker {
+                self.leave(now, subcloud, group, speaker, &mut batch);
+            }
+        }
+        if !batch.writes.is_empty() {
+            self.commit(batch, out);
+        }
     }
 
     /// F5, F6, F9: a member must fit into this fleet as if it were reported here.

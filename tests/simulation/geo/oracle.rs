@@ -1,0 +1,396 @@
+//! What must hold, judged from outside: by what is on disks and by what is said aloud.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet::{
+    AgentRecord, Answer, AssociationState, Availability, ControllerId, ControllerMessage, Epoch,
+    PeerAction, PeerAlarm, PeerMessage, Rejection, RequestId, SubcloudId, SyncItem,
+};
+use site::Timestamp;
+
+use crate::world::Millis;
+
+use super::site::GROUP;
+use super::{Geo, GeoSabotage, Node};
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub(super) struct Oracle {
+    /// Every ownership that was ever on the disk of the owner itself.
+    taken: BTreeSet<(SubcloudId, Epoch, ControllerId)>,
+    /// Whom each agent obeyed in each term, by its disk.
+    obeyed: BTreeMap<(SubcloudId, Epoch), ControllerId>,
+    /// When a site heard a peer last in the present life, by its own clock.
+    heard: BTreeMap<(usize, usize), Timestamp>,
+    started: BTreeMap<usize, Millis>,
+    /// Calls that make something, and what the disk must have once they are answered.
+    promised: BTreeMap<RequestId, Promise>,
+}
+
+/// What an answer promises.
+#[derive(Debug, Clone)]
+enum Promise {
+    /// The group has this limit.
+    Limit(u32),
+    /// A migration is on disk.
+    Migration,
+}
+
+impl Oracle {
+    pub(super) fn site_started(&mut self, site: usize, now: Millis) {
+        self.heard.retain(|(by, _), _| *by != site);
+        self.started.insert(site, now);
+    }
+
+    pub(super) fn heard_peer(&mut self, by: usize, of: usize, at: Timestamp) {
+        self.heard.insert((by, of), at);
+    }
+
+    pub(super) fn asked(&mut self, request: RequestId, action: &PeerAction) {
+        let promise = match action {
+            PeerAction::UpdateGroup {
+                max_subcloud_rehoming: Some(most),
+                ..
+            } => Promise::Limit(*most),
+            PeerAction::Migrate { .. } => Promise::Migration,
+            _ => return,
+        };
+        self.promised.insert(request, promise);
+    }
+}
+
+impl Geo {
+    /// Notes who has made itself owner, durably.
+    pub(super) fn remember_owners(&mut self) {
+        for node in &self.sites {
+            for record in node.durable.subclouds.values() {
+                if let (true, Some(enrolled)) = (record.owned_here(), record.enrolled()) {
+                    let known = (record.id, enrolled.epoch, node.id());
+                    self.oracle.taken.insert(known);
+                }
+            }
+        }
+    }
+
+    /// An agent's disk gets a new record: its term only grows, one owner a term, and that owner
+    /// has it on its own disk.
+    pub(super) fn check_owner(&mut self, index: usize, record: &AgentRecord) {
+        let node = &self.subclouds[index];
+        if let Some(old) = &node.record
+            && ((record.epoch, record.owner) != (old.epoch, old.owner) && record.epoch <= old.epoch)
+        {
+            self.fail(format!(
+                "subcloud {index} went from {} in term {} to {} in term {}",
+                old.owner, old.epoch.0, record.owner, record.epoch.0
+            ));
+        }
+        let key = (record.subcloud, record.epoch);
+        let owner = *self.oracle.obeyed.entry(key).or_insert(record.owner);
+        if owner != record.owner {
+            self.fail(format!(
+                "subcloud {index} has two owners in term {}",
+                record.epoch.0
+            ));
+        }
+        if !self
+            .oracle
+            .taken
+            .contains(&(record.subcloud, record.epoch, record.owner))
+        {
+            self.fail(format!(
+                "subcloud {index} obeys {} in term {}, which that has not on disk",
+                record.owner, record.epoch.0
+            ));
+        }
+    }
+
+    /// Something takes effect at a subcloud: it comes from its owner, in the term on its disk.
+    pub(super) fn check_obeyed(&mut self, index: usize, what: &str, epoch: Option<Epoch>) {
+        let node = &self.subclouds[index];
+        let wire = node.wire.and_then(|wire| self.wires.get(&wire));
+        let from = wire.map(|wire| wire.ends[1]);
+        let owner = node.record.as_ref().map(|record| record.owner);
+        let term = node.record.as_ref().map(|record| record.epoch);
+        let speaker = match from {
+            Some(Node::Site(site)) => Some(self.sites[site].id()),
+            _ => None,
+        };
+        if speaker.is_some() && speaker != owner {
+            self.fail(format!(
+                "subcloud {index} took {what} from one that is not its owner"
+            ));
+        }
+        if epoch.is_some_and(|epoch| Some(epoch) < term) {
+            self.fail(format!("subcloud {index} took {what} of an older term"));
+        }
+    }
+
+    /// A welcome promises that the ownership is on disk.
+    pub(super) fn check_welcome(&mut self, index: usize, wire: u64, message: &ControllerMessage) {
+        let ControllerMessage::Welcome(welcome) = message else {
+            return;
+        };
+        let subcloud = self.wires.get(&wire).and_then(super::Wire::subcloud);
+        let Some(subcloud) = subcloud else {
+            return;
+        };
+        let id = self.subclouds[subcloud].id();
+        let key = (id, welcome.epoch, self.sites[index].id());
+        if !self.oracle.taken.contains(&key) {
+            self.fail(format!(
+                "site {index} welcomes subcloud {subcloud} in term {}, which is not on disk",
+                welcome.epoch.0
+            ));
+        }
+    }
+
+    /// What a peer is told of a member is on disk, or a newer record is.
+    pub(super) fn check_said(&mut self, index: usize, message: &PeerMessage) {
+        let durable = &self.sites[index].durable;
+        let mut faults = Vec::new();
+        match message {
+            PeerMessage::Batch(batch) => {
+                for item in &batch.items {
+                    let SyncItem::Owned(record) = item else {
+                        continue;
+                    };
+                    let told = record.enrolled().map(|known| known.epoch);
+                    let held = durable.subclouds.get(&record.id);
+                    let held = held
+                        .and_then(|held| held.enrolled())
+                        .map(|known| known.epoch);
+                    if held < told {
+                        faults.push(format!("site {index} tells of {} too early", record.name));
+                    }
+                }
+            }
+            PeerMessage::Synced {
+                group,
+                digest,
+                faults: told,
+                ..
+            } if told.is_empty() => {
+                let known = durable.associations.values().filter(|a| a.group == *group);
+                // A later offer may have been taken in since.
+                let kept = known.into_iter().any(|a| a.told.is_some());
+                if !kept {
+                    faults.push(format!("site {index} has {digest:?} not on disk"));
+                }
+            }
+            _ => {}
+        }
+        for fault in faults {
+            self.fail(fault);
+        }
+    }
+
+    /// An answer promises that what it says is on disk.
+    pub(super) fn check_answer(
+        &mut self,
+        index: usize,
+        request: RequestId,
+        outcome: &Result<Answer, Rejection>,
+    ) {
+        if let Err(rejection) = outcome {
+            self.note(150, || format!("site {index} refuses: {rejection}"));
+            return;
+        }
+        let Some(promise) = self.oracle.promised.get(&request).cloned() else {
+            return;
+        };
+        let mut groups = self.sites[index].durable.groups.values();
+        let group = groups.find(|group| group.header.name == GROUP);
+        let kept = match promise {
+            Promise::Limit(most) => group.is_some_and(|group| {
+                group.header.max_subcloud_rehoming == most || group.header.revision > 1
+            }),
+            Promise::Migration => group.is_some_and(|group| group.migration.is_some()),
+        };
+        if !kept {
+            self.fail(format!("site {index} answered what is not on disk"));
+        }
+    }
+
+    /// No peering over which members are synchronised joins two families.
+    pub(super) fn check_site(&mut self, index: usize) {
+        let node = &self.sites[index];
+        let Some(machine) = &node.machine else {
+            return;
+        };
+        let own = node.family();
+        let mut faults = Vec::new();
+        for peer in machine.system_peers() {
+            if !machine.peer_view(peer).synchronising {
+                continue;
+            }
+            let told = self.wires.values().rev().find_map(|wire| {
+                let end = wire.ends.iter().position(|end| *end == Node::Site(index))?;
+                let other = match wire.ends[1 - end] {
+                    Node::Site(other) => self.sites[other].id(),
+                    Node::Subcloud(_) => return None,
+                };
+                (Some(other) == peer.controller() && wire.told[end].is_some())
+                    .then_some(wire.told[end])
+            });
+            if told.flatten().is_some_and(|told| Some(told) != own) {
+                faults.push(format!(
+                    "site {index} synchronises with {} of another family",
+                    peer.name
+                ));
+            }
+        }
+        for fault in faults {
+            self.fail(fault);
+        }
+    }
+
+    /// An alarm that a peer is lost has a cause: it was not heard for that long.
+    pub(super) fn check_alarm(&mut self, index: usize, alarm: &PeerAlarm) {
+        let lost = alarm.id == "280.004" && alarm.text.contains("cannot be reached");
+        if alarm.severity.is_none() || !lost || self.sabotage == Some(GeoSabotage::NoSync) {
+            return;
+        }
+        let named = |other: &usize| alarm.entity == format!("system_peer=site-{other}");
+        let Some(other) = (0..self.sites.len()).find(named) else {
+            return self.fail(format!("an alarm about {} that is no peer", alarm.entity));
+        };
+        let Some(heard) = self.oracle.heard.get(&(index, other)) else {
+            return;
+        };
+        let node = &self.sites[index];
+        let quiet = node.clock.at(self.now).0.saturating_sub(heard.0);
+        let patience = fleet::PEER_HEARTBEAT * fleet::PEER_FAILURE_THRESHOLD;
+        if u128::from(quiet) < patience.as_millis() {
+            self.fail(format!(
+                "site {index} calls site {other} lost after {quiet} ms"
+            ));
+        }
+    }
+
+    /// What is not yet as it must be once nothing goes wrong any more.
+    pub(super) fn unfinished(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for index in 0..self.subclouds.len() {
+            left.extend(
+                self.problem_of(index)
+                    .map(|why| format!("subcloud {index}: {why}")),
+            );
+        }
+        for index in 0..self.sites.len() {
+            left.extend(
+                self.site_problem(index)
+                    .map(|why| format!("site {index}: {why}")),
+            );
+        }
+        left
+    }
+
+    fn problem_of(&self, index: usize) -> Option<String> {
+        let node = &self.subclouds[index];
+        let (Some(machine), Some(record)) = (&node.machine, &node.record) else {
+            return Some("is not running".to_owned());
+        };
+        if !machine.in_sync() {
+            return Some("is not in sync".to_owned());
+        }
+        let Some(site) = self.sites.iter().position(|site| site.id() == record.owner) else {
+            return Some("obeys nobody that is known".to_owned());
+        };
+        let Some(owner) = &self.sites[site].machine else {
+            return Some("obeys a site that is down".to_owned());
+        };
+        let held = owner.fleet().subcloud(node.id())?;
+        let epoch = held.enrolled().map(|known| known.epoch);
+        if !held.owned_here() || epoch != Some(record.epoch) || !held.geo.confirmed {
+            return Some(format!("is not known to obey site {site}"));
+        }
+        if owner.presence(node.id()).availability != Availability::Online {
+            return Some(format!("is not seen online by site {site}"));
+        }
+        let alternates = owner_alternates(owner, node.id());
+        if record.alternates.controllers.len() != alternates {
+            return Some("does not know where it may turn".to_owned());
+        }
+        for (other, known) in self
+            .sites
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != site)
+        {
+            let (Some(there), Some(group)) = (&known.machine, held.geo.group) else {
+                continue;
+            };
+            let shared = owner.associations().any(|association| {
+                let peer = owner
+                    .system_peers()
+                    .find(|peer| peer.id == association.peer);
+                association.group == group
+                    && peer.is_some_and(|peer| {
+                        peer.controller() == Some(known.id()) && !peer.suspended()
+                    })
+            });
+            let copy = there.fleet().subcloud(node.id());
+            let right = copy.is_some_and(|copy| {
+                copy.geo.owner == Some(record.owner)
+                    && copy.geo.group == held.geo.group
+                    && copy.enrolled().map(|known| known.epoch) == epoch
+            });
+            if shared && !right {
+                return Some(format!("is not known as a member at site {other}"));
+            }
+        }
+        None
+    }
+
+    fn site_problem(&self, index: usize) -> Option<String> {
+        let Some(machine) = &self.sites[index].machine else {
+            return Some("is not running".to_owned());
+        };
+        for peer in machine.system_peers() {
+            if !machine.peer_view(peer).synchronising {
+                return Some(format!("{} is not synchronised with", peer.name));
+            }
+        }
+        for association in machine.associations() {
+            let view = machine.association_view(association);
+            if view.state != AssociationState::InSync {
+                return Some(format!(
+                    "an association is {:?}: {}",
+                    view.state, view.message
+                ));
+            }
+        }
+        let mut expected = BTreeSet::new();
+        for group in machine.peer_groups() {
+            if group
+                .migration
+                .as_ref()
+                .is_some_and(fleet::Migration::running)
+            {
+                return Some("a migration runs".to_owned());
+            }
+            if group.leader.controller != machine.config().id
+                && group.leader.priority > group.priority
+            {
+                expected.insert("280.005");
+            }
+        }
+        let raised: BTreeSet<&str> = machine.peer_alarms().map(|alarm| alarm.id).collect();
+        (raised != expected).then(|| format!("alarms {raised:?} instead of {expected:?}"))
+    }
+}
+
+/// How many other controllers the agent of a subcloud should know.
+fn owner_alternates(owner: &fleet::Controller, id: SubcloudId) -> usize {
+    let group = owner
+        .fleet()
+        .subcloud(id)
+        .and_then(|record| record.geo.group);
+    let Some(group) = group else {
+        return 0;
+    };
+    let shared = owner
+        .associations()
+        .filter(|known| known.group == group && !known.ended);
+    shared.count()
+}
