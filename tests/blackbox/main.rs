@@ -1,6 +1,7 @@
 //! The whole from outside: real recordings, real processes, real networks, and the clients that
 //! operators use.
 
+mod abuse;
 mod alarms;
 mod audit;
 mod bad_input;

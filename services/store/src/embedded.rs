@@ -2,7 +2,7 @@
 
 mod directory;
 mod disk;
-mod queue;
+pub(crate) mod queue;
 mod tables;
 mod writer;
 

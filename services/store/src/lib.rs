@@ -33,6 +33,7 @@ mod error;
 mod key;
 mod record;
 mod ticket;
+mod volatile;
 
 use std::path::Path;
 
@@ -43,6 +44,7 @@ pub use record::{
     Action, Expected, MAX_BATCH_BYTES, MAX_BATCH_WRITES, MAX_VALUE_BYTES, Record, Revision, Write,
 };
 pub use ticket::Ticket;
+pub use volatile::Volatile;
 
 /// Durable records under revisions, whatever keeps them.
 ///
@@ -53,9 +55,18 @@ pub use ticket::Ticket;
 pub enum Store {
     /// One file in a directory that this process holds alone.
     Embedded(Embedded),
+    /// The memory of this process, whose end it does not survive.
+    Volatile(Volatile),
 }
 
 impl Store {
+    /// Makes an empty store that is lost with the process: for simulated agents, which are
+    /// thousands in one process. No daemon uses it.
+    #[must_use]
+    pub fn volatile() -> Self {
+        Self::Volatile(Volatile::default())
+    }
+
     /// Makes an empty store in `dir`, which is created with mode 0700 when it does not exist (its
     /// parent must).
     ///
@@ -94,6 +105,7 @@ impl Store {
     pub fn enqueue(&self, batch: Vec<Write>) -> Result<Ticket, CommitError> {
         match self {
             Self::Embedded(embedded) => embedded.enqueue(batch),
+            Self::Volatile(volatile) => volatile.enqueue(batch),
         }
     }
 
@@ -114,6 +126,7 @@ impl Store {
     pub fn get(&self, key: &Key) -> Result<Option<Record>, ReadError> {
         match self {
             Self::Embedded(embedded) => embedded.get(key),
+            Self::Volatile(volatile) => Ok(volatile.get(key)),
         }
     }
 
@@ -141,6 +154,7 @@ impl Store {
     ) -> Result<Vec<Record>, ReadError> {
         match self {
             Self::Embedded(embedded) => embedded.page(prefix, after, limit),
+            Self::Volatile(volatile) => Ok(volatile.page(prefix, after, limit)),
         }
     }
 
@@ -149,6 +163,7 @@ impl Store {
     pub fn revision(&self) -> Revision {
         match self {
             Self::Embedded(embedded) => embedded.revision(),
+            Self::Volatile(volatile) => volatile.revision(),
         }
     }
 
@@ -158,6 +173,7 @@ impl Store {
     pub fn transactions(&self) -> u64 {
         match self {
             Self::Embedded(embedded) => embedded.transactions(),
+            Self::Volatile(volatile) => volatile.transactions(),
         }
     }
 
@@ -172,6 +188,7 @@ impl Store {
     pub fn close(self) -> Result<(), CommitError> {
         match self {
             Self::Embedded(embedded) => embedded.close(),
+            Self::Volatile(_) => Ok(()),
         }
     }
 }

@@ -80,7 +80,7 @@ pub(crate) fn run(options: &EnrollOptions) -> Result<(), Failure> {
         let enrolled = if options.dry_run {
             enrollment.ask().await
         } else {
-            enrollment.redeem().await
+            enrollment.redeem().await.map(|told| println!("{told}"))
         };
         logs.end().await;
         enrolled
@@ -88,13 +88,13 @@ pub(crate) fn run(options: &EnrollOptions) -> Result<(), Failure> {
 }
 
 /// Everything that an attempt needs.
-struct Enrollment {
-    store: Store,
-    site: Arc<Site>,
-    token: EnrollmentToken,
-    controllers: Vec<SocketAddr>,
-    from: Option<IpAddr>,
-    tls: Arc<ClientConfig>,
+pub(crate) struct Enrollment {
+    pub(crate) store: Arc<Store>,
+    pub(crate) site: Arc<Site>,
+    pub(crate) token: EnrollmentToken,
+    pub(crate) controllers: Vec<SocketAddr>,
+    pub(crate) from: Option<IpAddr>,
+    pub(crate) tls: Arc<ClientConfig>,
 }
 
 /// What an attempt came to.
@@ -121,7 +121,7 @@ impl Enrollment {
             .map_err(|error| Failure::because(Exit::Software, "cannot configure TLS", &error))?;
         let from = source(options.link_source, site.link_address());
         Ok(Self {
-            store,
+            store: Arc::new(store),
             site: Arc::new(site),
             token,
             controllers,
@@ -145,12 +145,11 @@ impl Enrollment {
         }
     }
 
-    /// Plays the machine until it finishes.
-    async fn redeem(self) -> Result<(), Failure> {
+    /// Plays the machine until it finishes; what to tell the operator.
+    pub(crate) async fn redeem(self) -> Result<String, Failure> {
         if let Some(enrolled) = records::read_enrolled(&self.store)? {
             if enrolled.token == self.token.id() {
-                self.enrolled_already(&enrolled);
-                return Ok(());
+                return Ok(self.enrolled_already(&enrolled));
             }
             eprintln!(
                 "this site is enrolled as {}; it enrolls anew with the new token",
@@ -213,12 +212,12 @@ impl Enrollment {
     }
 
     /// This site has enrolled with this token before, so the answer is the same.
-    fn enrolled_already(&self, enrolled: &records::Enrolled) {
-        println!(
+    fn enrolled_already(&self, enrolled: &records::Enrolled) -> String {
+        format!(
             "{} is enrolled already, as {}",
             self.site.identity().name,
             enrolled.record.subcloud
-        );
+        )
     }
 
     /// Makes a key and keeps it before it is sent, so that every attempt uses the same one.
@@ -302,18 +301,17 @@ impl Enrollment {
         exit: fleet::Exit,
         answer: Option<&EnrollResponse>,
         why: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<String, Failure> {
         match exit {
             fleet::Exit::Enrolled(record) => {
                 if let Some(answer) = answer {
                     warn(answer);
                 }
                 let name = &self.site.identity().name;
-                println!(
+                Ok(format!(
                     "{name} is enrolled as {}; next, `subcloud-agent serve`",
                     record.subcloud
-                );
-                Ok(())
+                ))
             }
             fleet::Exit::Refused(refusal) => Err(refused(&refusal)),
             fleet::Exit::TryLater(Some(refusal)) => {

@@ -21,9 +21,9 @@ use futures_util::StreamExt as _;
 use identity::{CaCertificate, LeafKey, PeerCertificate, SpkiSha256, TlsConfigError};
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
-use site::{AttachmentId, Change, ControllerNetwork, PoolId, Timestamp};
+use site::{AttachmentId, Change, ControllerNetwork, Generation, PoolId, Timestamp};
 use store::Store;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +57,7 @@ pub(crate) fn start(
     keeper: Arc<SiteKeeper>,
     enrolled: Enrolled,
     leave: Leave,
-) -> Result<(), Failure> {
+) -> Result<watch::Receiver<LinkState>, Failure> {
     let Enrolled {
         key,
         token,
@@ -75,7 +75,9 @@ pub(crate) fn start(
     let snapshot = Snapshot::of(&keeper.site());
     let (machine, outputs) = Agent::start(now(), record, credential, instance, snapshot);
     let (happenings, happened) = mpsc::channel(HAPPENINGS);
+    let (state, watched) = watch::channel(LinkState::default());
     let driver = Driver {
+        state,
         machine,
         store,
         site: OwnSite::new(&keeper, life),
@@ -90,10 +92,21 @@ pub(crate) fn start(
         timer: None,
     };
     life.spawn(driver.run(outputs, happened));
-    Ok(())
+    Ok(watched)
+}
+
+/// What others may know of a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkState {
+    /// The controller has welcomed the agent over the present connection.
+    pub online: bool,
+    /// The generation of the site that the controller has acknowledged as durable; none while it
+    /// has not acknowledged the present state over the present link.
+    pub acknowledged: Option<Generation>,
 }
 
 struct Driver {
+    state: watch::Sender<LinkState>,
     machine: Agent,
     store: Arc<Store>,
     keeper: Arc<SiteKeeper>,
@@ -189,10 +202,21 @@ impl Driver {
             };
             let outputs = self.machine.on(now(), &mut SystemEntropy, input);
             self.carry_out(outputs).await;
+            self.tell();
         }
         if let Some(connection) = self.connection {
             connection.close.cancel();
         }
+    }
+
+    /// Tells those who watch, if there is something new.
+    fn tell(&self) {
+        let present = LinkState {
+            online: self.machine.is_online(),
+            acknowledged: self.machine.acknowledged(),
+        };
+        self.state
+            .send_if_modified(|told| std::mem::replace(told, present) != present);
     }
 
     /// Carries out outputs, and those that follow from them.

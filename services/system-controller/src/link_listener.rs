@@ -18,6 +18,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use identity::{Acceptor, ConnectInfo, Connection};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::Service as _;
@@ -75,12 +76,8 @@ fn talk(
     let answer = answering(routes, info, Arc::clone(&asked), metrics.oversize.clone());
     async move {
         let mut talk = pin!(http2().serve_connection(TokioIo::new(connection), answer));
-        let patience = if stranger {
-            STRANGER_STAYS
-        } else {
-            FIRST_REQUEST
-        };
-        let mut impatient = Some(Box::pin(tokio::time::sleep(patience)));
+        let begun = Instant::now();
+        let mut impatient = Some(Box::pin(sleep_until(begun + FIRST_REQUEST)));
         let mut stopping = false;
         let refusal = loop {
             let over = async {
@@ -97,8 +94,13 @@ fn talk(
                 }
                 () = over => match (stranger, asked.load(Ordering::Relaxed)) {
                     (_, false) => break Some(LinkRefusal::NoRequest),
-                    (true, true) => break Some(LinkRefusal::StayedTooLong),
                     (false, true) => impatient = None,
+                    (true, true) if begun.elapsed() >= STRANGER_STAYS => {
+                        break Some(LinkRefusal::StayedTooLong);
+                    }
+                    (true, true) => {
+                        impatient = Some(Box::pin(sleep_until(begun + STRANGER_STAYS)));
+                    }
                 },
             }
         };

@@ -87,6 +87,19 @@ impl Bootstrap {
         site.finish()
     }
 
+    /// One of thousands of subclouds, numbered from 0 to 9,999: its link network is its own, and
+    /// its other networks, which nothing outside sees, are the same in all.
+    pub(crate) fn one_of_many(number: u16) -> Self {
+        assert!(number < 10_000, "a number of a subcloud: {number}");
+        let [high, low] = number.to_be_bytes();
+        let at = |host: u8| Ipv4Addr::new(10, high, low, host).to_string();
+        Self::subcloud(&format!("many-{number:04}"), 127, Stack::V4)
+            .with("admin_subnet", &format!("{}/24", at(0)))
+            .with("admin_gateway_address", &at(1))
+            .with("admin_start_address", &at(2))
+            .with("admin_end_address", &at(200))
+    }
+
     fn site(name: &str, role: &str, index: u8, stack: Stack) -> Self {
         let empty = Self {
             name: name.to_owned(),

@@ -156,6 +156,12 @@ impl Controller {
         self.daemon.take().expect("it serves").kill();
     }
 
+    /// Writes the settings file, which the next `serve` reads.
+    #[track_caller]
+    pub(crate) fn set(&self, settings: &str) {
+        fs::write(self.home.join("settings.toml"), settings).expect("a settings file");
+    }
+
     /// SIGTERM, and waits for the end, which must be in order and in time.
     #[track_caller]
     pub(crate) fn stop(&mut self) {

@@ -10,6 +10,8 @@ pub(crate) mod bootstrap;
 pub(crate) mod by_hand;
 pub(crate) mod client;
 pub(crate) mod cloud;
+pub(crate) mod console;
+pub(crate) mod crowd;
 pub(crate) mod grpcurl;
 pub(crate) mod lab;
 pub(crate) mod process;

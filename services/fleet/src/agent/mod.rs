@@ -361,6 +361,17 @@ impl Agent {
         self.link.is_live() && self.reporting.acknowledged == Some(self.snapshot.digest)
     }
 
+    /// Whether the controller has welcomed the agent over the present connection.
+    pub fn is_online(&self) -> bool {
+        self.link.is_live()
+    }
+
+    /// The generation of the present state, once the controller has acknowledged it over the
+    /// present link.
+    pub fn acknowledged(&self) -> Option<Generation> {
+        self.in_sync().then_some(self.snapshot.generation)
+    }
+
     /// Asks for the record to be made durable.
     fn persist(&mut self, out: &mut Vec<AgentOutput>) -> Ticket {
         let ticket = self.next_ticket();

@@ -19,16 +19,16 @@ const MAX_WAITING_BYTES: usize = 4 * MAX_BATCH_BYTES;
 
 /// An accepted batch.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) revision: Revision,
-    pub(super) writes: Vec<(Key, Action)>,
+pub(crate) struct Waiting {
+    pub(crate) revision: Revision,
+    pub(crate) writes: Vec<(Key, Action)>,
     bytes: usize,
     outcome: oneshot::Sender<Result<(), CommitError>>,
 }
 
 impl Waiting {
     /// Tells the holder of the ticket how it went, if there still is one.
-    pub(super) fn settle(self, outcome: Result<(), CommitError>) {
+    pub(crate) fn settle(self, outcome: Result<(), CommitError>) {
         // A caller that dropped its ticket does not want to know: that is its right.
         drop(self.outcome.send(outcome));
     }
@@ -36,7 +36,7 @@ impl Waiting {
 
 /// The accepted batches in the order of their revisions.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     /// The revision of each record as it will be when everything accepted is durable.
     revisions: HashMap<Key, Revision>,
     /// The revision of the last accepted batch.
@@ -50,7 +50,7 @@ pub(super) struct Queue {
 
 impl Queue {
     /// A queue of a store that is at `last`, with records of these revisions.
-    pub(super) fn new(last: Revision, revisions: HashMap<Key, Revision>) -> Self {
+    pub(crate) fn new(last: Revision, revisions: HashMap<Key, Revision>) -> Self {
         Self {
             revisions,
             last,
@@ -61,7 +61,7 @@ impl Queue {
     }
 
     /// Accepts `batch` or refuses it as a whole.
-    pub(super) fn accept(&mut self, batch: Vec<Write>) -> Result<Ticket, CommitError> {
+    pub(crate) fn accept(&mut self, batch: Vec<Write>) -> Result<Ticket, CommitError> {
         let bytes = check_form(&batch)?;
         if self.batches == MAX_WAITING_BATCHES || self.bytes + bytes > MAX_WAITING_BYTES {
             return Err(CommitError::QueueFull {
@@ -96,17 +96,17 @@ impl Queue {
     }
 
     /// Whether nothing waits to be written.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// Everything that waits. It counts as being on its way until [`Queue::written`].
-    pub(super) fn drain(&mut self) -> Vec<Waiting> {
+    pub(crate) fn drain(&mut self) -> Vec<Waiting> {
         std::mem::take(&mut self.waiting)
     }
 
     /// Makes room for as much as `group`, which is durable now.
-    pub(super) fn written(&mut self, group: &[Waiting]) {
+    pub(crate) fn written(&mut self, group: &[Waiting]) {
         self.batches -= group.len();
         self.bytes -= group.iter().map(|batch| batch.bytes).sum::<usize>();
     }

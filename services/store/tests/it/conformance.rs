@@ -22,6 +22,11 @@ async fn embedded_conforms() -> Outcome {
     .await
 }
 
+#[tokio::test]
+async fn volatile_conforms() -> Outcome {
+    suite(|| Ok(Store::volatile())).await
+}
+
 /// Everything that callers rely on, on fresh stores from `empty`. A later backend adds a test like
 /// the one above and nothing in here.
 async fn suite(mut empty: impl FnMut() -> Outcome<Store>) -> Outcome {

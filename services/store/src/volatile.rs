@@ -1,0 +1,99 @@
+//! The store in memory: for agents that a load program or a test runs by the thousand in one
+//! process, where each would need a file, a lock and a thread of its own.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::embedded::queue::Queue;
+use crate::{Action, CommitError, Key, Record, Revision, Ticket, Write};
+
+/// Records that end with the process. It keeps every promise of the store but that one: what is
+/// enqueued counts as durable at once.
+#[derive(Debug)]
+pub struct Volatile(Mutex<Contents>);
+
+#[derive(Debug)]
+struct Contents {
+    queue: Queue,
+    records: BTreeMap<Key, Record>,
+    last: Revision,
+    transactions: u64,
+}
+
+impl Default for Volatile {
+    fn default() -> Self {
+        Self(Mutex::new(Contents {
+            queue: Queue::new(Revision::ZERO, std::collections::HashMap::new()),
+            records: BTreeMap::new(),
+            last: Revision::ZERO,
+            transactions: 0,
+        }))
+    }
+}
+
+impl Volatile {
+    pub(crate) fn enqueue(&self, batch: Vec<Write>) -> Result<Ticket, CommitError> {
+        let mut contents = self.contents();
+        let ticket = contents.queue.accept(batch)?;
+        let group = contents.queue.drain();
+        contents.queue.written(&group);
+        for mut waiting in group {
+            contents.last = waiting.revision;
+            contents.transactions += 1;
+            for (key, action) in std::mem::take(&mut waiting.writes) {
+                contents.apply(key, waiting.revision, action);
+            }
+            waiting.settle(Ok(()));
+        }
+        Ok(ticket)
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<Record> {
+        self.contents().records.get(key).cloned()
+    }
+
+    pub(crate) fn page(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Vec<Record> {
+        let start = match after {
+            Some(after) if after.as_str() >= prefix => Bound::Excluded(after.as_str()),
+            _ => Bound::Included(prefix),
+        };
+        let contents = self.contents();
+        let records = contents.records.range::<str, _>((start, Bound::Unbounded));
+        records
+            .take_while(|(key, _)| key.as_str().starts_with(prefix))
+            .take(limit)
+            .map(|(_, record)| record.clone())
+            .collect()
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.contents().last
+    }
+
+    pub(crate) fn transactions(&self) -> u64 {
+        self.contents().transactions
+    }
+
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Contents {
+    fn apply(&mut self, key: Key, revision: Revision, action: Action) {
+        match action {
+            Action::Put(value) => {
+                let record = Record {
+                    key: key.clone(),
+                    revision,
+                    value,
+                };
+                self.records.insert(key, record);
+            }
+            Action::Delete => {
+                self.records.remove(&key);
+            }
+        }
+    }
+}

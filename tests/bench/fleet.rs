@@ -1,0 +1,361 @@
+//! What a fleet costs its controller: N agents, of the agent's own code, in this process, against
+//! a real controller in another one, and the least that gRPC can do (`fleet/bare.rs`) in a third.
+//!
+//! `cargo bench --bench fleet -- --agents N --seconds S`. The last line is one JSON object; a
+//! figure that could not be measured is null. The two servers run one after the other, with the
+//! same number of clients. Needs 2 N file descriptors at most in any process.
+
+#[path = "fleet/bare.rs"]
+mod bare;
+#[path = "fleet/etcd.rs"]
+mod etcd;
+#[path = "fleet/process.rs"]
+mod process;
+#[path = "../blackbox/support/mod.rs"]
+#[expect(dead_code, reason = "benches use a part of what the tests use")]
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::fleet_v1::exchange_request::Message;
+use api::fleet_v1::{ExchangeRequest, ReportChunk};
+use clap::Parser as _;
+use prost::Message as _;
+use rand::Rng as _;
+use serde_json::{Value, json};
+use site::Change;
+use tokio::task::JoinSet;
+
+use bare::{Authority, Bare, Stream1, heartbeat};
+use process::{cpu, resident, resident_at_rest};
+use support::bootstrap::{Bootstrap, Stack};
+use support::client::operators;
+use support::cloud::{Controller, Place};
+use support::console::Metrics;
+use support::crowd::{self, Crowd};
+use support::{scale, scratch};
+
+/// The controller's allocator, so that the bare server has the same.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Nothing here takes longer, whatever the machine does beside it.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Connections that the bare clients make at a time, as many as agents enroll at a time.
+const CONNECTS_AT_A_TIME: usize = 32;
+
+#[derive(Debug, clap::Parser)]
+struct Arguments {
+    /// Agents, at most 9,900 with 20,000 file descriptors
+    #[arg(long, default_value_t = 1000)]
+    agents: u16,
+    /// Seconds for each measurement that has no end of its own
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Internal: serve the bare echo
+    #[arg(long = "bare-server", hide = true)]
+    bare_server: Option<String>,
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    if let Some(authority) = &arguments.bare_server {
+        bare::serve(authority).expect("the bare server");
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let figures = runtime.block_on(measure(&arguments));
+    // The links end with the process; waiting for ten thousand goodbyes would tell nothing.
+    runtime.shutdown_background();
+    println!("{figures}");
+}
+
+async fn measure(arguments: &Arguments) -> Value {
+    assert_eq!(scale(), 1, "a bench has its size from its arguments");
+    let time = Duration::from_secs(arguments.seconds);
+    let n = arguments.agents;
+    let dir = scratch();
+    let report = report_bytes();
+    println!(
+        "{n} agents, {} s; a report has {report} bytes",
+        arguments.seconds
+    );
+    let bare = measure_bare(n, time, report).await;
+    bare.print("bare gRPC");
+    let etcd = etcd::measure(dir.path(), report, time.min(Duration::from_secs(5))).await;
+    match etcd {
+        Some(puts) => println!(
+            "etcd: {:.0} puts/s one by one, {:.0}/s with 32 at a time",
+            puts.sequential, puts.concurrent
+        ),
+        None => println!("etcd is not installed: apt-get install etcd-server"),
+    }
+    let fleet = measure_fleet(dir.path(), n, time).await;
+    fleet.costs.print("controller");
+    println!(
+        "controller: {:.0} subclouds added/s, {:.0} enrolled/s; reconnected after {:.2} s \
+         ({} of {n} resumed, {} reports); networks to all: p50 {:.0} ms, p99 {:.0} ms",
+        fleet.adds,
+        fleet.enrollments,
+        fleet.reconnect_seconds,
+        fleet.resumed,
+        fleet.reports_after_restart,
+        fleet.fanout_p50,
+        fleet.fanout_p99,
+    );
+    let ratio = |value: f64, reference: f64| json!((value / reference * 100.0).round() / 100.0);
+    json!({
+        "agents": n,
+        "rss_ratio": ratio(fleet.costs.idle_kib, bare.idle_kib),
+        "rss_after_report_ratio": ratio(fleet.costs.after_report_kib, bare.after_report_kib),
+        "reconnect_ratio": ratio(fleet.costs.connect_cpu_ms, bare.connect_cpu_ms),
+        "heartbeat_cpu_ratio": ratio(fleet.costs.message_cpu_us, bare.message_cpu_us),
+        "commits_vs_etcd": etcd.map(|puts| ratio(fleet.adds, puts.concurrent)),
+        "enroll_vs_connect": ratio(fleet.enrollments, bare.connects_per_second),
+        "fanout_p99_ms": json!(fleet.fanout_p99.round()),
+        "watch_p99_ms": Value::Null,
+    })
+}
+
+/// What a server takes for each client.
+#[derive(Debug, Clone, Copy, Default)]
+struct Costs {
+    idle_kib: f64,
+    after_report_kib: f64,
+    connect_cpu_ms: f64,
+    connects_per_second: f64,
+    message_cpu_us: f64,
+}
+
+impl Costs {
+    fn print(&self, name: &str) {
+        println!(
+            "{name}: {:.1} KiB idle, {:.1} KiB after a report; {:.3} ms CPU for each connect \
+             ({:.0}/s), {:.1} us CPU for each heartbeat",
+            self.idle_kib,
+            self.after_report_kib,
+            self.connect_cpu_ms,
+            self.connects_per_second,
+            self.message_cpu_us
+        );
+    }
+}
+
+/// How large the report of one of the crowd is.
+fn report_bytes() -> usize {
+    let file = Bootstrap::one_of_many(0);
+    let declared = site::bootstrap::parse("bench", file.yaml().as_bytes()).expect("a sound file");
+    let mut ids = || uuid::Uuid::from_u128(rand::random());
+    let site = declared.install(&mut ids).expect("a sound site");
+    api::convert::parts_to_wire(&site.to_parts()).encoded_len()
+}
+
+/// How far heartbeats are apart: a thousand a second from everybody, within what agents take.
+fn interval(n: u16) -> Duration {
+    Duration::from_millis(u64::from(n).clamp(1_000, 10_000))
+}
+
+async fn measure_bare(n: u16, time: Duration, report: usize) -> Costs {
+    let authority = Authority::new();
+    let server = Bare::start(&authority);
+    let clients = authority.clients(n);
+    let empty = resident(server.id());
+    let (before, start) = (cpu(server.id()), Instant::now());
+    let room = Arc::new(tokio::sync::Semaphore::new(CONNECTS_AT_A_TIME));
+    let mut connecting = JoinSet::new();
+    for client in clients {
+        let (room, address) = (Arc::clone(&room), server.address);
+        connecting.spawn(async move {
+            let _place = room.acquire_owned().await.expect("open");
+            Stream1::open(address, client).await
+        });
+    }
+    let mut streams = connecting.join_all().await;
+    let took = start.elapsed().as_secs_f64();
+    let mut costs = Costs {
+        connect_cpu_ms: (cpu(server.id()) - before) * 1e3 / f64::from(n),
+        connects_per_second: f64::from(n) / took,
+        ..Costs::default()
+    };
+    costs.idle_kib = (resident_at_rest(server.id()).await - empty) / f64::from(n);
+
+    let (before, mut sent) = (cpu(server.id()), 0_u32);
+    let end = Instant::now() + time;
+    let mut beating = JoinSet::new();
+    for mut stream in streams {
+        beating.spawn(async move {
+            let mut beats = 0_u32;
+            // Spread over the interval, as agents are.
+            let spread = rand::rng().random_range(Duration::ZERO..interval(n));
+            let mut next = tokio::time::Instant::now() + spread;
+            while next.into_std() < end {
+                tokio::time::sleep_until(next).await;
+                stream.exchange(heartbeat()).await;
+                beats += 1;
+                next += interval(n);
+            }
+            tokio::time::sleep_until(end.into()).await;
+            (stream, beats)
+        });
+    }
+    streams = Vec::new();
+    for (stream, beats) in beating.join_all().await {
+        streams.push(stream);
+        sent += beats;
+    }
+    costs.message_cpu_us = (cpu(server.id()) - before) * 1e6 / f64::from(sent);
+
+    let mut reporting = JoinSet::new();
+    for mut stream in streams {
+        reporting.spawn(async move {
+            let chunk = ReportChunk {
+                data: vec![7; report],
+                ..ReportChunk::default()
+            };
+            let message = Some(Message::ReportChunk(chunk));
+            stream.exchange(ExchangeRequest { message }).await;
+            stream
+        });
+    }
+    let streams = reporting.join_all().await;
+    costs.after_report_kib = (resident_at_rest(server.id()).await - empty) / f64::from(n);
+    drop(streams);
+    costs
+}
+
+/// What the controller did.
+#[derive(Debug, Default)]
+struct Fleet {
+    costs: Costs,
+    adds: f64,
+    enrollments: f64,
+    reconnect_seconds: f64,
+    resumed: f64,
+    reports_after_restart: f64,
+    fanout_p50: f64,
+    fanout_p99: f64,
+}
+
+async fn measure_fleet(dir: &std::path::Path, n: u16, time: Duration) -> Fleet {
+    let site = Bootstrap::controller(Stack::V4);
+    let mut controller = Controller::install(&dir.join("controller"), site, Place::Loopback);
+    let beat = interval(n).as_millis();
+    controller.set(&format!("heartbeat_interval_milliseconds = {beat}\n"));
+    controller.serve();
+    let mut process = controller.daemon().id();
+    let empty = resident(process);
+    let mut fleet = Fleet::default();
+
+    let socket = controller.state_dir().join("operator.sock");
+    let channel = operators(&socket).await;
+    let start = Instant::now();
+    let members = crowd::installed(&channel, n).await;
+    fleet.adds = f64::from(n) / start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    let members = crowd::enroll(members).await;
+    fleet.enrollments = f64::from(n) / start.elapsed().as_secs_f64();
+    let crowd = Crowd::serve(members);
+    // The first report carries the controller's networks.
+    crowd.in_sync(PATIENCE).await;
+
+    controller.kill();
+    noticed(&crowd).await;
+    controller.serve();
+    process = controller.daemon().id();
+    let start = Instant::now();
+    crowd.in_sync(PATIENCE).await;
+    fleet.reconnect_seconds = start.elapsed().as_secs_f64();
+    fleet.costs.connect_cpu_ms = cpu(process) * 1e3 / f64::from(n);
+    fleet.costs.connects_per_second = f64::from(n) / fleet.reconnect_seconds;
+    fleet.resumed = counter(
+        &mut controller,
+        r#"tandem_resumed_handshakes_total{listener="link"}"#,
+    );
+    let reports = r#"tandem_reports_total{outcome="accepted"}"#;
+    fleet.reports_after_restart = counter(&mut controller, reports);
+    fleet.costs.idle_kib = (resident_at_rest(process).await - empty) / f64::from(n);
+
+    let beats = "tandem_link_heartbeats_total";
+    let (before, from) = (counter(&mut controller, beats), cpu(process));
+    tokio::time::sleep(time).await;
+    let spent = cpu(process) - from;
+    let heard = counter(&mut controller, beats) - before;
+    fleet.costs.message_cpu_us = spent * 1e6 / heard.max(1.0);
+
+    report_all(&crowd).await;
+    fleet.costs.after_report_kib = (resident_at_rest(process).await - empty) / f64::from(n);
+    let mut times = fan_out(&crowd, &controller).await;
+    times.sort_unstable();
+    let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
+    (fleet.fanout_p50, fleet.fanout_p99) = (at(50), at(99));
+    fleet
+}
+
+/// Waits until everybody has noticed that the controller is gone.
+async fn noticed(crowd: &Crowd) {
+    for state in &crowd.states {
+        let mut state = state.clone();
+        let gone = tokio::time::timeout(PATIENCE, state.wait_for(|state| !state.online));
+        let gone = gone.await.expect("in time").map(|state| state.online);
+        assert_eq!(gone.ok(), Some(false), "an agent that lives");
+    }
+}
+
+/// Everybody changes something and reports the whole site.
+async fn report_all(crowd: &Crowd) {
+    let mut reporting = JoinSet::new();
+    for (member, state) in crowd.members.iter().zip(&crowd.states) {
+        let (keeper, mut state) = (Arc::clone(member.agent.keeper()), state.clone());
+        reporting.spawn(async move {
+            let servers = vec!["10.96.0.53".to_owned()];
+            let change = Change::ModifyDns { servers };
+            keeper.change_own(change).await.expect("a sound change");
+            let generation = keeper.site().generation();
+            let reached = state.wait_for(|state| state.acknowledged >= Some(generation));
+            reached.await.expect("an agent that lives");
+        });
+    }
+    reporting.join_all().await;
+}
+
+/// The controller's oam network moves, which every agent takes over, reports, and sees
+/// acknowledged; how long that took for each, from the start of the operator's command on.
+async fn fan_out(crowd: &Crowd, controller: &Controller) -> Vec<Duration> {
+    let start = Instant::now();
+    let mut waiting = JoinSet::new();
+    for state in &crowd.states {
+        let (mut state, before) = (state.clone(), state.borrow().acknowledged);
+        waiting.spawn(async move {
+            let newer = state.wait_for(|state| state.acknowledged > before);
+            let told = tokio::time::timeout(PATIENCE, newer).await;
+            drop(told.expect("in time").expect("an agent that lives"));
+            start.elapsed()
+        });
+    }
+    let moved = [
+        "system",
+        "addrpool-modify",
+        "oam-ipv4",
+        "--network",
+        "10.250.0.0",
+        "--prefix",
+        "24",
+        "--ranges",
+        "10.250.0.1-10.250.0.200",
+        "--floating-address",
+        "10.250.0.3",
+        "--gateway-address",
+        "10.250.0.1",
+    ];
+    tokio::task::block_in_place(|| controller.tandem(&moved).expect(0));
+    waiting.join_all().await
+}
+
+/// A series of the console.
+fn counter(controller: &mut Controller, series: &str) -> f64 {
+    tokio::task::block_in_place(|| Metrics::of(controller).get(series))
+}
