@@ -244,7 +244,7 @@ async fn measure_fleet(dir: &std::path::Path, n: u16, time: Duration) -> Fleet {
     let site = Bootstrap::controller(Stack::V4);
     let mut controller = Controller::install(&dir.join("controller"), site, Place::Loopback);
     let beat = interval(n).as_millis();
-    controller.set(&format!("heartbeat_interval_milliseconds = {beat}\n"));
+    controller.replace_settings(&format!("heartbeat_interval_milliseconds = {beat}\n"));
     controller.serve();
     let mut process = controller.daemon().id();
     let empty = resident(process);

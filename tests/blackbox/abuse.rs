@@ -45,7 +45,7 @@ async fn no_agent_is_lost_to_strangers_and_every_kind_of_them_is_counted() {
     let dir = scratch();
     let site = Bootstrap::controller(Stack::V4);
     let mut controller = Controller::install(&dir.path().join("c"), site, Place::Loopback);
-    controller.set(SETTINGS);
+    controller.replace_settings(SETTINGS);
     controller.serve();
     let process = controller.daemon().id();
     let channel = operators(&controller.state_dir().join("operator.sock")).await;

@@ -158,7 +158,7 @@ impl Controller {
 
     /// Writes the settings file, which the next `serve` reads.
     #[track_caller]
-    pub(crate) fn set(&self, settings: &str) {
+    pub(crate) fn replace_settings(&self, settings: &str) {
         fs::write(self.home.join("settings.toml"), settings).expect("a settings file");
     }
 

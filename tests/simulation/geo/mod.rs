@@ -184,6 +184,7 @@ impl Geo {
             failure: world.failure,
             trace: world.trace,
             faults: world.faults,
+            commands: 0,
         }
     }
 

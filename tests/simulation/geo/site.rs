@@ -122,6 +122,8 @@ impl SiteNode {
             fleet_limit: 100,
             authority: self.authority.clone(),
             failover: self.failover,
+            event_log_limit: fleet::LOG_LIMIT,
+            audit_log_limit: fleet::LOG_LIMIT,
         }
     }
 }
@@ -155,7 +157,10 @@ impl Durable {
                 | Write::AnsweredCall(_)
                 | Write::ForgetAnswer(_)
                 | Write::ForgetEvent(_)
-                | Write::ForgetAudit(_) => {}
+                | Write::ForgetAudit(_)
+                | Write::Operator(_)
+                | Write::Alarm(_)
+                | Write::ForgetAlarm(_) => {}
             }
         }
     }
@@ -531,7 +536,8 @@ impl Geo {
                 });
             }
             Output::Peer(output) => self.site_peer_output(index, output),
-            Output::CommandAnswer { .. } => {}
+            // The certificates of this world outlive it, so nobody asks for another.
+            Output::CommandAnswer { .. } | Output::SendCertificate { .. } => {}
         }
     }
 

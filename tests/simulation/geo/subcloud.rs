@@ -1,10 +1,11 @@
 //! The agents' hosts.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use fleet::{
-    Agent, AgentInput, AgentOutput, AgentRecord, Alternates, CommandOutcome, ConnectionId, Epoch,
-    Fingerprint, NetworksDigest, Snapshot, SubcloudId, Ticket,
+    Agent, AgentInput, AgentOutput, AgentRecord, Alternates, CommandOutcome, ConnectionId,
+    Credential, Epoch, Fingerprint, InstanceId, NetworksDigest, Snapshot, SubcloudId, Ticket,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -16,6 +17,9 @@ use crate::world::Millis;
 
 use super::wires::{Payload, TO_ACCEPTOR};
 use super::{Chance, Clock, Geo, GeoSabotage, Happening, Node};
+
+/// How long a certificate lives: longer than any world.
+const LASTING: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A subcloud's host.
 pub(super) struct SubcloudNode {
@@ -105,7 +109,15 @@ impl Geo {
         });
         node.life += 1;
         let now = node.clock.at(self.now);
-        let (machine, outputs) = Agent::start(now, record.clone(), Snapshot::of(&node.site));
+        let credential = Credential {
+            key: node.key,
+            renewals: 0,
+            received_at: now,
+            validity: LASTING,
+        };
+        let instance = InstanceId(self.rng.random());
+        let snapshot = Snapshot::of(&node.site);
+        let (machine, outputs) = Agent::start(now, record.clone(), credential, instance, snapshot);
         node.machine = Some(machine);
         self.note(120, || format!("subcloud {index} starts"));
         self.subcloud_outputs(index, outputs);
@@ -262,7 +274,11 @@ impl Geo {
                 AgentOutput::Status(status) => {
                     self.note(122, || format!("subcloud {index} is {status:?}"));
                 }
-                AgentOutput::StaleCommand { .. } | AgentOutput::ReportRefused { .. } => {}
+                // The certificates of this world outlive it.
+                AgentOutput::MakeKey
+                | AgentOutput::KeepCertificate { .. }
+                | AgentOutput::StaleCommand { .. }
+                | AgentOutput::ReportRefused { .. } => {}
             }
         }
     }

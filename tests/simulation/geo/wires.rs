@@ -386,6 +386,8 @@ fn heard(message: &ControllerMessage) -> String {
         ControllerMessage::Networks { .. } => "Networks".to_owned(),
         ControllerMessage::Heartbeat => "Heartbeat".to_owned(),
         ControllerMessage::Command(_) => "Command".to_owned(),
+        ControllerMessage::ReportWanted => "ReportWanted".to_owned(),
+        ControllerMessage::Certificate(_) => "Certificate".to_owned(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! What two controllers say to each other, and the pieces of it.
 
 use fleet::{
-    Authority, Batch, CardDigest, Epoch, Fault, Fingerprint, GroupHeader, Leader, Offer, PeerCard,
-    PeerGoodbye, PeerGroupId, PeerMessage, Pull, SubcloudId, SyncDigest, SyncItem,
+    Authority, Batch, CardDigest, Correction, Epoch, Fault, Fingerprint, GroupHeader, Leader,
+    Offer, PeerCard, PeerGoodbye, PeerGroupId, PeerMessage, Pull, SubcloudId, SyncDigest, SyncItem,
 };
 use prost::Message as _;
 
@@ -85,10 +85,12 @@ fn message_to_wire(message: &PeerMessage) -> Message {
             group,
             digest,
             faults,
+            corrections,
         } => Message::Synced(wire::PeerLinkSynced {
             group: group.to_string(),
             digest: digest.0.to_vec(),
             violations: faults.iter().map(fault_to_wire).collect(),
+            corrections: corrections.iter().map(correction_to_wire).collect(),
         }),
         PeerMessage::Handover { group, members } => Message::Handover(wire::PeerLinkHandover {
             group: group.to_string(),
@@ -125,10 +127,15 @@ fn message_from_wire(message: Message) -> Result<PeerMessage, Malformed> {
             group,
             digest,
             violations,
+            corrections,
         }) => PeerMessage::Synced {
             group: group_id("synced.group", &group)?,
             digest: sync_digest("synced.digest", &digest)?,
             faults: faults(&violations),
+            corrections: corrections
+                .into_iter()
+                .map(correction_from_wire)
+                .collect::<Result<_, _>>()?,
         },
         Message::Handover(wire::PeerLinkHandover { group, members }) => {
             let members = members.iter().map(|text| subcloud_id("members", text));
@@ -364,6 +371,40 @@ pub(crate) fn leader_from_wire(leader: wire::PeerGroupLeader) -> Result<Leader, 
         name,
         priority,
         term,
+    })
+}
+
+fn correction_to_wire(correction: &Correction) -> wire::PeerLinkCorrection {
+    let Correction {
+        subcloud,
+        owner,
+        epoch,
+        confirmed,
+        member,
+    } = correction;
+    wire::PeerLinkCorrection {
+        subcloud: subcloud.to_string(),
+        owner: owner.to_string(),
+        epoch: epoch.0,
+        confirmed: *confirmed,
+        member: *member,
+    }
+}
+
+fn correction_from_wire(message: wire::PeerLinkCorrection) -> Result<Correction, Malformed> {
+    let wire::PeerLinkCorrection {
+        subcloud,
+        owner,
+        epoch,
+        confirmed,
+        member,
+    } = message;
+    Ok(Correction {
+        subcloud: subcloud_id("correction.subcloud", &subcloud)?,
+        owner: controller_from_text(&owner)?,
+        epoch: Epoch(epoch),
+        confirmed,
+        member,
     })
 }
 
