@@ -62,7 +62,7 @@ pub(crate) struct AgentNode {
 pub(crate) enum Process {
     Down,
     Idle,
-    Enrolling(Enroller),
+    Enrolling(Box<Enroller>),
     Serving(Box<Agent>),
 }
 
@@ -214,7 +214,7 @@ impl World {
         }
         node.life += 1;
         let (machine, outputs) = Enroller::start(now, node.key, ENROLL_PATIENCE);
-        node.process = Process::Enrolling(machine);
+        node.process = Process::Enrolling(Box::new(machine));
         self.note(21, || format!("agent {agent} enrolls"));
         self.enroller_outputs(agent, outputs);
     }

@@ -80,7 +80,7 @@ pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
     let path = request.uri().path();
     let caller = match gate.caller(request.extensions()) {
         Ok(caller) => caller,
-        Err(violation) => return turned_away(violation),
+        Err(violation) => return turned_away(*violation),
     };
     let needed = roles::needed(path);
     if caller.role() < needed {
@@ -98,17 +98,20 @@ impl Gate {
     /// # Errors
     /// `NOT_AN_OPERATOR` without an operator's certificate or as a user without rights,
     /// `OPERATOR_REVOKED` with a certificate that does not count.
-    fn caller(&self, extensions: &http::Extensions) -> Result<Caller, Violation<AccessReason>> {
+    fn caller(
+        &self,
+        extensions: &http::Extensions,
+    ) -> Result<Caller, Box<Violation<AccessReason>>> {
         if let Some(local) = extensions.get::<UdsConnectInfo>() {
             let uid = local.peer_cred.as_ref().map(tokio::net::unix::UCred::uid);
             return match uid {
                 Some(uid) if uid == 0 || uid == self.own_uid => {
                     Ok(Caller::Local { uid: Some(uid) })
                 }
-                _ => Err(not_an_operator(
+                _ => Err(Box::new(not_an_operator(
                     "the socket serves root and the user of this process only",
                     "call as one of them, or over TCP with an operator's certificate",
-                )),
+                ))),
             };
         }
         let info = extensions.get::<ConnectInfo>();
@@ -118,10 +121,10 @@ impl Gate {
                 role: self.operators.role_of(name.as_str(), key)?,
                 name: name.to_string(),
             }),
-            _ => Err(not_an_operator(
+            _ => Err(Box::new(not_an_operator(
                 "the connection has no operator's certificate",
                 "connect with a certificate that `tandem dcmanager operator add` or init made",
-            )),
+            ))),
         }
     }
 

@@ -71,17 +71,17 @@ impl KnownOperators {
         &self,
         name: &str,
         key: SpkiSha256,
-    ) -> Result<Role, Violation<AccessReason>> {
+    ) -> Result<Role, Box<Violation<AccessReason>>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         match known.get(name) {
             Some(known) if known.key == key && !known.revoked => Ok(known.role),
-            _ => Err(Violation::new(
+            _ => Err(Box::new(Violation::new(
                 AccessReason::OperatorRevoked,
                 format!("the certificate of operator {name} is not, or no longer, in force"),
                 format!(
                     "ask an admin for a new one: `tandem dcmanager operator add {name} --role ROLE`"
                 ),
-            )),
+            ))),
         }
     }
 }

@@ -59,6 +59,10 @@ pub enum Management {
 
 /// How far a subcloud has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all records are of the large kind, for nearly all of their lives"
+)]
 pub enum Enrollment {
     /// Added; no site has come yet.
     Pending(Pending),

@@ -112,7 +112,7 @@ fn every_subcloud_and_rule_that_a_change_would_break_is_named() {
             3,
             "4",
             "24.09",
-            "systemcontroller_gateway_address: 10.200.0.1\n",
+            "distributed_cloud_role: subcloud\nsystemcontroller_gateway_address: 10.200.0.1\n",
         ),
     ];
     let machine = fleet_of("4", &sites);
@@ -165,7 +165,7 @@ fn what_is_broken_already_is_not_held_against_a_change() {
         3,
         "4",
         "24.09",
-        "systemcontroller_gateway_address: 10.200.0.1\n",
+        "distributed_cloud_role: subcloud\nsystemcontroller_gateway_address: 10.200.0.1\n",
     )];
     let mut machine = fleet_of("4", &sites);
     let mut wide = ControllerView::of(&own);

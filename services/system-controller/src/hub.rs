@@ -168,8 +168,7 @@ impl Hub {
         config: ControllerConfig,
         issuer: Arc<Issuer>,
         site: &Site,
-        history: FleetHistory,
-        (metrics, connections): (Arc<Metrics>, Connections),
+        (metrics, connections, history): (Arc<Metrics>, Connections, FleetHistory),
         wire: Wire,
     ) -> Result<Arc<Self>, Failure> {
         let records = read_fleet(&store)?;

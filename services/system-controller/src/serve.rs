@@ -91,9 +91,9 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         life.stopping(),
     );
     let (metrics, connections) = (Arc::new(Metrics::new()), acceptor.connections());
-    let observers = (Arc::clone(&metrics), connections.clone());
     let start = records::count_start(&store).await?;
     let history = FleetHistory::new(start, settings.watch_history);
+    let observers = (Arc::clone(&metrics), connections.clone(), history);
     let wire = Wire {
         authority: authority.spki_sha256(),
         certificate: Arc::clone(&certificate.serving),
@@ -106,7 +106,6 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         config.clone(),
         Arc::clone(&issuer),
         &site,
-        history,
         observers,
         wire,
     )?;

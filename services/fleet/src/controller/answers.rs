@@ -7,7 +7,7 @@ use std::time::Duration;
 use site::Timestamp;
 
 use crate::entropy::since;
-use crate::{Reason, Violation};
+use crate::{Reason, Rejection, Violation};
 
 use super::{Answer, AnsweredCall, RequestKey};
 
@@ -47,9 +47,10 @@ impl Answers {
         &self,
         key: &RequestKey,
         now: Timestamp,
-    ) -> Result<Option<&Answer>, Violation> {
+    ) -> Result<Option<&Answer>, Rejection> {
         let invalid = |message: String, remedy: &str| {
-            Violation::new(Reason::InvalidArgument, message, remedy).at("request_id")
+            let violation = Violation::new(Reason::InvalidArgument, message, remedy);
+            Rejection::one(violation.at("request_id"))
         };
         if key.id.len() > LONGEST_ID {
             return Err(invalid(

@@ -52,7 +52,7 @@ impl Controller {
         etag: &str,
         edit: &GroupEdit,
     ) -> Result<Accepted, Rejection> {
-        let known = self.found_group(reference).map_err(Rejection::one)?;
+        let known = self.found_group(reference)?;
         check_etag(("subcloud group", &known.name), etag, &known.etag())?;
         let mut violations = Vec::new();
         violations.extend(nothing_named(*edit == GroupEdit::default()));
@@ -72,7 +72,7 @@ impl Controller {
         reference: &str,
         etag: &str,
     ) -> Result<Accepted, Rejection> {
-        let known = self.found_group(reference).map_err(Rejection::one)?;
+        let known = self.found_group(reference)?;
         check_etag(("subcloud group", &known.name), etag, &known.etag())?;
         if known.id == GroupId::DEFAULT {
             return Err(Rejection::one(default_fixed("cannot be deleted")));
@@ -87,8 +87,8 @@ impl Controller {
     }
 
     /// Finds a group by name or uuid.
-    pub(super) fn found_group(&self, reference: &str) -> Result<&SharedGroup, Violation> {
-        let unknown = || subcloud_group_not_found(reference);
+    pub(super) fn found_group(&self, reference: &str) -> Result<&SharedGroup, Rejection> {
+        let unknown = || Rejection::one(subcloud_group_not_found(reference));
         self.fleet.find_group(reference).ok_or_else(unknown)
     }
 

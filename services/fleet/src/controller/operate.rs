@@ -9,6 +9,7 @@ use crate::{
     Subcloud, SubcloudId, Violation,
 };
 
+use super::groups::subcloud_group_not_found;
 use super::operator::{Accepted, Call, Carry, subcloud_not_found};
 use super::{
     Availability, Batch, Controller, Deferred, FleetChange, Operate, Output, SubcloudEdit, Write,
@@ -31,7 +32,7 @@ impl Controller {
                 return;
             }
             Ok(None) => self.judge_change(now, &call.change),
-            Err(violation) => Err(Rejection::one(violation)),
+            Err(rejection) => Err(rejection),
         };
         let (action, name) = call.change.named();
         let call = Call {
@@ -154,9 +155,9 @@ impl Controller {
         violations.extend(invalid_text("location", location.as_deref()));
         let mut changed = Subcloud::clone(record);
         if let Some(group) = group {
-            match self.found_group(group) {
-                Ok(found) => changed.group = found.id,
-                Err(violation) => violations.push(violation.at("group")),
+            match self.fleet.find_group(group) {
+                Some(found) => changed.group = found.id,
+                None => violations.push(subcloud_group_not_found(group).at("group")),
             }
         }
         Rejection::check(violations)?;

@@ -162,16 +162,22 @@ enum Events {
 
 /// An event.
 enum Event {
-    Site(WatchSiteResponse),
-    Fleet(WatchFleetResponse),
+    Site(Box<WatchSiteResponse>),
+    Fleet(Box<WatchFleetResponse>),
 }
 
 impl Events {
     /// The next event; a stream never ends well.
     async fn next(&mut self) -> Result<Event, Failure> {
         let event = match self {
-            Self::Site(events) => events.message().await.map(|event| event.map(Event::Site)),
-            Self::Fleet(events) => events.message().await.map(|event| event.map(Event::Fleet)),
+            Self::Site(events) => {
+                let event = events.message().await;
+                event.map(|event| event.map(Box::new).map(Event::Site))
+            }
+            Self::Fleet(events) => {
+                let event = events.message().await;
+                event.map(|event| event.map(Box::new).map(Event::Fleet))
+            }
         };
         match event {
             Ok(Some(event)) => Ok(event),
@@ -192,8 +198,8 @@ impl Event {
 
     fn text(self, format: Format) -> Result<String, Failure> {
         match self {
-            Self::Site(event) => site_event::text(event, format),
-            Self::Fleet(event) => fleet_change_text(event, format),
+            Self::Site(event) => site_event::text(*event, format),
+            Self::Fleet(event) => fleet_change_text(*event, format),
         }
     }
 }
