@@ -260,7 +260,8 @@ impl World {
             AlarmKind::Offline => record.managed(),
             AlarmKind::Quarantined => record.quarantined(),
             AlarmKind::OutOfSync => record.managed() && record.quarantined(),
-            AlarmKind::IdentityCloned | AlarmKind::MassOutage => false,
+            AlarmKind::IdentityCloned => record.cloned().is_some(),
+            AlarmKind::MassOutage => false,
         });
         if !cause {
             self.fail(format!("alarm {} of {id:?} has no cause", alarm.id()));
@@ -305,6 +306,7 @@ impl World {
                     AlarmKind::OutOfSync,
                     record.managed() && record.quarantined(),
                 ),
+                (AlarmKind::IdentityCloned, record.cloned().is_some()),
             ];
             for (kind, expected) in expected {
                 if raised.contains(&AlarmKey::of(record.id, kind)) != expected {

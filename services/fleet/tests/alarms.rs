@@ -74,6 +74,8 @@ fn enrolled(number: u128, like: &Site) -> Subcloud {
             enrolled_at: START,
             differences: Vec::new(),
             reenroll: None,
+            renewal: fleet::Renewal::default(),
+            cloned: None,
         }),
         observed: Some(Observed {
             generation: Generation(1),
@@ -218,6 +220,9 @@ impl World {
                 digest: snapshot.digest,
                 networks: None,
                 owner_lost: None,
+                renewals: 0,
+                instance: fleet::InstanceId(1),
+                connection: link.0,
             }),
         );
         link

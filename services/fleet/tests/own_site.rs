@@ -234,9 +234,6 @@ fn up(machine: &mut Controller, number: u8, site: &Site) -> LinkId {
     settle(machine, at(1), opened);
     let snapshot = Snapshot::of(site);
     let hello = AgentMessage::Hello(Hello {
-        renewals: 0,
-        instance: fleet::InstanceId(1),
-        connection: 0,
         software_version: snapshot.software_version,
         features: Default::default(),
         owner: ControllerId(Uuid::nil()),
@@ -245,6 +242,9 @@ fn up(machine: &mut Controller, number: u8, site: &Site) -> LinkId {
         digest: snapshot.digest,
         networks: None,
         owner_lost: None,
+        renewals: 0,
+        instance: fleet::InstanceId(1),
+        connection: link.0,
     });
     settle(
         machine,

@@ -179,6 +179,7 @@ impl Controller {
         self.settle_offline(now, &record, batch);
         self.settle_quarantine(now, &record, batch);
         self.settle_sync(now, &record, batch);
+        self.settle_identity(now, &record, batch);
         self.rename(now, &record, batch);
     }
 
@@ -265,6 +266,16 @@ impl Controller {
         let name = &record.name;
         let reason = format!("subcloud {name} is out-of-sync: its newest report is not accepted");
         let repair = format!("`tandem dcmanager subcloud errors {name}` says what to correct");
+        self.raise(now, key, reason, repair, batch);
+    }
+
+    fn settle_identity(&mut self, now: Timestamp, record: &SharedSubcloud, batch: &mut Batch) {
+        let key = AlarmKey::of(record.id, AlarmKind::IdentityCloned);
+        let Some(cloned) = record.cloned() else {
+            self.clear(now, &key, batch);
+            return;
+        };
+        let (reason, repair) = words_of(std::slice::from_ref(&cloned.fault));
         self.raise(now, key, reason, repair, batch);
     }
 
