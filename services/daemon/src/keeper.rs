@@ -20,8 +20,8 @@ pub struct SiteKeeper {
     store: Arc<Store>,
     planned: Mutex<Planned>,
     history: Mutex<History>,
-    neighbours: Option<Arc<dyn Neighbours>>,
     witness: OnceLock<Arc<dyn Witness>>,
+    neighbours: Option<Arc<dyn Neighbours>>,
 }
 
 /// Those with whom the networks of a site must get along: the fleet of a system controller. A
@@ -36,12 +36,18 @@ pub trait Neighbours: std::fmt::Debug + Send + Sync {
     /// Whom the change would break.
     fn judge(&self, next: &Site) -> Result<(), Rejection>;
 
-    /// Judges the site as it will be and, when there is nothing against it, calls `enqueue` and
-    /// judges everything against the new site from then on, without a moment between.
+    /// Judges the site as it will be and, when there is nothing against it, notes the deed, calls
+    /// `enqueue` and judges everything against the new site from then on, without a moment
+    /// between. The entry is on disk no later than the change.
     ///
     /// # Errors
     /// Whom the change would break; `enqueue` is not called then.
-    fn accept(&self, next: &Site, enqueue: &mut dyn FnMut()) -> Result<(), Rejection>;
+    fn accept(
+        &self,
+        next: &Site,
+        deed: Option<Deed>,
+        enqueue: &mut dyn FnMut(),
+    ) -> Result<Noted, Rejection>;
 
     /// Alarms that are listed with those of the site.
     fn alarms(&self) -> Vec<Alarm>;
@@ -90,6 +96,27 @@ impl SiteKeeper {
         })
     }
 
+    /// Has every call noted from now on; the first witness stays.
+    pub fn set_witness(&self, witness: Arc<dyn Witness>) {
+        self.witness.get_or_init(|| witness);
+    }
+
+    /// Notes what came of a call; it is on disk when this ends.
+    pub(crate) fn note(
+        &self,
+        caller: &Caller,
+        method: &str,
+        faults: Vec<Fault>,
+    ) -> impl Future<Output = ()> + use<> {
+        let noted = self.witness.get().zip(deed(caller, method, faults));
+        let noted = noted.map(|(witness, deed)| witness.note(deed));
+        async move {
+            if let Some(noted) = noted {
+                noted.await;
+            }
+        }
+    }
+
     /// Lets others judge every change too.
     #[must_use]
     pub fn among(mut self, neighbours: Arc<dyn Neighbours>) -> Self {
@@ -103,35 +130,6 @@ impl SiteKeeper {
         alarms.extend(self.neighbours.iter().flat_map(|others| others.alarms()));
         alarms.sort_by_key(|alarm| (alarm.raised_at, alarm.uuid));
         alarms
-    }
-
-    /// Has every call noted from now on; the first witness stays.
-    pub fn set_witness(&self, witness: Arc<dyn Witness>) {
-        self.witness.get_or_init(|| witness);
-    }
-
-    /// Notes what came of a call; it is on disk when this ends.
-    pub(crate) fn note(
-        &self,
-        caller: &Caller,
-        method: &str,
-        faults: Vec<Fault>,
-    ) -> impl Future<Output = ()> + use<> {
-        let ends_so = |known: &&SiteMethod| known.path().rsplit('/').next() == Some(method);
-        let known = SiteMethod::ALL.iter().find(ends_so);
-        let noted = self.witness.get().zip(known).map(|(witness, known)| {
-            witness.note(Deed {
-                caller: caller.clone(),
-                path: known.path(),
-                forbidden: false,
-                faults,
-            })
-        });
-        async move {
-            if let Some(noted) = noted {
-                noted.await;
-            }
-        }
     }
 
     /// The site as it is on disk.
@@ -203,7 +201,7 @@ impl SiteKeeper {
             if !plan.changes_site() {
                 return Ok(());
             }
-            self.accept(&mut planned, plan, None, &mut || {})?
+            self.accept(&mut planned, plan, None, None)?.0
         };
         self.finish(write).await;
         Ok(())
@@ -249,11 +247,8 @@ impl SiteKeeper {
             at,
         };
         let kept = (!id.is_empty()).then(|| (id.to_owned(), answered));
-        let mut noted: Noted = Box::pin(std::future::ready(()));
-        let write = self.accept(&mut planned, plan, kept, &mut || {
-            // Before the change: what is written first is on disk first.
-            noted = Box::pin(self.note(caller, method, Vec::new()));
-        })?;
+        let deed = deed(caller, method, Vec::new());
+        let (write, noted) = self.accept(&mut planned, plan, kept, deed)?;
         Ok(Decided::Enqueued {
             answer,
             noted,
@@ -267,22 +262,21 @@ impl SiteKeeper {
         planned: &mut Planned,
         plan: Plan,
         kept: Option<(String, Answered)>,
-        note: &mut dyn FnMut(),
-    ) -> Result<Writing, Rejection> {
+        deed: Option<Deed>,
+    ) -> Result<(Writing, Noted), Rejection> {
         let Some(others) = &self.neighbours else {
-            note();
-            return Ok(self.enqueue(planned, plan, kept));
+            return Ok((self.enqueue(planned, plan, kept), Box::pin(async {})));
         };
         let next = plan.next().clone();
         let mut given = Some((plan, kept));
         let mut write = None;
-        others.accept(&next, &mut || {
+        let noted = others.accept(&next, deed, &mut || {
             if let Some((plan, kept)) = given.take() {
                 write = Some(self.enqueue(planned, plan, kept));
             }
         })?;
         match write {
-            Some(write) => Ok(write),
+            Some(write) => Ok((write, noted)),
             None => unreachable!("what is accepted is enqueued"),
         }
     }
@@ -361,6 +355,18 @@ impl SiteKeeper {
         // A panic while planning leaves the state as it was: it is replaced as a whole.
         self.planned.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a witness is told of a call.
+fn deed(caller: &Caller, method: &str, faults: Vec<Fault>) -> Option<Deed> {
+    let ends_so = |known: &&SiteMethod| known.path().rsplit('/').next() == Some(method);
+    let known = SiteMethod::ALL.iter().find(ends_so)?;
+    Some(Deed {
+        caller: caller.clone(),
+        path: known.path(),
+        forbidden: false,
+        faults,
+    })
 }
 
 /// A refusal of the one site's rules among those of the fleet.

@@ -12,14 +12,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use api::mutation::Mutation;
-use daemon::{Failure, KnownOperator, KnownOperators, Life, Neighbours, SystemEntropy, fatal, now};
+use daemon::{
+    Deed, Failure, KnownOperator, KnownOperators, Life, Neighbours, Noted, SystemEntropy, Witness,
+    fatal, now,
+};
 use fleet::admission::ControllerView;
 use fleet::{
-    Actor, AgentMessage, AlarmCounts, AlarmSummary, Answer, CommandOutcome, Controller,
+    Action, Actor, AgentMessage, AlarmCounts, AlarmSummary, Answer, CommandOutcome, Controller,
     ControllerConfig, ControllerMessage, Event, Fingerprint, FleetChange, GoodbyeReason, GroupId,
-    Input, LinkId, Operate, Operator, Output, Presence, Reason, Records, Rejection, RequestId,
-    RequestKey, RunCommand, SharedAlarm, SharedGroup, SharedSubcloud, SubcloudGroup, SubcloudId,
-    Ticket, Violation, Write,
+    Input, LinkId, NoteDeed, Operate, Operator, Outcome, Output, Presence, Reason, Records,
+    Rejection, RequestId, RequestKey, RunCommand, SharedAlarm, SharedGroup, SharedSubcloud,
+    SiteMethod, SubcloudGroup, SubcloudId, Ticket, Violation, Write,
 };
 use identity::{Connections, Identity, SpkiSha256};
 use site::{Alarm, Site, Timestamp};
@@ -226,13 +229,20 @@ impl Hub {
 
     /// Asks the machine for something. What it has to write for that is before everything that
     /// is handed to the disk after this.
-    pub(crate) fn begin(&self, question: impl FnOnce(RequestId) -> Input) -> Begun {
-        let mut driven = self.lock();
+    fn begin(&self, question: impl FnOnce(RequestId) -> Input) -> Begun {
+        self.begin_locked(&mut self.lock(), question)
+    }
+
+    fn begin_locked(
+        &self,
+        driven: &mut Driven,
+        question: impl FnOnce(RequestId) -> Input,
+    ) -> Begun {
         driven.last_request += 1;
         let request = RequestId(driven.last_request);
         let (sender, answer) = oneshot::channel();
         driven.answers.insert(request, sender);
-        self.feed_locked(&mut driven, question(request));
+        self.feed_locked(driven, question(request));
         Begun(answer)
     }
 
@@ -801,21 +811,72 @@ impl Durable {
     }
 }
 
+impl Witness for Hub {
+    fn note(&self, deed: Deed) -> Noted {
+        self.note_locked(&mut self.lock(), deed)
+    }
+}
+
+impl Hub {
+    fn note_locked(&self, driven: &mut Driven, deed: Deed) -> Noted {
+        let Deed {
+            caller,
+            path,
+            forbidden,
+            faults,
+        } = deed;
+        let action = match SiteMethod::from_path(path) {
+            Some(method) if !forbidden => Action::Site(method),
+            _ => Action::Forbidden(path),
+        };
+        let outcome = if faults.is_empty() {
+            Outcome::Done
+        } else {
+            Outcome::Refused {
+                faults,
+                detail: String::new(),
+            }
+        };
+        let name = driven.machine.fleet().controller().name.clone();
+        let noted = self.begin_locked(driven, |request| {
+            Input::NoteDeed(NoteDeed {
+                request,
+                actor: Actor::Operator(caller.to_string()),
+                action,
+                name,
+                outcome,
+            })
+        });
+        Box::pin(async move {
+            if let Err(error) = noted.wait::<()>().await {
+                tracing::warn!(%error, "an audit entry may be missing");
+            }
+        })
+    }
+}
+
 impl Neighbours for Hub {
     fn judge(&self, next: &Site) -> Result<(), Rejection> {
         self.lock().machine.would_break(&ControllerView::of(next))
     }
 
-    fn accept(&self, next: &Site, enqueue: &mut dyn FnMut()) -> Result<(), Rejection> {
+    fn accept(
+        &self,
+        next: &Site,
+        deed: Option<Deed>,
+        enqueue: &mut dyn FnMut(),
+    ) -> Result<Noted, Rejection> {
         let view = ControllerView::of(next);
         // Under the lock of the fleet: an enrollment is judged before, and then this change is
         // judged against it, or after, and then it is judged against the new site; and the disk
         // has the two in the same order.
         let mut driven = self.lock();
         driven.machine.would_break(&view)?;
+        // Before the change: what is written first is on disk first.
+        let noted = deed.map(|deed| self.note_locked(&mut driven, deed));
         enqueue();
         self.feed_locked(&mut driven, Input::ControllerSiteAccepted(Arc::new(view)));
-        Ok(())
+        Ok(noted.unwrap_or_else(|| Box::pin(async {})))
     }
 
     fn alarms(&self) -> Vec<Alarm> {

@@ -8,7 +8,6 @@
 //! No rule lives here: what is admitted, refused or acknowledged is decided in `fleet` and
 //! `site`.
 
-mod audit;
 mod command;
 mod console;
 mod fleet_history;

@@ -27,7 +27,6 @@ use site::Site;
 use store::Store;
 use tonic::service::Routes;
 
-use crate::audit::Audit;
 use crate::console::Console;
 use crate::fleet_history::FleetHistory;
 use crate::grpc::{
@@ -114,10 +113,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         settings.logs,
         life.clone(),
     ));
-    let audit: Arc<dyn Witness> = Arc::new(Audit {
-        hub: Arc::clone(&hub),
-        site: site.identity().name.clone(),
-    });
+    let audit: Arc<dyn Witness> = Arc::<Hub>::clone(&hub);
     let keeper = SiteKeeper::new(Arc::clone(&store), site, revision)?;
     let neighbours: Arc<dyn Neighbours> = Arc::<Hub>::clone(&hub);
     let keeper = Arc::new(keeper.among(neighbours));
