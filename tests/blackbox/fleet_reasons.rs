@@ -228,6 +228,8 @@ async fn every_reason_of_the_fleet_is_given() {
     declarations(&site);
     reports(&site).await;
     links(&site).await;
+    // So that nothing but the calls changes what is compared.
+    site.controller.wait_for("down", "availability", "offline");
     verbs(&site);
     groups(&site).await;
     copies(&site).await;

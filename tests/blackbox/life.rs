@@ -5,20 +5,21 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use api::fleet_v1::exchange_response::Message as Heard;
+use api::fleet_v1::subcloud_service_client::SubcloudServiceClient;
+use api::fleet_v1::{DeleteSubcloudRequest, DeleteSubcloudResponse};
 use api::store_v1::{AgentCertificateRecord, AgentKeyRecord, AuthorityRecord};
 use identity::{Ca, CaParts, LeafKey, SUBCLOUD_VALIDITY};
 use prost::Message;
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::{Action, Expected, Key, Store, Write};
 use uuid::Uuid;
 
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::by_hand::{ByHand, ByHandLink, hello};
+use crate::support::client::operators;
 use crate::support::cloud::{Added, Controller, Place, Subcloud};
 use crate::support::process::Output;
 use crate::support::{PATIENCE, scratch, wait_until};
-
-const DELETE: &str = "tandem.fleet.v1.SubcloudService/DeleteSubcloud";
 
 /// Within this time a revoked certificate's stream has ended.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -32,17 +33,24 @@ async fn a_deleted_subcloud_is_cut_off_at_once_and_never_comes_back() {
     let added = controller.add("west");
     let west = ByHand::of(&file);
     let enrolled = west.enroll(&added, false).await.expect("enrolled");
-    let mut link = west.link(&added, &enrolled).await;
-    link.say(hello(&west.digest)).await;
-    controller.wait_for("west", "availability", "online");
 
     // A preview changes nothing.
-    let preview = json!({"subcloud": "west", "validateOnly": true});
-    controller.grpcurl(DELETE, &preview).expect("allowed");
+    let mut request = DeleteSubcloudRequest {
+        subcloud: "west".to_owned(),
+        request_id: "once".to_owned(),
+        validate_only: true,
+        ..DeleteSubcloudRequest::default()
+    };
+    delete(&controller, &request).await;
     assert!(controller.show("west").is_some());
 
-    let request = json!({"subcloud": "west", "requestId": "once"});
-    let answer = controller.grpcurl(DELETE, &request).expect("deleted");
+    // Nothing slow stands between Hello and deletion: this agent sends no heartbeats.
+    request.validate_only = false;
+    let mut link = west.link(&added, &enrolled).await;
+    link.say(hello(&west.digest)).await;
+    let heard = link.hear().await.expect("a word");
+    assert!(matches!(heard, Some(Heard::Welcome(_))), "{heard:?}");
+    let answer = delete(&controller, &request).await;
     let answered = Instant::now();
     assert_eq!(last_words(&mut link).await, "REVOKED");
     assert!(answered.elapsed() < AT_ONCE, "{:?}", answered.elapsed());
@@ -53,8 +61,7 @@ async fn a_deleted_subcloud_is_cut_off_at_once_and_never_comes_back() {
     // The same request gets the same answer, also from the next process.
     controller.kill();
     controller.serve();
-    let repeated = controller.grpcurl(DELETE, &request).expect("the same");
-    assert_eq!(repeated, answer);
+    assert_eq!(delete(&controller, &request).await, answer);
     assert_eq!(controller.events("west", "DELETED").len(), 1);
     let mut again = west.link(&added, &enrolled).await;
     assert_eq!(last_words(&mut again).await, "REVOKED");
@@ -144,6 +151,17 @@ fn an_agent_whose_certificate_expired_says_so_and_comes_back_by_an_operators_wor
     west.serve();
     controller.wait_for("west", "availability", "online");
     assert_eq!(controller.show("west").expect("west")["id"], id);
+}
+
+/// Asks to delete; must be accepted.
+async fn delete(
+    controller: &Controller,
+    request: &DeleteSubcloudRequest,
+) -> DeleteSubcloudResponse {
+    let socket = controller.state_dir().join("operator.sock");
+    let mut client = SubcloudServiceClient::new(operators(&socket).await);
+    let answer = client.delete_subcloud(request.clone()).await;
+    answer.expect("accepted").into_inner()
 }
 
 /// `subcloud …` of an operator.
