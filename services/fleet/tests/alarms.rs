@@ -62,8 +62,6 @@ fn enrolled(number: u128, like: &Site) -> Subcloud {
         group: fleet::GroupId::DEFAULT,
         management: Management::Managed,
         enrollment: Enrollment::Enrolled(Enrolled {
-            renewal: Default::default(),
-            cloned: None,
             key: key(1),
             site: parts.identity.uuid,
             spent: SpentToken {
@@ -209,9 +207,6 @@ impl World {
         self.say(
             link,
             AgentMessage::Hello(Hello {
-                renewals: 0,
-                instance: fleet::InstanceId(1),
-                connection: 0,
                 software_version: snapshot.software_version,
                 features: Default::default(),
                 owner: fleet::ControllerId(Uuid::nil()),

@@ -220,6 +220,10 @@ proptest! {
                         prop_assert!(waiting.back().is_none_or(|last| *last < ticket));
                         waiting.push_back(ticket);
                         for write in writes {
+                            if let Write::ForgetSubcloud(record) = &write {
+                                // Whoever has its name and token afterwards is another one.
+                                redeemed.retain(|token, _| record.tokens().all(|id| id != *token));
+                            }
                             if let Write::Subcloud(record) = write
                                 && let Some(enrolled) = record.enrolled()
                                 && enrolled.renewal.count == 0
