@@ -71,6 +71,8 @@ async fn every_method_has_its_role_and_a_reader_changes_nothing() {
         "no line in the table of roles: {unknown:?}"
     );
     let unserved = roles::METHODS.iter();
+    // Reflection lists only its own version, and not every method of health.
+    let unserved = unserved.filter(|(path, _)| path.starts_with("/tandem."));
     let unserved = unserved.filter(|(path, _)| !all.iter().any(|known| known == path));
     let unserved: Vec<_> = unserved.collect();
     assert!(unserved.is_empty(), "lines without a method: {unserved:?}");
@@ -215,24 +217,16 @@ fn the_socket_serves_root_and_its_own_user_only() {
     open(dir.path(), 0o755);
     open(socket.parent().expect("a directory"), 0o755);
     open(&socket, 0o666);
-    let mut command = Command::new(crate::support::grpcurl::program());
-    command.args([
-        "-max-time",
-        "20",
-        "-plaintext",
-        "-authority",
-        "localhost",
-        "-format-error",
-    ]);
-    command.args([
-        "-import-path",
-        "proto",
-        "-proto",
-        "tandem/fleet/v1/subcloud_service.proto",
-    ]);
-    command.arg("-unix").arg(&socket).arg(&LIST[1..]);
+    // A program that anybody may run: those of the build may lie where only root can go.
+    let program = dir.path().join("tandem");
+    fs::copy(crate::support::process::Program::Tandem.path(), &program).expect("copied");
+    open(&program, 0o755);
+    let mut command = Command::new(&program);
+    command.arg("--endpoint");
+    command.arg(format!("unix:{}", socket.display()));
+    command.args(["dcmanager", "subcloud", "list"]);
     command.uid(65_534).gid(65_534);
-    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.current_dir("/");
     let output = run(command);
     assert_ne!(output.code, Some(0), "{output:?}");
     assert!(output.stderr.contains("NOT_AN_OPERATOR"), "{output:?}");

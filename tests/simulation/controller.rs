@@ -350,7 +350,7 @@ impl World {
                     self.check_cloned(event.subcloud);
                 }
                 if let EventKind::AlarmRaised { alarm, .. } = &event.kind {
-                    self.check_alarm(*alarm, event.subcloud);
+                    self.check_alarm(*alarm, event.subcloud, event.at);
                 }
                 self.note(5, || format!("event {} {}", event.kind.name(), event.name));
             }

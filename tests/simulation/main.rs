@@ -3,8 +3,9 @@
 //!
 //! `cargo test --release --test simulation -- --seeds N [--first-seed K] [--world link|geo] [--trace]`
 //!
-//! Each seed is played in two worlds: `link` has one controller and the enrollment and link of its
-//! subclouds, `geo` has several controllers that are peers and share a group of subclouds.
+//! There are two kinds of worlds: `link`, which is played by default, has one controller and the
+//! enrollment and link of its subclouds; `geo` has several controllers that are peers and share a
+//! group of subclouds.
 //!
 //! After every step the safety properties are judged from outside (`oracle`): a token is redeemed
 //! by one key at most; no command of an older term takes effect, an acknowledged one took effect once

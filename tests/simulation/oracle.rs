@@ -8,11 +8,11 @@ use fleet::{
     LinkId, MISSED_HEARTBEATS, RESTART_GRACE, Rejection, RequestId, Subcloud, SubcloudId, TokenId,
 };
 use ipnet::IpNet;
-use site::Digest;
+use site::{Digest, Timestamp};
 
 use crate::agents::{AgentNode, Process};
 use crate::calls::CallKind;
-use crate::world::{Millis, World};
+use crate::world::{EPOCH, Millis, World};
 
 /// What was promised so far.
 #[derive(Debug, Default)]
@@ -254,7 +254,7 @@ impl World {
 
     /// An alarm has a cause: nobody is missed who is not managed or was heard from, and only
     /// who reported something wrong is in quarantine.
-    pub(crate) fn check_alarm(&mut self, alarm: AlarmKind, id: Option<SubcloudId>) {
+    pub(crate) fn check_alarm(&mut self, alarm: AlarmKind, id: Option<SubcloudId>, at: Timestamp) {
         let durable = id.and_then(|id| self.controller.disk.durable.subclouds.get(&id));
         let cause = durable.is_some_and(|record| match alarm {
             AlarmKind::Offline => record.managed(),
@@ -266,7 +266,11 @@ impl World {
         if !cause {
             self.fail(format!("alarm {} of {id:?} has no cause", alarm.id()));
         }
-        if alarm == AlarmKind::Offline {
+        // It is told when it is on disk, and the subcloud may be back by then; that it was offline
+        // before was judged when that was told.
+        let heard = id.and_then(|id| self.oracle.heard.get(&id).copied());
+        let back = heard.is_some_and(|heard| EPOCH + heard > at.0);
+        if alarm == AlarmKind::Offline && !back {
             self.check_offline(id);
         }
     }

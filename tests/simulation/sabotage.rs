@@ -1,7 +1,7 @@
 //! Deliberately broken variants, made by tampering with what goes into and comes out of the real
 //! machines. The simulation must catch each: that shows that it can catch something.
 
-use fleet::{AgentMessage, Controller, ControllerMessage, Enrollment, Input, InstanceId, Output};
+use fleet::{AgentMessage, Controller, ControllerMessage, Enrollment, Input, Output};
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,8 +14,6 @@ pub(crate) enum Sabotage {
     ReportNeverNeeded,
     /// A key that was renewed is taken as if it were the present one.
     OldKeyTaken,
-    /// The controller does not tell an agent's processes apart.
-    CopyUnseen,
     /// An agent takes a command of an older term for one of its own.
     StaleObeyed,
     /// A site forgets which requests it has carried out.
@@ -23,12 +21,11 @@ pub(crate) enum Sabotage {
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::AnswerBeforeDurable,
         Self::TokenNotSpent,
         Self::ReportNeverNeeded,
         Self::OldKeyTaken,
-        Self::CopyUnseen,
         Self::StaleObeyed,
         Self::RequestForgotten,
     ];
@@ -57,12 +54,6 @@ impl Sabotage {
             let enrolled = spoken.and_then(|record| record.enrolled());
             let count = enrolled.map_or(0, |enrolled| enrolled.renewal.count);
             hello.renewals = hello.renewals.max(count);
-        }
-        if let (Self::CopyUnseen, Input::LinkMessage { message, .. }) = (self, &mut input)
-            && let AgentMessage::Hello(hello) = message
-        {
-            hello.instance = InstanceId(0);
-            hello.connection = 0;
         }
         input
     }

@@ -13,7 +13,10 @@ pub(crate) async fn operators(socket: &Path) -> Channel {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    let endpoint = Endpoint::from_static("http://localhost");
+    // Windows as small as those of the servers, so that a client that does not read is noticed.
+    let endpoint = Endpoint::from_static("http://localhost")
+        .initial_stream_window_size(65_535)
+        .initial_connection_window_size(65_535);
     endpoint
         .connect_with_connector(connector)
         .await
