@@ -190,9 +190,11 @@ fn an_old_key_is_late_for_a_while_and_then_a_copy() {
     story.now += 1;
     let shut = [
         "(write)",
+        "(write)",
         "IDENTITY_CLONED",
         "2 IDENTITY_CLONED",
         "4 IDENTITY_CLONED",
+        "ALARM_RAISED",
     ];
     assert_eq!(story.open(4, 1), shut);
     // Neither the right key nor the old one is taken any more, and that costs no write.
@@ -228,7 +230,16 @@ fn an_older_count_of_renewals_shows_a_copy_and_a_higher_one_a_defect() {
     assert!(!story.cloned());
     story.open(4, 2);
     let said = story.hello(4, 0, 7, 4);
-    assert_eq!(said, ["(write)", "IDENTITY_CLONED", "4 IDENTITY_CLONED"]);
+    assert_eq!(
+        said,
+        [
+            "(write)",
+            "(write)",
+            "IDENTITY_CLONED",
+            "4 IDENTITY_CLONED",
+            "ALARM_RAISED"
+        ]
+    );
     assert!(story.cloned());
 }
 
@@ -242,7 +253,16 @@ fn two_processes_that_take_turns_are_both_cut() {
     // Hello of the first may have been late; its heartbeat cannot be.
     assert_eq!(story.join(3, 1, 0, 7), ["2 SUPERSEDED", "welcome?"]);
     let said = story.say(3, AgentMessage::Heartbeat);
-    assert_eq!(said, ["(write)", "IDENTITY_CLONED", "3 IDENTITY_CLONED"]);
+    assert_eq!(
+        said,
+        [
+            "(write)",
+            "(write)",
+            "IDENTITY_CLONED",
+            "3 IDENTITY_CLONED",
+            "ALARM_RAISED"
+        ]
+    );
     assert_eq!(story.join(4, 1, 0, 8), ["4 IDENTITY_CLONED"]);
 }
 
