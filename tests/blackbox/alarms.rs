@@ -10,7 +10,7 @@ use crate::support::{PATIENCE, scratch, wait_for, wait_until};
 
 /// The alarms that the controller lists, by number and entity.
 #[track_caller]
-fn alarms(controller: &Controller) -> Vec<Value> {
+pub(crate) fn alarms(controller: &Controller) -> Vec<Value> {
     let answer = controller.grpcurl("tandem.site.v1.SiteService/ListAlarms", &json!({}));
     let answer = answer.expect("the alarms");
     answer["alarms"].as_array().cloned().unwrap_or_default()

@@ -1,5 +1,6 @@
 //! Rollouts on real subclouds: previewed, run, paused, aborted, and through `kill -9`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -7,9 +8,14 @@ use fleet::{Reason, ReasonSet as _};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
+use subcloud_agent::LinkState;
+use tokio::sync::watch;
 
+use crate::alarms::alarms;
 use crate::support::bootstrap::{Bootstrap, Stack};
-use crate::support::cloud::{Controller, Subcloud};
+use crate::support::client::operators;
+use crate::support::cloud::{Controller, Place, Subcloud};
+use crate::support::crowd::{self, Crowd, Member};
 use crate::support::process::Output;
 use crate::support::{PATIENCE, pause, repository, scale, scratch, wait_until};
 
@@ -317,19 +323,25 @@ fn refusals(dir: &Path, controller: &Controller) {
     assert_eq!(fields, ["network", "template"]);
 }
 
-#[test]
-fn a_rollout_survives_kill_9_and_changes_every_subcloud_once() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_survives_kill_9_and_changes_every_subcloud_once() {
     let dir = scratch();
-    let (agents, kills) = (5 * scale().min(6), 3 * scale().min(4));
-    let names: Vec<String> = (1..=agents).map(|n| format!("s{n:02}")).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let (mut controller, mut subclouds) = fleet(dir.path(), &names);
-    let mut before = Vec::new();
-    for name in &names {
-        manage(&controller, name);
-        controller.wait_for(name, "sync", "in-sync");
-        before.push(generation(&controller, name));
+    let agents = u16::try_from(30 * scale()).expect("a small number");
+    let (kills, parallel) = (3 + 7 * (scale() / 10), (2 * scale()).to_string());
+    let site = Bootstrap::controller(Stack::V4);
+    let mut controller = Controller::install(&dir.path().join("c"), site, Place::Loopback);
+    controller.replace_settings("heartbeat_interval_milliseconds = 2000\n");
+    controller.serve();
+    let channel = operators(&controller.state_dir().join("operator.sock")).await;
+    let crowd = Crowd::serve(crowd::enroll(crowd::installed(&channel, agents).await).await);
+    crowd.in_sync(PATIENCE * 4).await;
+    for member in &crowd.members {
+        manage(&controller, &member.name);
     }
+    wait_until("the state of all is known", PATIENCE, || {
+        generations(&controller).len() == usize::from(agents)
+    });
+    let before = generations(&controller);
     let template = template();
     let create = [
         "create",
@@ -339,14 +351,18 @@ fn a_rollout_survives_kill_9_and_changes_every_subcloud_once() {
         "admin",
         "--template",
         &template,
+        "--max-parallel",
+        &parallel,
+        "-f",
+        "json",
     ];
-    let create = [&create[..], &["--max-parallel", "2", "-f", "json"]].concat();
     let number = created(rollout(&controller, &create));
     let mut random = StdRng::seed_from_u64(5);
     for _ in 0..kills {
         // Right away, or in the middle of the next members.
         pause(std::time::Duration::from_millis(random.random_range(0..60)));
         let known = shown(&controller, number);
+        let acknowledged = acknowledged(&crowd);
         controller.kill();
         controller.serve();
         let now = shown(&controller, number);
@@ -355,6 +371,10 @@ fn a_rollout_survives_kill_9_and_changes_every_subcloud_once() {
             done(&now) >= done(&known),
             "a result was lost: {known} then {now}"
         );
+        let kept = generations(&controller);
+        for (name, generation) in acknowledged {
+            assert!(kept[&name] >= generation, "a report of {name} was lost");
+        }
         if now["state"] != "finished" {
             wait_until("somebody is back and done", 2 * PATIENCE, || {
                 let next = shown(&controller, number);
@@ -362,19 +382,50 @@ fn a_rollout_survives_kill_9_and_changes_every_subcloud_once() {
             });
         }
     }
-    wait_for_state(&controller, number, "finished");
+    wait_until("the rollout is finished", PATIENCE * 4, || {
+        shown(&controller, number)["state"] == "finished"
+    });
     let finished = shown(&controller, number);
     assert_eq!(finished["done"], agents, "{finished}");
-    for ((name, before), subcloud) in names.iter().zip(before).zip(&mut subclouds) {
-        controller.wait_for(name, "stack", "dual");
-        // One step more for each of the two commands, and not one for a repeated one.
-        assert_eq!(generation(&controller, name), before + 2, "{name}");
-        assert_eq!(controller.show(name).expect("it")["availability"], "online");
-        assert!(subcloud.daemon().is_running());
+    // Each agent waits a little longer after each attempt that failed.
+    crowd.online(PATIENCE * 4).await;
+    for member in &crowd.members {
+        controller.wait_for(&member.name, "stack", "dual");
     }
+    // One step more for each of the two commands, and not one for a repeated one.
+    let after = generations(&controller);
+    for (name, generation) in before {
+        assert_eq!(after[&name], generation + 2, "{name}");
+    }
+    assert!(controller.events("", "OFFLINE").is_empty());
+    let offline = alarms(&controller).into_iter();
+    let offline: Vec<_> = offline.filter(|alarm| alarm["id"] == "280.001").collect();
+    assert!(offline.is_empty(), "nobody was away for long: {offline:?}");
 }
 
-fn generation(controller: &Controller, name: &str) -> u64 {
-    let shown = controller.show(name).expect("a subcloud");
-    shown["generation"].as_u64().expect("a number")
+/// The generation that each agent knows to be kept by the controller.
+fn acknowledged(crowd: &Crowd) -> Vec<(String, u64)> {
+    let of = |(member, state): (&Member, &watch::Receiver<LinkState>)| {
+        let acknowledged = state.borrow().acknowledged;
+        acknowledged.map(|generation| (member.name.clone(), generation.0))
+    };
+    let each = crowd.members.iter().zip(&crowd.states);
+    each.filter_map(of).collect()
+}
+
+/// The generation that the controller has of each subcloud.
+fn generations(controller: &Controller) -> BTreeMap<String, u64> {
+    let listed = controller.grpcurl(
+        "tandem.fleet.v1.SubcloudService/ListSubclouds",
+        &json!({"pageSize": 1000}),
+    );
+    let listed = listed.expect("the subclouds");
+    let subclouds = listed["subclouds"].as_array().expect("a list").iter();
+    subclouds
+        .filter_map(|subcloud| {
+            let name = subcloud["name"].as_str().expect("a name").to_owned();
+            let generation = subcloud["generation"].as_str()?.parse();
+            Some((name, generation.expect("a number")))
+        })
+        .collect()
 }

@@ -130,6 +130,19 @@ impl Crowd {
         assert!(waited.is_ok(), "{} are not online", missing.count());
     }
 
+    /// Waits until everybody has a link.
+    pub(crate) async fn online(&self, limit: Duration) {
+        let all = async {
+            for state in &self.states {
+                let mut state = state.clone();
+                let linked = state.wait_for(|state| state.online).await;
+                linked.expect("an agent that lives");
+            }
+        };
+        let waited = tokio::time::timeout(limit, all).await;
+        assert!(waited.is_ok(), "somebody has no link");
+    }
+
     /// Begins to count the agents that lose their link.
     pub(crate) fn watch(&self) -> Losses {
         let (sender, losses) = watch::channel(Vec::new());
