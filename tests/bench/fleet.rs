@@ -15,17 +15,21 @@ mod process;
 #[expect(dead_code, reason = "benches use a part of what the tests use")]
 mod support;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::fleet_v1::exchange_request::Message;
-use api::fleet_v1::{ExchangeRequest, ReportChunk};
+use api::fleet_v1::subcloud_service_client::SubcloudServiceClient;
+use api::fleet_v1::{ExchangeRequest, ReportChunk, WatchFleetRequest};
 use clap::Parser as _;
 use prost::Message as _;
 use rand::Rng as _;
 use serde_json::{Value, json};
 use site::Change;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tonic::transport::Channel;
 
 use bare::{Authority, Bare, Stream1, heartbeat};
 use process::{cpu, resident, resident_at_rest};
@@ -98,7 +102,8 @@ async fn measure(arguments: &Arguments) -> Value {
     fleet.costs.print("controller");
     println!(
         "controller: {:.0} subclouds added/s, {:.0} enrolled/s; reconnected after {:.2} s \
-         ({} of {n} resumed, {} reports); networks to all: p50 {:.0} ms, p99 {:.0} ms",
+         ({} of {n} resumed, {} reports); networks to all: p50 {:.0} ms, p99 {:.0} ms; \
+         {:.0} changes a second to a watcher: p50 {:.1} ms, p99 {:.1} ms",
         fleet.adds,
         fleet.enrollments,
         fleet.reconnect_seconds,
@@ -106,6 +111,9 @@ async fn measure(arguments: &Arguments) -> Value {
         fleet.reports_after_restart,
         fleet.fanout_p50,
         fleet.fanout_p99,
+        f64::from(n) / interval(n).as_secs_f64(),
+        fleet.watch_p50,
+        fleet.watch_p99,
     );
     let ratio = |value: f64, reference: f64| json!((value / reference * 100.0).round() / 100.0);
     json!({
@@ -117,7 +125,7 @@ async fn measure(arguments: &Arguments) -> Value {
         "commits_vs_etcd": etcd.map(|puts| ratio(fleet.adds, puts.concurrent)),
         "enroll_vs_connect": ratio(fleet.enrollments, bare.connects_per_second),
         "fanout_p99_ms": json!(fleet.fanout_p99.round()),
-        "watch_p99_ms": Value::Null,
+        "watch_p99_ms": json!(fleet.watch_p99.round()),
     })
 }
 
@@ -238,6 +246,8 @@ struct Fleet {
     reports_after_restart: f64,
     fanout_p50: f64,
     fanout_p99: f64,
+    watch_p50: f64,
+    watch_p99: f64,
 }
 
 async fn measure_fleet(dir: &std::path::Path, n: u16, time: Duration) -> Fleet {
@@ -286,13 +296,18 @@ async fn measure_fleet(dir: &std::path::Path, n: u16, time: Duration) -> Fleet {
     let heard = counter(&mut controller, beats) - before;
     fleet.costs.message_cpu_us = spent * 1e6 / heard.max(1.0);
 
-    report_all(&crowd).await;
+    let watched = report_all(&crowd, channel, interval(n)).await;
+    (fleet.watch_p50, fleet.watch_p99) = shares(watched);
     fleet.costs.after_report_kib = (resident_at_rest(process).await - empty) / f64::from(n);
-    let mut times = fan_out(&crowd, &controller).await;
+    (fleet.fanout_p50, fleet.fanout_p99) = shares(fan_out(&crowd, &controller).await);
+    fleet
+}
+
+/// The median and the 99th percentile, in milliseconds.
+fn shares(mut times: Vec<Duration>) -> (f64, f64) {
     times.sort_unstable();
     let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
-    (fleet.fanout_p50, fleet.fanout_p99) = (at(50), at(99));
-    fleet
+    (at(50), at(99))
 }
 
 /// Waits until everybody has noticed that the controller is gone.
@@ -305,21 +320,71 @@ async fn noticed(crowd: &Crowd) {
     }
 }
 
-/// Everybody changes something and reports the whole site.
-async fn report_all(crowd: &Crowd) {
+/// Everybody changes something within `time` and reports the whole site; how long each change took
+/// to a watcher of the fleet.
+async fn report_all(crowd: &Crowd, operators: Channel, time: Duration) -> Vec<Duration> {
+    let watched = Watched::start(operators).await;
     let mut reporting = JoinSet::new();
     for (member, state) in crowd.members.iter().zip(&crowd.states) {
         let (keeper, mut state) = (Arc::clone(member.agent.keeper()), state.clone());
+        let name = member.name.clone();
         reporting.spawn(async move {
+            let spread = rand::rng().random_range(Duration::ZERO..time);
+            tokio::time::sleep(spread).await;
             let servers = vec!["10.96.0.53".to_owned()];
             let change = Change::ModifyDns { servers };
+            let start = Instant::now();
             keeper.change_own(change).await.expect("a sound change");
             let generation = keeper.site().generation();
             let reached = state.wait_for(|state| state.acknowledged >= Some(generation));
             reached.await.expect("an agent that lives");
+            ((name, generation.0), start)
         });
     }
-    reporting.join_all().await;
+    let changes = reporting.join_all().await;
+    watched.since(changes).await
+}
+
+/// A subcloud by name, and a generation of its site.
+type Known = (String, u64);
+
+/// When a watcher of the fleet learned of each generation of each site.
+struct Watched(mpsc::UnboundedReceiver<(Known, Instant)>);
+
+impl Watched {
+    async fn start(operators: Channel) -> Self {
+        let mut client = SubcloudServiceClient::new(operators);
+        let stream = client.watch_fleet(WatchFleetRequest::default()).await;
+        let mut stream = stream.expect("a stream").into_inner();
+        let (sender, seen) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = stream.message().await {
+                let Some(subcloud) = message.subcloud else {
+                    continue;
+                };
+                let known = (subcloud.name, subcloud.generation);
+                if sender.send((known, Instant::now())).is_err() {
+                    break;
+                }
+            }
+        });
+        Self(seen)
+    }
+
+    /// How long each change took, once all have come.
+    async fn since(mut self, changes: Vec<(Known, Instant)>) -> Vec<Duration> {
+        let mut begun: HashMap<Known, Instant> = changes.into_iter().collect();
+        let mut times = Vec::new();
+        while !begun.is_empty() {
+            let next = tokio::time::timeout(PATIENCE, self.0.recv()).await;
+            let (known, seen) = next.expect("in time").expect("a watcher that lives");
+            // The first time that it is told; later ones are other news of the same site.
+            if let Some(start) = begun.remove(&known) {
+                times.push(seen.duration_since(start));
+            }
+        }
+        times
+    }
 }
 
 /// The controller's oam network moves, which every agent takes over, reports, and sees
