@@ -85,10 +85,10 @@ pub use controller::{
     Availability, Controller, ControllerConfig, Enroll, FLAP_MEMORY, FleetChange, GroupEdit,
     GroupView, HANDOVER_PATIENCE, HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken,
     MASS_OUTAGE, MAX_COMMITS, MIGRATION_PATIENCE, MISSED_HEARTBEATS, NewToken, NoteDeed, Operate,
-    Output, PeerAvailability, PeerView, Presence, RESTART_GRACE, Reach, Receipt, Records,
-    RequestKey, RevokeOperator, RunCommand, SETTLED_HEARTBEATS, STALE_KEY, SYNC_DELAY, SourceCheck,
-    SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write, command_outcome_unknown,
-    subcloud_group_not_found, subcloud_not_found,
+    Output, PENDING_HEARTBEATS, PeerAvailability, PeerView, Presence, RESTART_GRACE, Reach,
+    Receipt, Records, RequestKey, RevokeOperator, RunCommand, SETTLED_HEARTBEATS, STALE_KEY,
+    SYNC_DELAY, SourceCheck, SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write,
+    command_outcome_unknown, subcloud_group_not_found, subcloud_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
 pub use entropy::Entropy;

@@ -11,8 +11,9 @@ use common::{Calm, START, config, key, site};
 use fleet::{
     AgentMessage, AlarmKey, AlarmKind, Availability, Controller, Enrolled, Enrollment, Epoch,
     EventKind, FLAP_MEMORY, FleetAlarm, HEARTBEAT_INTERVAL, Hello, Input, LinkId, MASS_OUTAGE,
-    MISSED_HEARTBEATS, Management, Observed, Output, RESTART_GRACE, Records, Report,
-    SETTLED_HEARTBEATS, SecretHash, Snapshot, SpentToken, Subcloud, SubcloudId, TokenId, Write,
+    MISSED_HEARTBEATS, Management, Observed, Output, PENDING_HEARTBEATS, RESTART_GRACE, Records,
+    Report, RolloutId, SETTLED_HEARTBEATS, SecretHash, Snapshot, SpentToken, Subcloud, SubcloudId,
+    TokenId, Write,
 };
 use proptest::prelude::*;
 use site::{Digest, Generation, Severity, Site, Timestamp};
@@ -314,6 +315,50 @@ fn an_offline_managed_subcloud_has_an_alarm_until_it_has_been_back_for_a_while()
     world.beat(&[link], 1);
     assert_eq!(world.told, ["+280.001", "-280.001"]);
     world.check_settled();
+}
+
+#[test]
+fn a_change_that_a_rollout_waits_for_too_long_has_an_alarm() {
+    let mut world = World::with(1);
+    let link = world.up(1);
+    let wait = |rollout: Option<u64>| Input::Awaited {
+        subcloud: id(1),
+        rollout: rollout.map(RolloutId),
+    };
+    world.tell(Input::AllAwaited(BTreeMap::new()));
+    world.tell(wait(Some(3)));
+    world.beat(&[link], PENDING_HEARTBEATS - 1);
+    world.tell(wait(None));
+    world.beat(&[link], 2);
+    assert_eq!(world.told, [""; 0], "it came into effect in time");
+
+    world.tell(wait(Some(3)));
+    world.beat(&[link], PENDING_HEARTBEATS - 1);
+    assert_eq!(world.told, [""; 0]);
+    world.beat(&[link], 1);
+    assert_eq!(world.told, ["+280.002"]);
+    let alarm = world.machine.alarms().next().unwrap().shown();
+    assert_eq!(alarm.severity, Severity::Major);
+    assert_eq!(alarm.entity, "subcloud=s1.rollout=3");
+
+    // A new process knows nothing of rollouts until they tell.
+    let mut world = world.restart();
+    let link = world.up(1);
+    world.beat(&[link], 1);
+    assert_eq!(world.alarms.len(), 1);
+    world.tell(Input::AllAwaited([(id(1), RolloutId(3))].into()));
+    world.beat(&[link], 1);
+    assert_eq!(world.told, [""; 0], "neither raised again nor cleared");
+    // Another rollout has waited for less long.
+    world.tell(wait(Some(4)));
+    assert_eq!(world.told, ["-280.002"]);
+    world.beat(&[link], PENDING_HEARTBEATS);
+    assert_eq!(world.told, ["-280.002", "+280.002"]);
+
+    let mut world = world.restart();
+    world.tell(Input::AllAwaited(BTreeMap::new()));
+    assert_eq!(world.told, ["-280.002"], "it ended while nobody looked");
+    assert!(world.alarms.is_empty());
 }
 
 #[test]

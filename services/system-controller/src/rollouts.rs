@@ -83,7 +83,11 @@ impl Runner {
             timer: watch::Sender::new(None),
             changes: broadcast::Sender::new(WATCH_QUEUE),
         });
-        runner.carry_out(&mut runner.lock(), outputs);
+        {
+            let mut driven = runner.lock();
+            runner.tell_awaited(&driven, None);
+            runner.carry_out(&mut driven, outputs);
+        }
         life.spawn(Arc::clone(&runner).commit_in_order(committing));
         life.spawn(Arc::clone(&runner).keep_time());
         life.spawn(Arc::clone(&runner).hear());
@@ -222,6 +226,7 @@ impl Runner {
                     self.timer.send_replace(Some(at));
                 }
                 RolloutOutput::Changed(rollout, member) => {
+                    self.tell_awaited(driven, member.as_ref());
                     let state = rollout.state.name();
                     tracing::debug!(rollout = rollout.id.0, state, "a rollout changed");
                     let changed = Changed {
@@ -234,6 +239,17 @@ impl Runner {
                 }
             }
         }
+    }
+
+    /// Tells the fleet's machine what rollouts wait for: of one member, or of all that changed.
+    fn tell_awaited(&self, driven: &Driven, member: Option<&Member>) {
+        self.hub.feed(match member.map(|member| member.subcloud) {
+            Some(subcloud) => Input::Awaited {
+                subcloud,
+                rollout: driven.machine.awaits(subcloud),
+            },
+            None => Input::AllAwaited(driven.machine.awaited()),
+        });
     }
 
     /// Hands writes to the disk. The order of the calls is the order of the tickets.

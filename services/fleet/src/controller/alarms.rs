@@ -179,6 +179,7 @@ impl Controller {
         self.settle_offline(now, &record, batch);
         self.settle_quarantine(now, &record, batch);
         self.settle_sync(now, &record, batch);
+        self.settle_pending(now, &record, batch);
         self.settle_identity(now, &record, batch);
         self.rename(now, &record, batch);
     }
@@ -352,7 +353,14 @@ impl AlarmBook {
             .map(|(_, alarm)| alarm)
     }
 
-    fn keys_of(&self, id: SubcloudId) -> Vec<AlarmKey> {
+    /// Subclouds that have an alarm about a change which a rollout desires.
+    pub(super) fn pending(&self) -> Vec<SubcloudId> {
+        let pending = |key: &&AlarmKey| key.kind == AlarmKind::OutOfSync && !key.subject.is_empty();
+        let raised = self.raised.keys().filter(pending);
+        raised.filter_map(|key| key.subcloud).collect()
+    }
+
+    pub(super) fn keys_of(&self, id: SubcloudId) -> Vec<AlarmKey> {
         self.of(id).map(|alarm| alarm.key.clone()).collect()
     }
 
@@ -366,7 +374,7 @@ impl AlarmBook {
 
 /// Whether somebody here misses the subcloud: an operator manages it, and it obeys this controller
 /// and no other.
-fn watched(record: &SharedSubcloud) -> bool {
+pub(super) fn watched(record: &SharedSubcloud) -> bool {
     record.enrolled().is_some() && record.managed() && record.geo.owner.is_none()
 }
 

@@ -1,5 +1,6 @@
 //! What the controller's machine is told, and what it asks for.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +14,9 @@ use crate::{
     Action, Actor, AgentMessage, Association, AuditEntry, Candidate, CertificateRequest,
     CommandOutcome, ControllerMessage, Event, Fingerprint, FleetAlarm, Goodbye, GroupId, LinkId,
     Operator, Outcome, PeerGroup, PeerGroupId, PeerId, PeerInput, PeerOutput, PeerReceipt,
-    Position, Presence, Rejection, Report, RequestId, SecretHash, SharedAlarm, SharedGroup,
-    SharedSubcloud, SiteMethod, Subcloud, SubcloudGroup, SubcloudId, SystemPeer, Ticket, TokenId,
-    UpdateApply, Violation,
+    Position, Presence, Rejection, Report, RequestId, RolloutId, SecretHash, SharedAlarm,
+    SharedGroup, SharedSubcloud, SiteMethod, Subcloud, SubcloudGroup, SubcloudId, SystemPeer,
+    Ticket, TokenId, UpdateApply, Violation,
 };
 
 /// Something that happened.
@@ -33,6 +34,16 @@ pub enum Input {
     RunCommand(RunCommand),
     /// A call that another machine has judged: it is in the audit log as all others are.
     Audited(Audited),
+    /// Every subcloud that a rollout waits for, each with the first rollout that does: what was
+    /// said before is forgotten. Said once before [`Self::Awaited`].
+    AllAwaited(BTreeMap<SubcloudId, RolloutId>),
+    /// Which rollout waits for a subcloud has changed.
+    Awaited {
+        /// The subcloud.
+        subcloud: SubcloudId,
+        /// The first rollout that waits for it; `None` when none does.
+        rollout: Option<RolloutId>,
+    },
     /// `operator add`.
     AddOperator(AddOperator),
     /// `operator revoke`.

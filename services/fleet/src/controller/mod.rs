@@ -17,6 +17,7 @@ mod operate;
 mod operator;
 mod operators;
 mod peers;
+mod pending;
 mod presence;
 mod quarantine;
 mod reach;
@@ -58,6 +59,8 @@ pub use peers::{
     AssociationView, GroupView, HANDOVER_PATIENCE, MIGRATION_PATIENCE, PeerAvailability, PeerView,
     SYNC_DELAY,
 };
+pub use pending::PENDING_HEARTBEATS;
+use pending::Pending;
 pub use presence::{Availability, MISSED_HEARTBEATS, Presence, RESTART_GRACE};
 use presence::{Wake, Wakeups};
 use quarantine::Quarantine;
@@ -125,6 +128,7 @@ pub struct Controller {
     peers: Peers,
     answers: Answers,
     alarms: AlarmBook,
+    pending: Pending,
     quarantine: Quarantine,
     last_event: Position,
     last_audit: Position,
@@ -171,6 +175,7 @@ impl Controller {
             last_audit: records.last_audit,
             answers: Answers::recovered(answers),
             alarms: AlarmBook::default(),
+            pending: Pending::default(),
             quarantine: Quarantine::default(),
         };
         let enrolled: Vec<SubcloudId> = machine
@@ -203,6 +208,8 @@ impl Controller {
             Input::NoteDeed(call) => self.note_deed(now, call, &mut out),
             Input::RunCommand(call) => self.run_command(now, call, &mut out),
             Input::Audited(call) => self.audited(now, call, &mut out),
+            Input::AllAwaited(all) => self.all_awaited(now, all),
+            Input::Awaited { subcloud, rollout } => self.awaited(now, subcloud, rollout),
             Input::LinkOpened {
                 link,
                 subcloud,

@@ -280,6 +280,22 @@ impl Rollouts {
             .map(|(id, _)| *id)
     }
 
+    /// All that rollouts want to change and have not, each with the first that does.
+    pub fn awaited(&self) -> BTreeMap<SubcloudId, RolloutId> {
+        let open = self.rollouts.iter().filter(|(_, run)| run.is_open());
+        let mut all = BTreeMap::new();
+        for (id, run) in open {
+            let waiting = run
+                .members
+                .iter()
+                .filter(|(_, member)| !member.state.is_final());
+            for (subcloud, _) in waiting {
+                all.entry(*subcloud).or_insert(*id);
+            }
+        }
+        all
+    }
+
     /// Corrects a count that a crash between two writes of one abortion left behind.
     fn recount(&mut self, now: Timestamp, id: RolloutId, out: &mut Vec<RolloutOutput>) {
         let Some(run) = self.rollouts.get_mut(&id) else {
