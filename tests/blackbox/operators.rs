@@ -34,7 +34,7 @@ fn the_first_operator_is_served_over_tls() {
             known.contains(&"tandem.fleet.v1.SubcloudService".to_owned()),
             "{known:?}"
         );
-        for service in ["EnrollmentService", "LinkService"] {
+        for service in ["EnrollmentService", "LinkService", "PeerLinkService"] {
             assert!(
                 !known.iter().any(|name| name.ends_with(service)),
                 "{known:?}"

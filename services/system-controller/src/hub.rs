@@ -857,7 +857,7 @@ impl Hub {
 
 impl Neighbours for Hub {
     fn judge(&self, next: &Site) -> Result<(), Rejection> {
-        self.lock().machine.would_break(&ControllerView::of(next))
+        broken_by(&self.lock().machine, next)
     }
 
     fn accept(
@@ -871,7 +871,7 @@ impl Neighbours for Hub {
         // judged against it, or after, and then it is judged against the new site; and the disk
         // has the two in the same order.
         let mut driven = self.lock();
-        driven.machine.would_break(&view)?;
+        broken_by(&driven.machine, next)?;
         // Before the change: what is written first is on disk first.
         let noted = deed.map(|deed| self.note_locked(&mut driven, deed));
         enqueue();
@@ -881,8 +881,19 @@ impl Neighbours for Hub {
 
     fn alarms(&self) -> Vec<Alarm> {
         let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
-        durable.alarms.values().map(|alarm| alarm.shown()).collect()
+        let mut all: Vec<Alarm> = durable.alarms.values().map(|alarm| alarm.shown()).collect();
+        drop(durable);
+        all.extend(self.peer_alarms());
+        all
     }
+}
+
+/// What a change of the controller's own site would break: subclouds and peerings, all at once.
+fn broken_by(machine: &Controller, next: &Site) -> Result<(), Rejection> {
+    let subclouds = machine.would_break(&ControllerView::of(next)).err();
+    let subclouds = subclouds.into_iter();
+    let broken = subclouds.flat_map(|refusal| refusal.violations().to_vec());
+    Rejection::check(broken.chain(machine.peers_broken_by(next)).collect())
 }
 
 /// Queues a message for a link. An agent that does not read its few messages is cut off: it

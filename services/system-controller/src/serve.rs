@@ -16,7 +16,7 @@ use daemon::{
     Desk, Exit, Failure, Life, Neighbours, OperatorListeners, OperatorTraffic, SiteKeeper, Tls,
     Witness, bind_tcp,
 };
-use fleet::{ControllerConfig, Input};
+use fleet::{ControllerConfig, ControllerId, Input};
 use identity::{
     Acceptor, CONTROLLER_VALIDITY, Ca, ClientCertificates, Connections, LeafKey,
     ServingCertificate, Trust, link_server_config, server_config,
@@ -25,6 +25,7 @@ use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
 use site::Site;
 use store::Store;
+use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 use crate::console::Console;
@@ -66,67 +67,26 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let operators =
         OperatorListeners::bind(&settings.operator_socket, &settings.operator_listen).await?;
     let link = bind_tcp(settings.link_listen, "--link-listen").await?;
-    let link_address = link.local_addr().map_err(|error| {
-        Failure::because(
-            Exit::Unavailable,
-            "the address of the link listener",
-            &error,
-        )
-    })?;
+    let link_address = address_of(&link)?;
     let console = Console::bind(&settings.console_listen).await?;
 
-    let config = settings.controller(&site, link_address, &authority);
     let certificate = Certificate::issue(Arc::clone(&authority), addresses(&site, &settings))?;
-    let issuer = Arc::new(Issuer {
-        authority: Arc::clone(&authority),
-        validity: settings.certificate_validity,
-    });
-    let (trust, tls) = certificate.link_tls()?;
-    let acceptor = Acceptor::trusting(
-        link,
-        tls,
-        Arc::clone(&trust),
-        settings.link_limits,
-        life.stopping(),
-    );
-    let (metrics, connections) = (Arc::new(Metrics::new()), acceptor.connections());
-    let start = records::count_start(&store).await?;
-    let history = FleetHistory::new(start, settings.watch_history);
-    let observers = (Arc::clone(&metrics), connections.clone(), history);
-    let wire = Wire {
-        authority: authority.spki_sha256(),
-        certificate: Arc::clone(&certificate.serving),
-        trust,
-        link: link_address,
-    };
-    let hub = Hub::start(
-        &life,
-        Arc::clone(&store),
-        config.clone(),
-        Arc::clone(&issuer),
-        &site,
-        observers,
-        wire,
-    )?;
+    let LinkSide {
+        hub,
+        metrics,
+        connections,
+    } = serve_link(&life, &store, (&site, &settings), link, &certificate).await?;
     life.spawn(log_trim::trim(
         Arc::clone(&store),
         settings.logs,
         life.clone(),
     ));
     let audit: Arc<dyn Witness> = Arc::<Hub>::clone(&hub);
+    let controller = ControllerId(site.identity().uuid);
     let keeper = SiteKeeper::new(Arc::clone(&store), site, revision)?;
     let neighbours: Arc<dyn Neighbours> = Arc::<Hub>::clone(&hub);
     let keeper = Arc::new(keeper.among(neighbours));
-    let controller = config.id;
     keeper.set_witness(Arc::clone(&audit));
-
-    let agents = agents(&life, &hub, issuer, config);
-    life.spawn(link_listener::serve(
-        acceptor,
-        agents,
-        Arc::clone(&metrics),
-        life.clone(),
-    ));
     life.spawn(follow_site(
         Arc::clone(&hub),
         Arc::clone(&keeper),
@@ -215,6 +175,71 @@ fn close(store: Arc<Store>) -> Result<(), Failure> {
     }
 }
 
+/// The running fleet, and what is counted of its link listener.
+pub(crate) struct LinkSide {
+    pub(crate) hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
+    connections: Connections,
+}
+
+/// Starts the fleet from what is on disk, and serves agents and peers on the link address.
+pub(crate) async fn serve_link(
+    life: &Life,
+    store: &Arc<Store>,
+    (site, settings): (&Site, &Settings),
+    link: TcpListener,
+    certificate: &Certificate,
+) -> Result<LinkSide, Failure> {
+    let authority = &certificate.authority;
+    let address = address_of(&link)?;
+    let config = settings.controller(site, address, authority);
+    let issuer = Arc::new(Issuer {
+        authority: Arc::clone(authority),
+        validity: settings.certificate_validity,
+    });
+    let (trust, tls) = certificate.link_tls()?;
+    let limits = settings.link_limits;
+    let acceptor = Acceptor::trusting(link, tls, Arc::clone(&trust), limits, life.stopping());
+    let (metrics, connections) = (Arc::new(Metrics::new()), acceptor.connections());
+    let start = records::count_start(store).await?;
+    let history = FleetHistory::new(start, settings.watch_history);
+    let wire = Wire {
+        authority: authority.spki_sha256(),
+        certificate: Arc::clone(&certificate.serving),
+        trust,
+        link: address,
+    };
+    let hub = Hub::start(
+        life,
+        Arc::clone(store),
+        config.clone(),
+        Arc::clone(&issuer),
+        site,
+        (Arc::clone(&metrics), connections.clone(), history),
+        wire,
+    )?;
+    let agents = agents(life, &hub, issuer, config);
+    life.spawn(link_listener::serve(
+        acceptor,
+        agents,
+        Arc::clone(&metrics),
+        life.clone(),
+    ));
+    Ok(LinkSide {
+        hub,
+        metrics,
+        connections,
+    })
+}
+
+fn address_of(link: &TcpListener) -> Result<SocketAddr, Failure> {
+    let failed = |error: std::io::Error| {
+        let what = "the address of the link listener";
+        Failure::because(Exit::Unavailable, what, &error)
+    };
+    link.local_addr().map_err(failed)
+}
+
 /// What is served on the link address: enrollment, links, and peers.
 fn agents(life: &Life, hub: &Arc<Hub>, issuer: Arc<Issuer>, config: ControllerConfig) -> Routes {
     let enrollments = Enrollments {
@@ -287,14 +312,14 @@ fn addresses(site: &Site, settings: &Settings) -> Vec<IpAddr> {
 }
 
 /// The controller's own certificate, for every listener.
-struct Certificate {
+pub(crate) struct Certificate {
     authority: Arc<Ca>,
     addresses: Vec<IpAddr>,
     serving: Arc<ServingCertificate>,
 }
 
 impl Certificate {
-    fn issue(authority: Arc<Ca>, addresses: Vec<IpAddr>) -> Result<Self, Failure> {
+    pub(crate) fn issue(authority: Arc<Ca>, addresses: Vec<IpAddr>) -> Result<Self, Failure> {
         let failed = |error: &dyn std::error::Error| {
             Failure::because(
                 Exit::Software,

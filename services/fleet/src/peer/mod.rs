@@ -48,7 +48,7 @@
 //! * `system-peer add NAME` (no token): draw a token, say [`PeerAction::IssuePeering`], show
 //!   `tp1_` + id, secret, the SPKI pin of this site's authority, and its link addresses.
 //! * `system-peer add NAME --token`: read the token; ask [`judge_token_addresses`]; call
-//!   `PeerService.Accept` at those addresses with TLS that pins the authority of the token,
+//!   `PeerLinkService.AcceptPeering` at those addresses with TLS that pins the authority of the token,
 //!   presenting id, secret and [`crate::Controller::card`]; the other site's driver says
 //!   [`PeerInput::Accept`] and answers with [`PeerSubject::Card`] or the refusal. Then say
 //!   [`PeerAction::AddPeer`] with that card; both judge alike. If the process ends in between,

@@ -1,6 +1,6 @@
 //! The driver's part for peers: dialling, links, trust, and the two ends of a peering token.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use std::time::Duration;
 use api::convert::{PeerMessages, card_from_wire, card_to_wire, peer_message_pieces};
 use api::fleet_v1 as wire;
 use api::fleet_v1::peer_link_service_client::PeerLinkServiceClient;
-use daemon::{Life, random_uuid};
+use daemon::{Life, now, random_uuid};
 use fleet::{
     Actor, Authority, ControllerId, Endpoint, Fingerprint, Input, MAX_PEERS, NewToken, PeerAction,
     PeerAlarm, PeerCall, PeerCard, PeerId, PeerInput, PeerLinkId, PeerMessage, PeerOutput,
-    PeerReceipt, PeerSettings, Reason, Rejection, SecretHash, TokenId, Violation,
+    PeerReceipt, PeerSettings, PeerSeverity, Reason, Rejection, SecretHash, TokenId, Violation,
     judge_token_addresses,
 };
 use futures_util::{Stream, StreamExt as _};
@@ -21,6 +21,7 @@ use identity::{
     peer_client_config,
 };
 use ring::rand::SystemRandom;
+use site::{Alarm, Severity};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -83,6 +84,8 @@ pub(super) struct Dial {
 pub(super) struct PeerLinks {
     links: HashMap<PeerLinkId, PeerSender>,
     dials: HashMap<PeerId, CancellationToken>,
+    /// By number and entity; the machine tells them all again after a restart.
+    alarms: BTreeMap<(&'static str, String), Alarm>,
     last: u64,
 }
 
@@ -316,9 +319,8 @@ impl Hub {
     }
 
     /// Every alarm about peers and groups.
-    #[allow(dead_code, reason = "for PeerService")]
-    pub(crate) fn peer_alarms(&self) -> Vec<PeerAlarm> {
-        self.lock().machine.peer_alarms().cloned().collect()
+    pub(super) fn peer_alarms(&self) -> Vec<Alarm> {
+        self.lock().peers.alarms.values().cloned().collect()
     }
 
     pub(super) fn carry_out_for_peers(&self, driven: &mut Driven, output: PeerOutput) {
@@ -353,18 +355,7 @@ impl Hub {
                 }
             }
             PeerOutput::TrustChanged => self.trust_peers(driven),
-            PeerOutput::Alarm(alarm) => {
-                let PeerAlarm {
-                    id,
-                    entity,
-                    severity,
-                    text,
-                } = alarm;
-                match severity {
-                    Some(severity) => tracing::warn!(id, entity, ?severity, "alarm: {text}"),
-                    None => tracing::info!(id, entity, "alarm cleared: {text}"),
-                }
-            }
+            PeerOutput::Alarm(alarm) => show(&mut driven.peers.alarms, alarm),
         }
     }
 
@@ -482,6 +473,44 @@ fn say(driven: &mut Driven, link: PeerLinkId, message: PeerMessage) {
     }
 }
 
+/// Raises, changes or clears an alarm among those that are shown. One that changes keeps its
+/// uuid and the moment when it was raised.
+fn show(alarms: &mut BTreeMap<(&'static str, String), Alarm>, alarm: PeerAlarm) {
+    let PeerAlarm {
+        id,
+        entity,
+        severity,
+        text,
+    } = alarm;
+    let key = (id, entity.clone());
+    let Some(severity) = severity else {
+        tracing::info!(id, entity, "alarm cleared: {text}");
+        alarms.remove(&key);
+        return;
+    };
+    tracing::warn!(id, entity, ?severity, "alarm: {text}");
+    let severity = match severity {
+        PeerSeverity::Major => Severity::Major,
+        PeerSeverity::Critical => Severity::Critical,
+    };
+    let raised = alarms.get(&key).map(|old| (old.uuid, old.raised_at));
+    let (uuid, raised_at) = raised.unwrap_or_else(|| (random_uuid(), now()));
+    let repair = match id {
+        "280.005" => "when that site is well again, migrate the group back at this one",
+        _ => "see whether the other site runs, is reachable and still fits this one",
+    };
+    let shown = Alarm {
+        uuid,
+        id: id.to_owned(),
+        severity,
+        entity,
+        reason: text,
+        raised_at,
+        repair: repair.to_owned(),
+    };
+    alarms.insert(key, shown);
+}
+
 /// What a message says that only certificates can tell.
 fn fault_of(message: &PeerMessage) -> Option<String> {
     match message {
@@ -550,3 +579,7 @@ fn causes(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+mod tests;
