@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
+use crate::peers::OF_PEERS;
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::by_hand::{ByHand, hello, hello_of, link_of_nobody, report};
 use crate::support::client::operators;
@@ -36,7 +37,7 @@ const COMMANDS: &str = "is provoked through the site services, in `remote`";
 const ROLLOUTS: &str = "is provoked through the service of rollouts, in `rollout`";
 
 /// Reasons that no message to the fleet's services provokes.
-const NOT_BY_MESSAGE: [(Reason, &str); 14] = [
+const NOT_BY_MESSAGE: [(Reason, &str); 15] = [
     (Reason::RolloutNotFound, ROLLOUTS),
     (Reason::RolloutClosed, ROLLOUTS),
     (Reason::RolloutPaused, ROLLOUTS),
@@ -60,31 +61,13 @@ const NOT_BY_MESSAGE: [(Reason, &str); 14] = [
         "needs two controllers that both believe to own a site; played in the simulation",
     ),
     (
+        Reason::EpochStale,
+        "needs a peer that speaks of a term that is over; played in the simulation",
+    ),
+    (
         Reason::CertificateRevoked,
         "needs a certificate that the controller never granted: tested in `strangers`",
     ),
-];
-
-/// Reasons of peers, which are provoked as soon as `PeerService` is served.
-const OF_PEERS: [Reason; 18] = [
-    Reason::PeerUnreachable,
-    Reason::PeerNotFound,
-    Reason::PeerIsSelf,
-    Reason::PeerExists,
-    Reason::PeerTokenInvalid,
-    Reason::PeerNotEstablished,
-    Reason::PeerInUse,
-    Reason::PeerLimit,
-    Reason::PeerGroupNotFound,
-    Reason::PeerGroupExists,
-    Reason::AssociationNotFound,
-    Reason::AssociationExists,
-    Reason::SubcloudOwnedElsewhere,
-    Reason::SubcloudInOtherGroup,
-    Reason::MemberNotReady,
-    Reason::MigrationRunning,
-    Reason::NothingToMigrate,
-    Reason::EpochStale,
 ];
 
 /// gRPC codes by number.

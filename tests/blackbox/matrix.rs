@@ -145,13 +145,13 @@ fn join(controller: &Controller, mut subcloud: Subcloud) -> Subcloud {
 }
 
 /// The lab, with counters in every site.
-struct Network(Rc<Lab>);
+pub(crate) struct Network(pub(crate) Rc<Lab>);
 
 impl Network {
     /// Makes the namespace of a site. It gets the addresses of its site and, where the site has
     /// one family only, a link address of the other one too: whatever is not used is not used
     /// although there is a route.
-    fn give_both_families(&self, site: &Bootstrap) -> Place {
+    pub(crate) fn give_both_families(&self, site: &Bootstrap) -> Place {
         let mut addresses = [site.link_addresses(), site.oam_addresses()].concat();
         for (family, length) in [(Family::V4, 24), (Family::V6, 64)] {
             if !site.stack.families().contains(&family) {
@@ -286,7 +286,7 @@ impl Network {
     }
 
     /// Packets of the link's port at a site, both directions.
-    fn packets(&self, site: &str, family: Family) -> u64 {
+    pub(crate) fn packets(&self, site: &str, family: Family) -> u64 {
         let name = if family == Family::V4 { "v4" } else { "v6" };
         let listed = self.nft(site, &["-j", "list", "counter", "inet", "link", name], "");
         let objects = listed["nftables"].as_array().expect("a list");
@@ -297,7 +297,7 @@ impl Network {
     }
 
     /// Runs nft at a site.
-    fn nft(&self, site: &str, arguments: &[&str], input: &str) -> Value {
+    pub(crate) fn nft(&self, site: &str, arguments: &[&str], input: &str) -> Value {
         let mut command = self.0.exec(site, "nft");
         command.args(arguments);
         let output = Running::start(command, input).output().expect(0);
@@ -310,7 +310,7 @@ impl Network {
 }
 
 /// The family that is not this one.
-fn other(family: Family) -> Family {
+pub(crate) fn other(family: Family) -> Family {
     match family {
         Family::V4 => Family::V6,
         Family::V6 => Family::V4,

@@ -69,6 +69,30 @@ fn group_path(field: &str) -> String {
     }
 }
 
+fn peer_path(field: &str) -> String {
+    match field {
+        "update_mask" | "token" | "token_ttl_seconds" => field.to_owned(),
+        // A fault of the card that the other site told of itself.
+        _ if field.starts_with("card") => field.to_owned(),
+        _ => within("system_peer", field),
+    }
+}
+
+fn peer_group_path(field: &str) -> String {
+    match field {
+        "update_mask" => field.to_owned(),
+        _ => within("subcloud_peer_group", field),
+    }
+}
+
+fn gateways_path(field: &str) -> String {
+    match field {
+        "systemcontroller_gateway_address" => "gateway_addresses",
+        _ => field,
+    }
+    .to_owned()
+}
+
 macro_rules! mutations {
     ($($message:ty $(, $property:ident $value:expr)*;)*) => {$(
         impl Mutation for $message {
@@ -131,6 +155,20 @@ mutations! {
     fleet_v1::PauseRolloutRequest;
     fleet_v1::ResumeRolloutRequest;
     fleet_v1::AbortRolloutRequest;
+    fleet_v1::IssuePeeringTokenRequest, path peer_path;
+    fleet_v1::AddSystemPeerRequest, path peer_path;
+    fleet_v1::UpdateSystemPeerRequest, etag |request| &request.etag, path peer_path;
+    fleet_v1::DeleteSystemPeerRequest, etag |request| &request.etag;
+    fleet_v1::AddSubcloudPeerGroupRequest, path peer_group_path;
+    fleet_v1::UpdateSubcloudPeerGroupRequest, etag |request| &request.etag, path peer_group_path;
+    fleet_v1::DeleteSubcloudPeerGroupRequest, etag |request| &request.etag;
+    fleet_v1::UpdateSubcloudPeerGroupMembersRequest;
+    fleet_v1::MigrateSubcloudPeerGroupRequest;
+    fleet_v1::AddPeerGroupAssociationRequest;
+    fleet_v1::DeletePeerGroupAssociationRequest, etag |request| &request.etag;
+    fleet_v1::SyncPeerGroupAssociationRequest;
+    fleet_v1::SetSubcloudGatewaysRequest, path gateways_path;
+    fleet_v1::DismissConflictRequest;
 }
 
 #[cfg(test)]

@@ -25,6 +25,67 @@ pub const METHODS: &[(&str, Role)] = &[
     ("/tandem.fleet.v1.OperatorService/ListAuditEntries", Reader),
     ("/tandem.fleet.v1.OperatorService/ListOperators", Reader),
     ("/tandem.fleet.v1.OperatorService/RevokeOperator", Admin),
+    (
+        "/tandem.fleet.v1.PeerService/AddPeerGroupAssociation",
+        Configurator,
+    ),
+    (
+        "/tandem.fleet.v1.PeerService/AddSubcloudPeerGroup",
+        Configurator,
+    ),
+    ("/tandem.fleet.v1.PeerService/AddSystemPeer", Admin),
+    (
+        "/tandem.fleet.v1.PeerService/DeletePeerGroupAssociation",
+        Configurator,
+    ),
+    (
+        "/tandem.fleet.v1.PeerService/DeleteSubcloudPeerGroup",
+        Configurator,
+    ),
+    ("/tandem.fleet.v1.PeerService/DeleteSystemPeer", Admin),
+    ("/tandem.fleet.v1.PeerService/DismissConflict", Configurator),
+    ("/tandem.fleet.v1.PeerService/GetMigration", Reader),
+    (
+        "/tandem.fleet.v1.PeerService/GetPeerGroupAssociation",
+        Reader,
+    ),
+    ("/tandem.fleet.v1.PeerService/GetSubcloudPeerGroup", Reader),
+    ("/tandem.fleet.v1.PeerService/GetSystemPeer", Reader),
+    ("/tandem.fleet.v1.PeerService/IssuePeeringToken", Admin),
+    (
+        "/tandem.fleet.v1.PeerService/ListPeerGroupAssociations",
+        Reader,
+    ),
+    (
+        "/tandem.fleet.v1.PeerService/ListSubcloudPeerGroupMembers",
+        Reader,
+    ),
+    (
+        "/tandem.fleet.v1.PeerService/ListSubcloudPeerGroups",
+        Reader,
+    ),
+    ("/tandem.fleet.v1.PeerService/ListSystemPeers", Reader),
+    (
+        "/tandem.fleet.v1.PeerService/MigrateSubcloudPeerGroup",
+        Configurator,
+    ),
+    (
+        "/tandem.fleet.v1.PeerService/SetSubcloudGateways",
+        Configurator,
+    ),
+    (
+        "/tandem.fleet.v1.PeerService/SyncPeerGroupAssociation",
+        Configurator,
+    ),
+    (
+        "/tandem.fleet.v1.PeerService/UpdateSubcloudPeerGroup",
+        Configurator,
+    ),
+    (
+        "/tandem.fleet.v1.PeerService/UpdateSubcloudPeerGroupMembers",
+        Configurator,
+    ),
+    ("/tandem.fleet.v1.PeerService/UpdateSystemPeer", Admin),
     ("/tandem.fleet.v1.RolloutService/AbortRollout", Configurator),
     (
         "/tandem.fleet.v1.RolloutService/CreateRollout",

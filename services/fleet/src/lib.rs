@@ -89,6 +89,7 @@ pub use controller::{
     Receipt, Records, RequestKey, RevokeOperator, RunCommand, SETTLED_HEARTBEATS, STALE_KEY,
     SYNC_DELAY, SourceCheck, SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write,
     command_outcome_unknown, subcloud_group_not_found, subcloud_not_found,
+    association_not_found, peer_group_not_found, system_peer_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
 pub use entropy::Entropy;
@@ -112,8 +113,8 @@ pub use peer::{
     Correction, Established, FailurePolicy, Geo, GroupHeader, Leader, MAX_ENDPOINTS, MAX_GROUPS,
     MAX_HANDOVER, MAX_LINEAGE, MAX_PEERS, MAX_PRIORITY, MAX_SUBCLOUD_REHOMING, MAX_SYNC_BATCH,
     Migration, Offer, PEER_FAILURE_THRESHOLD, PEER_HEARTBEAT, PEER_HEARTBEAT_BOUNDS,
-    PEER_THRESHOLD_BOUNDS, PeerAction, PeerAlarm, PeerCall, PeerCard, PeerGoodbye, PeerGroup,
-    PeerGroupId, PeerId, PeerInput, PeerMessage, PeerOutput, PeerReceipt, PeerSettings,
+    PEER_THRESHOLD_BOUNDS, PeerAction, PeerAlarm, PeerCall, PeerCard, PeerEdit, PeerGoodbye,
+    PeerGroup, PeerGroupId, PeerId, PeerInput, PeerMessage, PeerOutput, PeerReceipt, PeerSettings,
     PeerSeverity, PeerSubject, Peering, Pull, REHOMING_BOUNDS, SyncItem, SystemPeer, judge_peer,
     judge_token_addresses,
 };

@@ -4,35 +4,33 @@
 //! asks to be written is handed to the store in the order of its tickets; one task waits for the
 //! disk and says so. Readers see only what is durable.
 
+mod durable;
+mod neighbours;
 mod peer;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use api::mutation::Mutation;
-use daemon::{
-    Deed, Failure, KnownOperator, KnownOperators, Life, Neighbours, Noted, SystemEntropy, Witness,
-    fatal, now,
-};
-use fleet::admission::ControllerView;
+use daemon::{Failure, KnownOperator, KnownOperators, Life, SystemEntropy, fatal, now};
 use fleet::{
-    Action, Actor, AgentMessage, AlarmCounts, AlarmSummary, Answer, CommandOutcome, Controller,
-    ControllerConfig, ControllerMessage, Event, Fingerprint, FleetChange, GoodbyeReason, GroupId,
-    Input, LinkId, NoteDeed, Operate, Operator, Outcome, Output, Presence, Reason, Records,
-    Rejection, RequestId, RequestKey, RunCommand, SharedAlarm, SharedGroup, SharedSubcloud,
-    SiteMethod, SubcloudGroup, SubcloudId, Ticket, Violation, Write,
+    Actor, AgentMessage, Answer, CommandOutcome, Controller, ControllerConfig, ControllerMessage,
+    Event, Fingerprint, FleetChange, GoodbyeReason, Input, LinkId, Operate, Operator, Output,
+    Reason, Rejection, RequestId, RequestKey, RunCommand, SharedSubcloud, SubcloudId, Ticket,
+    Violation, Write,
 };
 use identity::{Connections, Identity, SpkiSha256};
-use site::{Alarm, Site, Timestamp};
+use site::{Site, Timestamp};
 use store::Store;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-pub(crate) use self::peer::Wire;
+use self::durable::Durable;
+pub(crate) use self::durable::{Shared, Shown};
 use self::peer::{Dials, PeerLinks};
+pub(crate) use self::peer::{Unpeered, Wire};
 use crate::fleet_history::{FleetHistory, Next, Subject};
 use crate::grpc::certified;
 use crate::issuer::Issuer;
@@ -68,26 +66,6 @@ pub(crate) struct Hub {
     stirs: Notify,
     operators: Arc<KnownOperators>,
     history: Mutex<FleetHistory>,
-}
-
-/// What readers see: nothing that is not on disk.
-#[derive(Debug)]
-struct Durable {
-    /// By name.
-    subclouds: BTreeMap<String, SharedSubcloud>,
-    default_group: SharedGroup,
-    /// Every other group.
-    groups: BTreeMap<GroupId, SharedGroup>,
-    /// The raised alarms, by the uuid of the occurrence.
-    alarms: BTreeMap<Uuid, SharedAlarm>,
-}
-
-/// A subcloud as it is shown.
-#[derive(Debug, Clone)]
-pub(crate) struct Shown {
-    pub(crate) subcloud: SharedSubcloud,
-    pub(crate) presence: Presence,
-    pub(crate) group: SharedGroup,
 }
 
 #[derive(Debug)]
@@ -376,63 +354,6 @@ impl Hub {
         self.feed_locked(&mut driven, Input::LinkClosed { link });
     }
 
-    /// The durable subclouds, by name, with what is known of their links.
-    pub(crate) fn subclouds(&self) -> Vec<Shown> {
-        let known: Vec<(SharedSubcloud, SharedGroup)> = {
-            let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
-            let with_group = |known: &SharedSubcloud| (Arc::clone(known), durable.group_of(known));
-            durable.subclouds.values().map(with_group).collect()
-        };
-        let driven = self.lock();
-        let shown = |(subcloud, group): (SharedSubcloud, SharedGroup)| Shown {
-            presence: driven.machine.presence(subcloud.id),
-            subcloud,
-            group,
-        };
-        known.into_iter().map(shown).collect()
-    }
-
-    /// The durable groups, by name.
-    pub(crate) fn groups(&self) -> BTreeMap<String, SharedGroup> {
-        let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
-        let all = durable.groups.values().chain([&durable.default_group]);
-        all.map(|group| (group.name.clone(), Arc::clone(group)))
-            .collect()
-    }
-
-    /// One durable group, by name or uuid.
-    ///
-    /// # Errors
-    /// `SUBCLOUD_GROUP_NOT_FOUND`.
-    pub(crate) fn group(&self, reference: &str) -> Result<SharedGroup, Rejection> {
-        let is_it =
-            |group: &SharedGroup| group.name == reference || group.id.to_string() == reference;
-        let found = self.groups().into_values().find(is_it);
-        found.ok_or_else(|| Rejection::one(fleet::subcloud_group_not_found(reference)))
-    }
-
-    /// One durable subcloud, by name or uuid.
-    ///
-    /// # Errors
-    /// `SUBCLOUD_NOT_FOUND`.
-    pub(crate) fn subcloud(&self, reference: &str) -> Result<Shown, Rejection> {
-        let known = {
-            let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
-            let all = &durable.subclouds;
-            let by_id = || all.values().find(|known| known.id.to_string() == reference);
-            let known = all.get(reference).or_else(by_id).cloned();
-            known.map(|known| (durable.group_of(&known), known))
-        };
-        let unknown = || Rejection::one(fleet::subcloud_not_found(reference));
-        let (group, subcloud) = known.ok_or_else(unknown)?;
-        let presence = self.lock().machine.presence(subcloud.id);
-        Ok(Shown {
-            subcloud,
-            presence,
-            group,
-        })
-    }
-
     /// How many links are open, and how many writes wait for the disk.
     pub(crate) fn load(&self) -> (usize, usize) {
         let driven = self.lock();
@@ -442,23 +363,6 @@ impl Hub {
     /// Where happenings are counted.
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
-    }
-
-    /// The durable alarms summed up for each durable subcloud, by name.
-    pub(crate) fn alarm_summaries(&self) -> Vec<AlarmSummary> {
-        let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
-        let mut raised: BTreeMap<SubcloudId, AlarmCounts> = BTreeMap::new();
-        for alarm in durable.alarms.values() {
-            if let Some(id) = alarm.key.subcloud {
-                let counts = raised.entry(id).or_default();
-                counts.add(alarm.key.kind.severity());
-            }
-        }
-        let sum_up = |record: &SharedSubcloud| {
-            let ours = raised.get(&record.id).copied().unwrap_or_default();
-            AlarmSummary::of(record, ours)
-        };
-        durable.subclouds.values().map(sum_up).collect()
     }
 
     /// Lets somebody look at the machine. Nothing may be awaited meanwhile.
@@ -622,6 +526,12 @@ impl Hub {
                     | Write::Alarm(_)
                     | Write::ForgetAlarm(_)
                     | Write::Operator(_)
+                    | Write::Peer(_)
+                    | Write::ForgetPeer(_)
+                    | Write::PeerGroup(_)
+                    | Write::ForgetPeerGroup(_)
+                    | Write::Association(_)
+                    | Write::ForgetAssociation(..)
             )
         };
         let committing = Committing {
@@ -705,23 +615,13 @@ impl Hub {
             return Subject::Nobody;
         };
         let known = {
-            let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
+            let durable = self.read();
             let known = durable.subclouds.get(&event.name);
             known.filter(|known| known.id == id).cloned()
         };
         match known {
             Some(known) => Subject::Subcloud(self.shown(driven, &known)),
             None => Subject::Removed(id),
-        }
-    }
-
-    /// A subcloud as it is shown.
-    fn shown(&self, driven: &Driven, subcloud: &SharedSubcloud) -> Shown {
-        let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
-        Shown {
-            subcloud: Arc::clone(subcloud),
-            presence: driven.machine.presence(subcloud.id),
-            group: durable.group_of(subcloud),
         }
     }
 
@@ -757,143 +657,6 @@ impl Hub {
     fn lock(&self) -> MutexGuard<'_, Driven> {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Durable {
-    fn of(records: &Records) -> Self {
-        let mut durable = Self {
-            subclouds: BTreeMap::new(),
-            default_group: Arc::new(SubcloudGroup::default_group()),
-            groups: BTreeMap::new(),
-            alarms: BTreeMap::new(),
-        };
-        for group in &records.groups {
-            durable.apply(Write::Group(Arc::new(group.clone())));
-        }
-        for subcloud in &records.subclouds {
-            durable.apply(Write::Subcloud(Arc::new(subcloud.clone())));
-        }
-        for alarm in &records.alarms {
-            durable.apply(Write::Alarm(Arc::new(alarm.clone())));
-        }
-        durable
-    }
-
-    fn apply(&mut self, write: Write) {
-        match write {
-            Write::Subcloud(subcloud) => {
-                self.subclouds.insert(subcloud.name.clone(), subcloud);
-            }
-            Write::ForgetSubcloud(subcloud) => {
-                self.subclouds.remove(&subcloud.name);
-            }
-            Write::Group(group) if group.id == GroupId::DEFAULT => self.default_group = group,
-            Write::Group(group) => {
-                self.groups.insert(group.id, group);
-            }
-            Write::ForgetGroup(id) => {
-                self.groups.remove(&id);
-            }
-            Write::Alarm(alarm) => {
-                self.alarms.insert(alarm.uuid(), alarm);
-            }
-            Write::ForgetAlarm(uuid) => {
-                self.alarms.remove(&uuid);
-            }
-            _ => {}
-        }
-    }
-
-    /// The group that a subcloud is in.
-    fn group_of(&self, subcloud: &SharedSubcloud) -> SharedGroup {
-        let known = self.groups.get(&subcloud.group);
-        Arc::clone(known.unwrap_or(&self.default_group))
-    }
-}
-
-impl Witness for Hub {
-    fn note(&self, deed: Deed) -> Noted {
-        self.note_locked(&mut self.lock(), deed)
-    }
-}
-
-impl Hub {
-    fn note_locked(&self, driven: &mut Driven, deed: Deed) -> Noted {
-        let Deed {
-            caller,
-            path,
-            forbidden,
-            faults,
-        } = deed;
-        let action = match SiteMethod::from_path(path) {
-            Some(method) if !forbidden => Action::Site(method),
-            _ => Action::Forbidden(path),
-        };
-        let outcome = if faults.is_empty() {
-            Outcome::Done
-        } else {
-            Outcome::Refused {
-                faults,
-                detail: String::new(),
-            }
-        };
-        let name = driven.machine.fleet().controller().name.clone();
-        let noted = self.begin_locked(driven, |request| {
-            Input::NoteDeed(NoteDeed {
-                request,
-                actor: Actor::Operator(caller.to_string()),
-                action,
-                name,
-                outcome,
-            })
-        });
-        Box::pin(async move {
-            if let Err(error) = noted.wait::<()>().await {
-                tracing::warn!(%error, "an audit entry may be missing");
-            }
-        })
-    }
-}
-
-impl Neighbours for Hub {
-    fn judge(&self, next: &Site) -> Result<(), Rejection> {
-        broken_by(&self.lock().machine, next)
-    }
-
-    fn accept(
-        &self,
-        next: &Site,
-        deed: Option<Deed>,
-        enqueue: &mut dyn FnMut(),
-    ) -> Result<Noted, Rejection> {
-        let view = ControllerView::of(next);
-        // Under the lock of the fleet: an enrollment is judged before, and then this change is
-        // judged against it, or after, and then it is judged against the new site; and the disk
-        // has the two in the same order.
-        let mut driven = self.lock();
-        broken_by(&driven.machine, next)?;
-        // Before the change: what is written first is on disk first.
-        let noted = deed.map(|deed| self.note_locked(&mut driven, deed));
-        enqueue();
-        self.feed_locked(&mut driven, Input::ControllerSiteAccepted(Arc::new(view)));
-        Ok(noted.unwrap_or_else(|| Box::pin(async {})))
-    }
-
-    fn alarms(&self) -> Vec<Alarm> {
-        let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<Alarm> = durable.alarms.values().map(|alarm| alarm.shown()).collect();
-        drop(durable);
-        all.extend(self.peer_alarms());
-        all
-    }
-}
-
-/// What a change of the controller's own site would break: subclouds and peerings, all at once.
-fn broken_by(machine: &Controller, next: &Site) -> Result<(), Rejection> {
-    let subclouds = machine.would_break(&ControllerView::of(next)).err();
-    let subclouds = subclouds.into_iter();
-    let broken = subclouds.flat_map(|refusal| refusal.violations().to_vec());
-    Rejection::check(broken.chain(machine.peers_broken_by(next)).collect())
 }
 
 /// Queues a message for a link. An agent that does not read its few messages is cut off: it

@@ -9,6 +9,7 @@ use api::fleet_v1::enrollment_service_server::EnrollmentServiceServer;
 use api::fleet_v1::link_service_server::LinkServiceServer;
 use api::fleet_v1::operator_service_server::{self, OperatorServiceServer};
 use api::fleet_v1::peer_link_service_server::PeerLinkServiceServer;
+use api::fleet_v1::peer_service_server::{self, PeerServiceServer};
 use api::fleet_v1::rollout_service_server::{self, RolloutServiceServer};
 use api::fleet_v1::subcloud_group_service_server::{self, SubcloudGroupServiceServer};
 use api::fleet_v1::subcloud_service_server::{self, SubcloudServiceServer};
@@ -31,8 +32,8 @@ use tonic::service::Routes;
 use crate::console::Console;
 use crate::fleet_history::FleetHistory;
 use crate::grpc::{
-    Alarms, Enrollments, Groups, Links, Operators, PeerLinks, RolloutCalls, SitesOfSubclouds,
-    Subclouds, TokenIssuer,
+    Alarms, Enrollments, Groups, Links, Operators, PeerLinks, Peers, RolloutCalls,
+    SitesOfSubclouds, Subclouds, TokenIssuer,
 };
 use crate::hub::{Hub, Wire};
 use crate::issuer::Issuer;
@@ -116,6 +117,11 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         authority,
         answers: Arc::default(),
     });
+    let peers = PeerServiceServer::new(Peers {
+        hub: Arc::clone(&hub),
+        answers: Arc::default(),
+    });
+    let peers = peers.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
     let endpoints = operators.endpoints();
     let rollouts = RolloutServiceServer::new(RolloutCalls {
         runner: Runner::start(&life, &hub, controller)?,
@@ -129,6 +135,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         alarm_service_server::SERVICE_NAME,
         rollout_service_server::SERVICE_NAME,
         operator_service_server::SERVICE_NAME,
+        peer_service_server::SERVICE_NAME,
     ];
     let desk = Desk {
         tls: Some(tls),
@@ -141,6 +148,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
             .add_service(subclouds)
             .add_service(groups)
             .add_service(people)
+            .add_service(peers)
             .add_service(alarms)
             .add_service(rollouts);
     });

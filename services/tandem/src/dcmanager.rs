@@ -7,11 +7,15 @@ mod errors;
 mod event;
 mod fleet_event;
 mod management;
+mod migration_wait;
 mod network_rollout;
 mod operator;
+mod peer_group_association;
 mod rollout_wait;
 mod subcloud;
 mod subcloud_group;
+mod subcloud_peer_group;
+mod system_peer;
 
 use clap::Subcommand;
 
@@ -105,6 +109,33 @@ pub(crate) enum Dcmanager {
         #[command(subcommand)]
         command: operator::OperatorCommand,
     },
+    /// System peers: other system controllers that take over when this one is lost
+    #[command(
+        subcommand_value_name = "COMMAND",
+        after_help = "Example:\n  tandem dcmanager system-peer list"
+    )]
+    SystemPeer {
+        #[command(subcommand)]
+        command: system_peer::SystemPeerCommand,
+    },
+    /// Groups of subclouds that move together between system peers
+    #[command(
+        subcommand_value_name = "COMMAND",
+        after_help = "Example:\n  tandem dcmanager subcloud-peer-group list"
+    )]
+    SubcloudPeerGroup {
+        #[command(subcommand)]
+        command: subcloud_peer_group::SubcloudPeerGroupCommand,
+    },
+    /// Which group is shared with which system peer
+    #[command(
+        subcommand_value_name = "COMMAND",
+        after_help = "Example:\n  tandem dcmanager peer-group-association list"
+    )]
+    PeerGroupAssociation {
+        #[command(subcommand)]
+        command: peer_group_association::AssociationCommand,
+    },
 }
 
 impl Dcmanager {
@@ -118,6 +149,9 @@ impl Dcmanager {
             Self::Event { command } => command.shape(),
             Self::Audit { command } => command.shape(),
             Self::Operator { command } => command.shape(),
+            Self::SystemPeer { command } => command.shape(),
+            Self::SubcloudPeerGroup { command } => command.shape(),
+            Self::PeerGroupAssociation { command } => command.shape(),
         }
     }
 
@@ -129,11 +163,14 @@ impl Dcmanager {
         match self {
             Self::Subcloud { command } => command.declaration(colour),
             Self::NetworkRollout { command } => command.declaration(),
+            Self::SystemPeer { command } => command.declaration(),
             Self::SubcloudGroup { .. }
             | Self::Alarm { .. }
             | Self::Event { .. }
             | Self::Audit { .. }
-            | Self::Operator { .. } => Ok(Declaration::default()),
+            | Self::Operator { .. }
+            | Self::SubcloudPeerGroup { .. }
+            | Self::PeerGroupAssociation { .. } => Ok(Declaration::default()),
         }
     }
 
@@ -151,6 +188,9 @@ impl Dcmanager {
             Self::Event { command } => command.run(session).await,
             Self::Audit { command } => command.run(session).await,
             Self::Operator { command } => command.run(session).await,
+            Self::SystemPeer { command } => command.run(session, declaration).await,
+            Self::SubcloudPeerGroup { command } => command.run(session).await,
+            Self::PeerGroupAssociation { command } => command.run(session).await,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use api::fleet_v1::alarm_service_client::AlarmServiceClient;
 use api::fleet_v1::operator_service_client::OperatorServiceClient;
+use api::fleet_v1::peer_service_client::PeerServiceClient;
 use api::fleet_v1::rollout_service_client::RolloutServiceClient;
 use api::fleet_v1::subcloud_group_service_client::SubcloudGroupServiceClient;
 use api::fleet_v1::subcloud_service_client::SubcloudServiceClient;
@@ -116,6 +117,12 @@ impl Session {
     /// The groups of subclouds of the controller.
     pub(crate) fn groups(&self) -> SubcloudGroupServiceClient<Wire> {
         let client = SubcloudGroupServiceClient::new(self.wire(Deadline::Call));
+        client.max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// System peers of the controller, and what is shared with them.
+    pub(crate) fn peers(&self) -> PeerServiceClient<Wire> {
+        let client = PeerServiceClient::new(self.wire(Deadline::Call));
         client.max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 

@@ -1,8 +1,9 @@
 //! Enumerations and times of the contract, in operators' words.
 
 use api::fleet_v1::{
-    AlarmStatus, Availability, EnrollmentState, ManagementState, OperatorRole, RolloutAction,
-    RolloutMemberState, RolloutState, SyncState, UpdateApplyType,
+    AlarmStatus, AssociationState, Availability, EnrollmentState, FailurePolicy, ManagementState,
+    MigrationState, OperatorRole, PeerAdministrativeState, PeerAvailability, PeeringState,
+    RolloutAction, RolloutMemberState, RolloutState, SyncState, UpdateApplyType,
 };
 use api::site_v1::{
     AdministrativeState, DistributedCloudRole, Family, KubernetesState, Order, Personality, Rank,
@@ -78,7 +79,30 @@ words! {
     /// How a change goes through a group.
     update_apply_type(UpdateApplyType) { Parallel = "parallel", Serial = "serial" }
     /// Whether the link of a subcloud is up.
-    availability(Availability) { Unknown = "unknown", Online = "online", Offline = "offline" }
+    availability(Availability) {
+        Unknown = "unknown", Online = "online", Offline = "offline", Secondary = "secondary",
+    }
+    /// Whether a site takes part in a peering.
+    peer_administrative(PeerAdministrativeState) { Enabled = "enabled", Disabled = "disabled" }
+    /// What a lost peer means to its subclouds.
+    failure_policy(FailurePolicy) { Alarm = "alarm", Rehome = "rehome" }
+    /// How far a peering has come.
+    peering(PeeringState) {
+        Pending = "pending", Established = "established", Suspended = "suspended",
+    }
+    /// Whether a peer is heard from.
+    peer_availability(PeerAvailability) {
+        Unknown = "unknown", Available = "available", Unavailable = "unavailable",
+    }
+    /// Whether members of a group are on their way.
+    migration(MigrationState) {
+        None = "none", Running = "running", Complete = "complete", Incomplete = "incomplete",
+    }
+    /// How far two sites agree about a group.
+    association(AssociationState) {
+        InSync = "in-sync", Syncing = "syncing", OutOfSync = "out-of-sync", Failed = "failed",
+        Unknown = "unknown",
+    }
     /// What the alarms of a subcloud come to.
     alarm_status(AlarmStatus) {
         Ok = "OK", Degraded = "degraded", Critical = "critical", Disabled = "disabled",

@@ -77,6 +77,15 @@ impl Bootstrap {
         site.finish()
     }
 
+    /// A controller like [`Self::controller`] of another name, whose addresses are disjoint from
+    /// those of sites with another `index`, 1 to 127.
+    pub(crate) fn controller_of(name: &str, index: u8, stack: Stack) -> Self {
+        assert!((1..128).contains(&index), "an index of a site: {index}");
+        let mut site = Self::site(name, "systemcontroller", index, stack);
+        site.describe("management", Net::Link);
+        site.finish()
+    }
+
     /// A subcloud on one server; its link is the admin network. Sites with different `index`, 1
     /// to 127, have disjoint addresses.
     pub(crate) fn subcloud(name: &str, index: u8, stack: Stack) -> Self {

@@ -39,6 +39,18 @@ impl Lab {
         command
     }
 
+    /// Drops everything from and for a site, silently, as a broken path does.
+    #[track_caller]
+    pub(crate) fn cut(&self, name: &str) {
+        self.command(&["cut"], &[name]).expect(0);
+    }
+
+    /// Ends a cut.
+    #[track_caller]
+    pub(crate) fn restore(&self, name: &str) {
+        self.command(&["restore"], &[name]).expect(0);
+    }
+
     fn command(&self, verb: &[&str], arguments: &[&str]) -> Output {
         let mut command = Command::new(script());
         command.args(verb).arg(&self.dir).args(arguments);

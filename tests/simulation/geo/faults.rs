@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fleet::{
-    Actor, Administrative, Input, PeerAction, PeerSettings, RequestId, RunCommand, SiteMethod,
+    Actor, Administrative, Input, PeerAction, PeerEdit, RequestId, RunCommand, SiteMethod,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -260,17 +260,11 @@ impl Geo {
             Administrative::Disabled
         };
         if known.settings.administrative != administrative {
-            let settings = PeerSettings {
-                administrative,
-                ..known.settings
+            let edit = PeerEdit {
+                administrative: Some(administrative),
+                ..PeerEdit::default()
             };
-            self.ask(
-                site,
-                PeerAction::UpdatePeer {
-                    peer: name,
-                    settings,
-                },
-            );
+            self.ask(site, PeerAction::UpdatePeer { peer: name, edit });
         }
     }
 

@@ -619,6 +619,7 @@ fn call(action: PeerAction) -> Input {
         request: RequestId(0),
         actor: Actor::Operator("uid=0".to_owned()),
         action,
+        etag: String::new(),
         validate_only: false,
     }))
 }
@@ -634,6 +635,7 @@ impl Geo {
             request,
             actor: Actor::Operator("uid=0".to_owned()),
             action,
+            etag: String::new(),
             validate_only: false,
         };
         self.tell_site(index, Input::Peer(PeerInput::Call(call)));

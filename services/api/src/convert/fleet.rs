@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use site::{Range, Site};
 
 use super::{
-    Malformed, excerpt, family_to_wire, parse_address, parse_optional, range_from_wire,
-    range_to_wire, site_to_wire, stack_to_wire,
+    Malformed, excerpt, family_to_wire, member_availability, parse_address, parse_optional,
+    range_from_wire, range_to_wire, site_to_wire, stack_to_wire,
 };
 use crate::fleet_v1 as wire;
 
@@ -30,13 +30,23 @@ pub fn subcloud_to_wire(
         enrollment,
         observed,
         refused,
-        geo: _,
+        geo,
         created_at,
         updated_at: _,
         description,
         location,
         group: _,
     } = subcloud;
+    let fleet::Geo {
+        owner,
+        confirmed: _,
+        group: peer_group,
+        gateways,
+        footprint: _,
+        edits: _,
+        lineage: _,
+        conflict: _,
+    } = geo;
     let footprint = subcloud.footprint();
     let link_address = footprint.and_then(fleet::Footprint::link_address);
     let token_expires_at = subcloud.open_token().map_or(0, |token| token.expires_at.0);
@@ -52,7 +62,7 @@ pub fn subcloud_to_wire(
             .unwrap_or_default(),
         management: management_to_wire(*management) as i32,
         enrollment: state as i32,
-        availability: availability_to_wire(presence.availability) as i32,
+        availability: member_availability(subcloud, presence.availability) as i32,
         sync: sync_to_wire(subcloud.sync()) as i32,
         primary_family: subcloud
             .link_family()
@@ -86,6 +96,10 @@ pub fn subcloud_to_wire(
             .map_or(0, |enrolled| enrolled.renewal.count),
         identity_fault: subcloud.cloned().map(|cloned| fault_to_wire(&cloned.fault)),
         quarantined_since_milliseconds: refused.as_ref().map_or(0, |known| known.since.0),
+        owner_uuid: owner.map_or_else(String::new, |owner| owner.to_string()),
+        epoch: subcloud.enrolled().map_or(0, |enrolled| enrolled.epoch.0),
+        peer_group_uuid: peer_group.map_or_else(String::new, |group| group.to_string()),
+        gateway_addresses: gateways.iter().map(ToString::to_string).collect(),
     }
 }
 

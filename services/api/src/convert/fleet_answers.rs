@@ -144,9 +144,10 @@ fn receipt_from_record(record: wire::SubcloudAnswer) -> Result<Receipt, Malforme
     let availability = match WireAvailability::try_from(availability) {
         Ok(WireAvailability::Online) => Availability::Online,
         Ok(WireAvailability::Offline) => Availability::Offline,
-        Ok(WireAvailability::Unknown | WireAvailability::Unspecified) | Err(_) => {
-            Availability::Unknown
-        }
+        Ok(
+            WireAvailability::Unknown | WireAvailability::Unspecified | WireAvailability::Secondary,
+        )
+        | Err(_) => Availability::Unknown,
     };
     let last_seen = Some(Timestamp(last_seen_milliseconds)).filter(|at| at.0 != 0);
     let record = record.ok_or_else(|| Malformed::new("record", "is missing"))?;

@@ -174,7 +174,7 @@ fn update_from_wire(number: i32) -> Result<Option<UpdateApply>, Vec<Malformed>> 
 }
 
 /// Takes each path of the mask, or of what is filled when there is no mask.
-fn each_named(
+pub(super) fn each_named(
     mask: Option<prost_types::FieldMask>,
     filled: Vec<String>,
     mut take: impl FnMut(&str) -> bool,
@@ -199,7 +199,7 @@ fn each_named(
     }
 }
 
-fn missing(field: &str) -> Vec<Malformed> {
+pub(super) fn missing(field: &str) -> Vec<Malformed> {
     vec![Malformed::new(field, "is missing")]
 }
 

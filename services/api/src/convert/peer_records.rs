@@ -156,11 +156,13 @@ pub fn peer_group_to_record(group: &PeerGroup) -> wire::PeerGroupRecord {
             started_at,
             targets,
             finished_at,
+            missing,
         } = migration;
         wire::MigrationRecord {
             started_at_milliseconds: started_at.0,
             targets: targets.iter().map(ToString::to_string).collect(),
             finished_at_milliseconds: finished_at.map_or(0, |at| at.0),
+            missing: missing.iter().map(ToString::to_string).collect(),
         }
     });
     wire::PeerGroupRecord {
@@ -204,12 +206,15 @@ fn migration_from_record(record: wire::MigrationRecord) -> Result<Migration, Mal
         started_at_milliseconds,
         targets,
         finished_at_milliseconds,
+        missing,
     } = record;
     let targets = targets.iter().map(|text| subcloud_id("targets", text));
+    let missing = missing.iter().map(|text| subcloud_id("missing", text));
     Ok(Migration {
         started_at: Timestamp(started_at_milliseconds),
         targets: targets.collect::<Result<_, _>>()?,
         finished_at: Some(Timestamp(finished_at_milliseconds)).filter(|at| at.0 != 0),
+        missing: missing.collect::<Result<_, _>>()?,
     })
 }
 

@@ -57,7 +57,7 @@ pub use operators::{AddOperator, NoteDeed, RevokeOperator};
 use peers::Peers;
 pub use peers::{
     AssociationView, GroupView, HANDOVER_PATIENCE, MIGRATION_PATIENCE, PeerAvailability, PeerView,
-    SYNC_DELAY,
+    SYNC_DELAY, association_not_found, peer_group_not_found, system_peer_not_found,
 };
 pub use pending::PENDING_HEARTBEATS;
 use pending::Pending;

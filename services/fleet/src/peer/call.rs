@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use crate::{
-    Actor, Association, Endpoint, Fingerprint, PeerCard, PeerGoodbye, PeerGroup, PeerGroupId,
-    PeerId, PeerLinkId, PeerMessage, PeerSettings, RequestId, SecretHash, SharedSubcloud,
-    SystemPeer, TokenId, Violation,
+    Actor, Association, Endpoint, Fingerprint, PeerCard, PeerEdit, PeerGoodbye, PeerGroup,
+    PeerGroupId, PeerId, PeerLinkId, PeerMessage, PeerSettings, RequestId, SecretHash,
+    SharedSubcloud, SystemPeer, TokenId, Violation,
 };
 use crate::{ControllerId, NewToken};
 
@@ -94,6 +94,8 @@ pub struct PeerCall {
     pub actor: Actor,
     /// What is asked for.
     pub action: PeerAction,
+    /// What the caller read of the record that is updated or deleted; empty skips the check.
+    pub etag: String,
     /// Judge only; change nothing.
     pub validate_only: bool,
 }
@@ -129,7 +131,7 @@ pub enum PeerAction {
         /// Name or uuid.
         peer: String,
         /// What it shall be.
-        settings: PeerSettings,
+        edit: PeerEdit,
     },
     /// `system-peer delete`; refused while a group is shared with it.
     DeletePeer {

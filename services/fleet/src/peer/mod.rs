@@ -80,7 +80,7 @@ pub use record::{
     Administrative, Association, AssociationState, Conflict, Established, FailurePolicy, Geo,
     GroupHeader, Leader, MAX_GROUPS, MAX_LINEAGE, MAX_PEERS, MAX_PRIORITY, MAX_SUBCLOUD_REHOMING,
     Migration, PEER_FAILURE_THRESHOLD, PEER_HEARTBEAT, PEER_HEARTBEAT_BOUNDS,
-    PEER_THRESHOLD_BOUNDS, PeerGroup, PeerGroupId, PeerId, PeerSettings, Peering, REHOMING_BOUNDS,
-    SystemPeer,
+    PEER_THRESHOLD_BOUNDS, PeerEdit, PeerGroup, PeerGroupId, PeerId, PeerSettings, Peering,
+    REHOMING_BOUNDS, SystemPeer,
 };
 pub(crate) use sync::{group_digest, item_digest, shared};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use site::Timestamp;
 use uuid::Uuid;
 
+use crate::group::etag;
 use crate::{
     ControllerId, Epoch, Fault, Footprint, PeerCard, SpentToken, SubcloudId, SyncDigest, Token,
 };
@@ -104,6 +105,37 @@ impl Default for PeerSettings {
     }
 }
 
+/// New settings of a peer; `None` leaves one as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PeerEdit {
+    /// See [`PeerSettings::administrative`].
+    pub administrative: Option<Administrative>,
+    /// See [`PeerSettings::heartbeat_interval`].
+    pub heartbeat_interval: Option<Duration>,
+    /// See [`PeerSettings::failure_threshold`].
+    pub failure_threshold: Option<u32>,
+    /// See [`PeerSettings::failure_policy`].
+    pub failure_policy: Option<FailurePolicy>,
+}
+
+impl PeerEdit {
+    /// The settings after the edit.
+    pub fn over(self, old: PeerSettings) -> PeerSettings {
+        let Self {
+            administrative,
+            heartbeat_interval,
+            failure_threshold,
+            failure_policy,
+        } = self;
+        PeerSettings {
+            administrative: administrative.unwrap_or(old.administrative),
+            heartbeat_interval: heartbeat_interval.unwrap_or(old.heartbeat_interval),
+            failure_threshold: failure_threshold.unwrap_or(old.failure_threshold),
+            failure_policy: failure_policy.unwrap_or(old.failure_policy),
+        }
+    }
+}
+
 /// Whether a site takes part in a peering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Administrative {
@@ -164,6 +196,35 @@ impl SystemPeer {
         self.settings.administrative == Administrative::Enabled
     }
 
+    /// Names the state of what operators can change.
+    pub fn etag(&self) -> String {
+        let PeerSettings {
+            administrative,
+            heartbeat_interval,
+            failure_threshold,
+            failure_policy,
+        } = self.settings;
+        let administrative = match administrative {
+            Administrative::Enabled => "enabled",
+            Administrative::Disabled => "disabled",
+        };
+        let policy = match failure_policy {
+            FailurePolicy::Alarm => "alarm",
+            FailurePolicy::Rehome => "rehome",
+        };
+        let (id, threshold) = (self.id.to_string(), failure_threshold.to_string());
+        let interval = heartbeat_interval.as_millis().to_string();
+        let fields = [
+            &id,
+            &self.name,
+            administrative,
+            &interval,
+            &threshold,
+            policy,
+        ];
+        etag(&fields)
+    }
+
     /// Whether the two sites break a rule between them.
     pub fn suspended(&self) -> bool {
         self.established()
@@ -188,6 +249,15 @@ pub struct PeerGroup {
     pub created_at: Timestamp,
     /// When the record last changed.
     pub updated_at: Timestamp,
+}
+
+impl PeerGroup {
+    /// Names the state of what operators can change here.
+    pub fn etag(&self) -> String {
+        let (id, priority) = (self.id.to_string(), self.priority.to_string());
+        let most = self.header.max_subcloud_rehoming.to_string();
+        etag(&[&id, &self.header.name, &priority, &most])
+    }
 }
 
 /// The part of a group that is the same everywhere; the newest edit wins.
@@ -226,6 +296,8 @@ pub struct Migration {
     pub targets: BTreeSet<SubcloudId>,
     /// When it ended; `None` while it runs.
     pub finished_at: Option<Timestamp>,
+    /// Those that had not come when it ended.
+    pub missing: BTreeSet<SubcloudId>,
 }
 
 impl Migration {
@@ -252,6 +324,14 @@ pub struct Association {
     pub faults: Vec<Fault>,
     /// When the record last changed.
     pub updated_at: Timestamp,
+}
+
+impl Association {
+    /// Names the state of what operators can change.
+    pub fn etag(&self) -> String {
+        let (group, peer) = (self.group.to_string(), self.peer.to_string());
+        etag(&[&group, &peer, &self.peer_priority.to_string()])
+    }
 }
 
 /// The state of an association, as operators know it.

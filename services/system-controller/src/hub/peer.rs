@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{Driven, Hub, LAST_WORDS};
-use crate::grpc::{broken, malformed, refused, sound};
+use crate::grpc::{broken, malformed, sound};
 use crate::link_listener::MAX_MESSAGE_BYTES;
 
 /// Messages that may wait for one peer: the machine has at most one batch in flight for each
@@ -105,16 +105,37 @@ pub(crate) struct OpenPeerLink {
     pub(crate) close: CancellationToken,
 }
 
+/// Why two sites did not become peers.
+#[derive(Debug)]
+pub(crate) enum Unpeered {
+    /// This site refuses.
+    Refused(Rejection),
+    /// The other site refuses, in its own words, or something is broken.
+    Failed(Status),
+}
+
+impl From<Rejection> for Unpeered {
+    fn from(refusal: Rejection) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Status> for Unpeered {
+    fn from(status: Status) -> Self {
+        Self::Failed(status)
+    }
+}
+
 impl Hub {
     /// Asks the machine for something about peers.
     ///
     /// # Errors
     /// The refusal.
-    #[allow(dead_code, reason = "for PeerService")]
     pub(crate) async fn peer_call(
         &self,
         actor: Actor,
         action: PeerAction,
+        etag: String,
         validate_only: bool,
     ) -> Result<PeerReceipt, Rejection> {
         self.ask(|request| {
@@ -122,6 +143,7 @@ impl Hub {
                 request,
                 actor,
                 action,
+                etag,
                 validate_only,
             }))
         })
@@ -133,7 +155,6 @@ impl Hub {
     ///
     /// # Errors
     /// The refusal, or that there is no randomness.
-    #[allow(dead_code, reason = "for PeerService")]
     pub(crate) async fn issue_peering(
         &self,
         actor: Actor,
@@ -141,7 +162,7 @@ impl Hub {
         settings: PeerSettings,
         ttl: Duration,
         validate_only: bool,
-    ) -> Result<(String, PeerReceipt), Status> {
+    ) -> Result<(String, PeerReceipt), Unpeered> {
         let drawn = PeeringToken::issue(
             random_uuid(),
             self.wire.authority,
@@ -159,8 +180,8 @@ impl Hub {
             },
             settings,
         };
-        let receipt = self.peer_call(actor, action, validate_only).await;
-        Ok((token.reveal(), receipt.map_err(refused)?))
+        let receipt = self.peer_call(actor, action, String::new(), validate_only);
+        Ok((token.reveal(), receipt.await?))
     }
 
     /// `system-peer add NAME --token`: presents the token to the site that issued it and keeps
@@ -169,7 +190,6 @@ impl Hub {
     ///
     /// # Errors
     /// The refusal of either site, or that the other one does not answer.
-    #[allow(dead_code, reason = "for PeerService")]
     pub(crate) async fn join_peer(
         &self,
         actor: Actor,
@@ -177,12 +197,12 @@ impl Hub {
         settings: PeerSettings,
         token: &str,
         validate_only: bool,
-    ) -> Result<PeerReceipt, Status> {
-        let token = PeeringToken::parse(token).map_err(|error| refused(not_a_token(&error)))?;
+    ) -> Result<PeerReceipt, Unpeered> {
+        let token = PeeringToken::parse(token).map_err(|error| not_a_token(&error))?;
         let own = self.lock().machine.card().clone();
         let addresses: Vec<IpAddr> = token.controller().iter().map(SocketAddr::ip).collect();
         if let Some(violation) = judge_token_addresses(&own, &addresses) {
-            return Err(refused(Rejection::one(violation)));
+            return Err(Rejection::one(violation).into());
         }
         let id = PeerId(random_uuid());
         let add = |card: PeerCard| PeerAction::AddPeer {
@@ -192,14 +212,13 @@ impl Hub {
             card: Box::new(card),
         };
         let card = self.present(&token, &own, true).await?;
-        let judged = self.peer_call(actor.clone(), add(card), true).await;
-        let judged = judged.map_err(refused)?;
+        let call = |card, preview| self.peer_call(actor.clone(), add(card), String::new(), preview);
+        let judged = call(card, true).await?;
         if validate_only {
             return Ok(judged);
         }
         let card = self.present(&token, &own, false).await?;
-        let added = self.peer_call(actor, add(card), false).await;
-        added.map_err(refused)
+        Ok(call(card, false).await?)
     }
 
     /// Presents a token at the addresses in it, in turn, until one answers.
@@ -208,7 +227,7 @@ impl Hub {
         token: &PeeringToken,
         own: &PeerCard,
         validate_only: bool,
-    ) -> Result<PeerCard, Status> {
+    ) -> Result<PeerCard, Unpeered> {
         let tls = enroll_client_config(token.ca())
             .map_err(|error| broken("cannot configure TLS", &error))?;
         let mut why = Vec::new();
@@ -232,15 +251,15 @@ impl Hub {
                 .accept_peering(request)
                 .await;
             match answer {
-                Ok(answer) => return read_card(answer.into_inner().card, token.ca()),
+                Ok(answer) => return Ok(read_card(answer.into_inner().card, token.ca())?),
                 // A refusal of the other site, with its reasons.
                 Err(status) if !api::status::to_refusal(&status).reason.is_empty() => {
-                    return Err(status);
+                    return Err(status.into());
                 }
                 Err(status) => why.push(format!("{address}: {}", status.message())),
             }
         }
-        Err(refused(unreachable(&why.join("; "))))
+        Err(unreachable(&why.join("; ")).into())
     }
 
     /// Announces a link to a peer, dialled by either side; whoever holds it then moves its

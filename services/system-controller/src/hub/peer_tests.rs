@@ -134,7 +134,11 @@ async fn issue(hub: &Hub, name: &str) -> String {
 
 async fn join(hub: &Hub, token: &str, validate_only: bool) -> Result<PeerReceipt, String> {
     let joined = hub.join_peer(admin(), "other".to_owned(), SETTINGS, token, validate_only);
-    joined.await.map_err(|status| {
+    joined.await.map_err(|unpeered| {
+        let status = match unpeered {
+            Unpeered::Refused(refusal) => crate::grpc::refused(refusal),
+            Unpeered::Failed(status) => status,
+        };
         let refusal = api::status::to_refusal(&status);
         assert!(!refusal.reason.is_empty(), "{status:?}");
         refusal.reason
@@ -205,7 +209,8 @@ async fn two_sites_peer_once_lose_each_other_and_come_back() {
 
     // A peer that was deleted at one side is a stranger there at once.
     let name = "b".to_owned();
-    let deleted = hub_a.peer_call(admin(), PeerAction::DeletePeer { peer: name }, false);
+    let delete = PeerAction::DeletePeer { peer: name };
+    let deleted = hub_a.peer_call(admin(), delete, String::new(), false);
     deleted.await.expect("deleted");
     until("the other side says so", || {
         let alarms = hub_b.peer_alarms();
@@ -302,6 +307,7 @@ fn records_of_peers_groups_and_associations_come_back_as_they_were() {
             started_at: site::Timestamp(1),
             targets: [fleet::SubcloudId(Uuid::from_u128(5))].into(),
             finished_at: None,
+            missing: [fleet::SubcloudId(Uuid::from_u128(6))].into(),
         }),
         created_at: site::Timestamp(1),
         updated_at: site::Timestamp(2),

@@ -1,16 +1,17 @@
 //! `dcmanager subcloud manage`, `unmanage`, `update` and `delete`.
 
 use api::fleet_v1::{
-    DeleteSubcloudRequest, ManageSubcloudRequest, Subcloud, UnmanageSubcloudRequest,
-    UpdateSubcloudRequest,
+    DeleteSubcloudRequest, ManageSubcloudRequest, SetSubcloudGatewaysRequest, Subcloud,
+    UnmanageSubcloudRequest, UpdateSubcloudPeerGroupMembersRequest, UpdateSubcloudRequest,
 };
 use clap::Args;
 use prost_types::FieldMask;
 
-use super::subcloud::record;
+use super::subcloud::{SHOW_COLUMNS, get, record};
 use crate::answer::Answer;
 use crate::failure::Failure;
 use crate::output::Body;
+use crate::program::Shape;
 use crate::session::{Session, call, promised};
 
 /// New values of a subcloud.
@@ -26,7 +27,26 @@ pub(crate) struct Edit {
     /// Name or uuid of the group to put it into
     #[arg(long)]
     group: Option<String>,
+    /// Name or uuid of the subcloud peer group to put it into, or `none` to take it out of its own
+    #[arg(
+        long,
+        value_name = "GROUP|none",
+        conflicts_with_all = ["description", "location", "group", "gateways"]
+    )]
+    peer_group: Option<String>,
+    /// This site's own gateways towards it, that of the link family first: one or two addresses
+    /// with a comma between, or `none`
+    #[arg(
+        long = "systemcontroller-gateway-address",
+        value_name = "ADDR[,ADDR]|none",
+        value_delimiter = ',',
+        conflicts_with_all = ["description", "location", "group"]
+    )]
+    gateways: Option<Vec<String>>,
 }
+
+/// A change whose answer is the subcloud.
+pub(super) const CHANGED: Shape = Shape::creates(&SHOW_COLUMNS);
 
 /// `manage`.
 pub(super) async fn manage(
@@ -61,6 +81,12 @@ pub(super) async fn update(
     target: String,
     edit: Edit,
 ) -> Result<Answer, Failure> {
+    if let Some(group) = edit.peer_group {
+        return set_peer_group(session, target, group).await;
+    }
+    if let Some(gateways) = edit.gateways {
+        return set_gateways(session, target, gateways).await;
+    }
     let named = [
         ("description", edit.description.is_some()),
         ("location", edit.location.is_some()),
@@ -80,6 +106,65 @@ pub(super) async fn update(
         request_id: String::new(),
     };
     let answer = call(session.subclouds().update_subcloud(request)).await?;
+    changed(session, answer.subcloud)
+}
+
+/// `update --peer-group`.
+async fn set_peer_group(
+    session: &Session,
+    subcloud: String,
+    group: String,
+) -> Result<Answer, Failure> {
+    let known = get(session, subcloud).await?;
+    let (group, joins) = match group.as_str() {
+        "none" if known.peer_group_uuid.is_empty() => {
+            let note = format!("{} is in no subcloud peer group", known.name);
+            return Ok(record(&known).note(note));
+        }
+        "none" => (known.peer_group_uuid, false),
+        _ => (group, true),
+    };
+    let (add, remove) = if joins {
+        (vec![known.uuid.clone()], Vec::new())
+    } else {
+        (Vec::new(), vec![known.uuid.clone()])
+    };
+    let request = UpdateSubcloudPeerGroupMembersRequest {
+        subcloud_peer_group: group,
+        add,
+        remove,
+        validate_only: session.dry_run(),
+        request_id: String::new(),
+    };
+    let answer = call(session.peers().update_subcloud_peer_group_members(request)).await?;
+    let group = promised(answer.subcloud_peer_group, "subcloud peer group")?;
+    let verb = if joins { "in" } else { "no longer in" };
+    let note = format!(
+        "{} is {verb} subcloud peer group {}",
+        known.name, group.name
+    );
+    let now = get(session, known.uuid).await?;
+    Ok(if session.dry_run() {
+        record(&now).note(format!("dry run: {note} then; nothing was changed"))
+    } else {
+        record(&now).note(note)
+    })
+}
+
+/// `update --systemcontroller-gateway-address`.
+async fn set_gateways(
+    session: &Session,
+    subcloud: String,
+    gateways: Vec<String>,
+) -> Result<Answer, Failure> {
+    let none = gateways == ["none"];
+    let request = SetSubcloudGatewaysRequest {
+        subcloud,
+        gateway_addresses: if none { Vec::new() } else { gateways },
+        validate_only: session.dry_run(),
+        request_id: String::new(),
+    };
+    let answer = call(session.peers().set_subcloud_gateways(request)).await?;
     changed(session, answer.subcloud)
 }
 
@@ -115,7 +200,8 @@ pub(super) fn mask(named: &[(&str, bool)]) -> FieldMask {
     }
 }
 
-fn changed(session: &Session, subcloud: Option<Subcloud>) -> Result<Answer, Failure> {
+/// The subcloud as it is now, or would be.
+pub(super) fn changed(session: &Session, subcloud: Option<Subcloud>) -> Result<Answer, Failure> {
     let answer = record(&promised(subcloud, "subcloud")?);
     Ok(if session.dry_run() {
         answer.note("dry run: nothing was changed")

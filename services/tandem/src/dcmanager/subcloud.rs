@@ -88,9 +88,12 @@ pub(crate) enum SubcloudCommand {
         #[arg(value_name = "NAME")]
         subcloud: String,
     },
-    /// Change what is said about a subcloud, and its group
-    #[command(after_help = "Example:\n  \
-                      tandem dcmanager subcloud update subcloud-1 --location Hall-7 --group north")]
+    /// Change what is said about a subcloud, and its groups
+    #[command(
+        after_help = "Examples:\n  tandem dcmanager subcloud update subcloud-1 --location Hall-7 \
+                      --group north\n  tandem dcmanager subcloud update subcloud-1 --peer-group \
+                      shared"
+    )]
     Update {
         /// Name or uuid of the subcloud
         #[arg(value_name = "NAME")]
@@ -197,6 +200,8 @@ pub(crate) enum AvailabilityName {
     Online,
     /// Three heartbeats are missing
     Offline,
+    /// It obeys another system controller, and its link is there
+    Secondary,
 }
 
 const LIST_COLUMNS: [Column; 9] = [
@@ -229,7 +234,7 @@ const DETAIL_COLUMNS: [Column; 15] = [
     Column::new("group"),
 ];
 
-const SHOW_COLUMNS: [Column; 24] = [
+pub(super) const SHOW_COLUMNS: [Column; 24] = [
     DETAIL_COLUMNS[0],
     DETAIL_COLUMNS[1],
     DETAIL_COLUMNS[2],
@@ -514,6 +519,7 @@ impl Filter {
             Some(AvailabilityName::Unknown) => Availability::Unknown,
             Some(AvailabilityName::Online) => Availability::Online,
             Some(AvailabilityName::Offline) => Availability::Offline,
+            Some(AvailabilityName::Secondary) => Availability::Secondary,
         };
         let management = match self.management {
             None => ManagementState::Unspecified,
@@ -699,7 +705,7 @@ fn pools(site: &Site) -> (Vec<String>, Vec<String>) {
 }
 
 /// Violations as objects for machines, and as their reasons for readers.
-fn violations(violations: &[Violation]) -> Cell {
+pub(super) fn violations(violations: &[Violation]) -> Cell {
     let reasons: Vec<&str> = violations
         .iter()
         .map(|fault| fault.reason.as_str())

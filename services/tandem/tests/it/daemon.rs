@@ -2,16 +2,19 @@
 
 mod answers;
 mod fleet;
+mod peers;
 mod site;
 mod watch;
 
 use std::fmt::Debug;
 use std::path::Path;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
 use api::fleet_v1::alarm_service_server::AlarmServiceServer;
 use api::fleet_v1::operator_service_server::OperatorServiceServer;
+use api::fleet_v1::peer_service_server::PeerServiceServer;
 use api::fleet_v1::subcloud_group_service_server::SubcloudGroupServiceServer;
 use api::fleet_v1::subcloud_service_server::SubcloudServiceServer;
 use api::site_v1::network_service_server::NetworkServiceServer;
@@ -126,6 +129,10 @@ pub(crate) fn routes(asked: &Asked, stop: &CancellationToken) -> Routes {
         .add_service(AlarmServiceServer::new(fleet::Fleet(asked.clone())))
         .add_service(SubcloudServiceServer::new(fleet::Fleet(asked.clone())))
         .add_service(OperatorServiceServer::new(fleet::Operators(asked.clone())))
+        .add_service(PeerServiceServer::new(peers::Peers {
+            asked: asked.clone(),
+            questions: AtomicU32::default(),
+        }))
         .add_service(SubcloudGroupServiceServer::new(fleet::Groups(
             asked.clone(),
         )))

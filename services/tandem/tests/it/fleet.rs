@@ -53,6 +53,48 @@ fn subclouds_and_events() {
 }
 
 #[test]
+fn peers_and_what_is_shared_with_them() {
+    check(
+        "peers",
+        &[
+            "tandem dcmanager system-peer list",
+            "tandem dcmanager system-peer show east",
+            "tandem dcmanager system-peer show north -c peering -c suspended",
+            "tandem dcmanager system-peer show nobody",
+            "tandem dcmanager system-peer add south",
+            "tandem dcmanager system-peer add south --dry-run -f json",
+            "tandem dcmanager system-peer add east --token tp1_c2VjcmV0 -c name -c peering",
+            "tandem dcmanager system-peer add east --token tp1_c2VjcmV0 --dry-run -c name",
+            "tandem dcmanager system-peer update east --administrative-state disabled -c name",
+            "tandem dcmanager system-peer delete east --dry-run -c name",
+            "tandem dcmanager system-peer delete east",
+            "tandem dcmanager system-peer list-subcloud-peer-groups east -c name",
+            "tandem dcmanager subcloud-peer-group list",
+            "tandem dcmanager subcloud-peer-group show shared",
+            "tandem dcmanager subcloud-peer-group add fresh --group-priority 1 -c name",
+            "tandem dcmanager subcloud-peer-group update shared --max-subcloud-rehoming 5 -c name",
+            "tandem dcmanager subcloud-peer-group delete shared",
+            "tandem dcmanager subcloud-peer-group list-subclouds shared",
+            "tandem dcmanager subcloud-peer-group list-subclouds shared -f json",
+            "tandem dcmanager subcloud-peer-group add-subclouds shared subcloud-1 -c members",
+            "tandem dcmanager subcloud-peer-group migrate shared --dry-run",
+            "tandem dcmanager subcloud-peer-group migrate shared",
+            "tandem dcmanager subcloud-peer-group migrate shared --wait",
+            "tandem dcmanager subcloud-peer-group status shared -f yaml",
+            "tandem dcmanager subcloud-peer-group dismiss-conflict subcloud-1 -c name",
+            "tandem dcmanager subcloud update subcloud-1 --peer-group shared -c name",
+            "tandem dcmanager subcloud update subcloud-1 --peer-group none -c name",
+            "tandem dcmanager peer-group-association list",
+            "tandem dcmanager peer-group-association show shared north",
+            "tandem dcmanager peer-group-association show shared nobody",
+            "tandem dcmanager peer-group-association add shared east --peer-group-priority 1",
+            "tandem dcmanager peer-group-association sync shared east --dry-run -c state",
+            "tandem dcmanager peer-group-association delete shared east",
+        ],
+    );
+}
+
+#[test]
 fn a_script_reads_token_and_controller() {
     let outcome = run("dcmanager subcloud add subcloud-9 --format json");
     assert_eq!(outcome.exit, Exit::Success, "{}", outcome.stderr);
@@ -103,6 +145,26 @@ fn filters_and_lifetimes_are_sent() {
         (
             "dcmanager subcloud update subcloud-1 --description= --group north",
             r#"update_mask: Some(FieldMask { paths: ["description", "group"] })"#,
+        ),
+        (
+            "dcmanager system-peer add e --heartbeat-failure-policy rehome --heartbeat-interval 1",
+            "heartbeat_interval_seconds: 1, failure_threshold: 0, failure_policy: Rehome",
+        ),
+        (
+            "dcmanager system-peer update east --heartbeat-failure-policy alarm",
+            r#"update_mask: Some(FieldMask { paths: ["failure_policy"] })"#,
+        ),
+        (
+            "dcmanager subcloud-peer-group update shared --group-priority 0",
+            r#"update_mask: Some(FieldMask { paths: ["priority"] })"#,
+        ),
+        (
+            "dcmanager subcloud update subcloud-1 --systemcontroller-gateway-address fd01::1",
+            r#"gateway_addresses: ["fd01::1"]"#,
+        ),
+        (
+            "dcmanager subcloud list --availability secondary",
+            "availability: Secondary",
         ),
         (
             "dcmanager subcloud-group update north --max-parallel-subclouds 9",

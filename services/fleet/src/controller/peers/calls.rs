@@ -9,12 +9,13 @@ use crate::entropy::{after, since};
 use crate::{
     AcceptPeering, Action, Actor, Association, Established, Fault, GroupHeader, Leader, MAX_GROUPS,
     MAX_PEERS, MAX_PRIORITY, Migration, NewToken, Outcome, PEER_HEARTBEAT_BOUNDS,
-    PEER_THRESHOLD_BOUNDS, PeerAction, PeerCall, PeerCard, PeerGoodbye, PeerGroup, PeerGroupId,
-    PeerId, PeerOutput, PeerReceipt, PeerSettings, PeerSubject, Peering, REHOMING_BOUNDS,
-    REPLAY_WINDOW, Reason, Rejection, SharedSubcloud, SpentToken, Subcloud, SystemPeer, Token,
-    Violation, judge_peer, subcloud_not_found,
+    PEER_THRESHOLD_BOUNDS, PeerAction, PeerCall, PeerCard, PeerEdit, PeerGoodbye, PeerGroup,
+    PeerGroupId, PeerId, PeerOutput, PeerReceipt, PeerSettings, PeerSubject, Peering,
+    REHOMING_BOUNDS, REPLAY_WINDOW, Reason, Rejection, SharedSubcloud, SpentToken, Subcloud,
+    SystemPeer, Token, Violation, judge_peer, subcloud_not_found,
 };
 
+use super::super::operate::{check_etag, nothing_named};
 use super::super::operator::invalid_name;
 use super::super::{
     Answer, Batch, Controller, Deed, Deferred, Output, TOKEN_TTL_MAX, TOKEN_TTL_MIN,
@@ -42,11 +43,12 @@ impl Controller {
             request,
             actor,
             action,
+            etag,
             validate_only,
         } = call;
         let judged = match self.busy().filter(|_| !validate_only) {
             Some(busy) => Err(Rejection::one(busy)),
-            None => self.judge_call(now, &action),
+            None => self.judge_call(now, &action, &etag),
         };
         let mut batch = Batch::default();
         let outcome = judged.map(|change| {
@@ -83,7 +85,7 @@ impl Controller {
         }
     }
 
-    fn judge_call(&self, now: Timestamp, action: &PeerAction) -> Judged {
+    fn judge_call(&self, now: Timestamp, action: &PeerAction, etag: &str) -> Judged {
         match action {
             PeerAction::IssuePeering {
                 id,
@@ -97,14 +99,8 @@ impl Controller {
                 settings,
                 card,
             } => self.judge_add_peer(now, *id, name, *settings, card),
-            PeerAction::UpdatePeer { peer, settings } => {
-                let mut changed = self.peer_named(peer)?.clone();
-                Rejection::check(invalid_settings(settings))?;
-                changed.settings = *settings;
-                changed.updated_at = now;
-                Ok(Change::Peer(changed))
-            }
-            PeerAction::DeletePeer { peer } => self.judge_delete_peer(peer),
+            PeerAction::UpdatePeer { peer, edit } => self.judge_update_peer(now, peer, *edit, etag),
+            PeerAction::DeletePeer { peer } => self.judge_delete_peer(peer, etag),
             PeerAction::AddGroup {
                 id,
                 name,
@@ -115,8 +111,11 @@ impl Controller {
                 group,
                 priority,
                 max_subcloud_rehoming,
-            } => self.judge_update_peer_group(now, group, *priority, *max_subcloud_rehoming),
-            PeerAction::DeleteGroup { group } => self.judge_delete_peer_group(group),
+            } => {
+                let place = (*priority, *max_subcloud_rehoming);
+                self.judge_update_peer_group(now, group, place, etag)
+            }
+            PeerAction::DeleteGroup { group } => self.judge_delete_peer_group(group, etag),
             PeerAction::SetMembers { group, add, remove } => {
                 self.judge_members(now, group, add, remove)
             }
@@ -128,9 +127,11 @@ impl Controller {
                 peer,
                 peer_priority,
             } => self.judge_associate(now, group, peer, *peer_priority),
-            PeerAction::Dissociate { group, peer } => Ok(Change::Dissociate(
-                self.association_named(group, peer)?.clone(),
-            )),
+            PeerAction::Dissociate { group, peer } => {
+                let known = self.association_named(group, peer)?;
+                check_etag(("peer group association", group), etag, &known.etag())?;
+                Ok(Change::Dissociate(known.clone()))
+            }
             PeerAction::SyncAssociation { group, peer } => {
                 Ok(Change::Sync(self.association_named(group, peer)?.clone()))
             }
@@ -316,8 +317,25 @@ impl Controller {
         }
     }
 
-    fn judge_delete_peer(&self, peer: &str) -> Judged {
+    fn judge_update_peer(&self, now: Timestamp, peer: &str, edit: PeerEdit, etag: &str) -> Judged {
+        let mut changed = self.peer_named(peer)?.clone();
+        check_etag(("system peer", &changed.name), etag, &changed.etag())?;
+        let settings = edit.over(changed.settings);
+        let nothing = nothing_named(edit == PeerEdit::default());
+        Rejection::check(
+            nothing
+                .into_iter()
+                .chain(invalid_settings(&settings))
+                .collect(),
+        )?;
+        changed.settings = settings;
+        changed.updated_at = now;
+        Ok(Change::Peer(changed))
+    }
+
+    fn judge_delete_peer(&self, peer: &str, etag: &str) -> Judged {
         let peer = self.peer_named(peer)?;
+        check_etag(("system peer", &peer.name), etag, &peer.etag())?;
         let shared: Vec<&str> = self
             .groups_with(peer.id)
             .iter()
@@ -375,11 +393,15 @@ impl Controller {
         &self,
         now: Timestamp,
         group: &str,
-        priority: Option<u32>,
-        max_subcloud_rehoming: Option<u32>,
+        (priority, max_subcloud_rehoming): (Option<u32>, Option<u32>),
+        etag: &str,
     ) -> Judged {
         let mut changed = self.group_named(group)?.clone();
-        Rejection::check(invalid_place(priority, max_subcloud_rehoming))?;
+        let kind = "subcloud peer group";
+        check_etag((kind, &changed.header.name), etag, &changed.etag())?;
+        let nothing = nothing_named(priority.is_none() && max_subcloud_rehoming.is_none());
+        let invalid = invalid_place(priority, max_subcloud_rehoming);
+        Rejection::check(nothing.into_iter().chain(invalid).collect())?;
         if let Some(most) = max_subcloud_rehoming {
             changed.header.max_subcloud_rehoming = most;
             changed.header.revision += 1;
@@ -393,9 +415,10 @@ impl Controller {
         Ok(Change::Group(changed))
     }
 
-    fn judge_delete_peer_group(&self, group: &str) -> Judged {
+    fn judge_delete_peer_group(&self, group: &str, etag: &str) -> Judged {
         let group = self.group_named(group)?;
         let name = &group.header.name;
+        check_etag(("subcloud peer group", name), etag, &group.etag())?;
         let mut violations = Vec::new();
         if self.peers.associations_of(group.id).next().is_some() {
             violations.push(in_use(
@@ -608,7 +631,8 @@ impl Controller {
         }
         let away = |member: &&SharedSubcloud| !member.owned_here();
         let members: Vec<&SharedSubcloud> = self.group_members(group.id).filter(away).collect();
-        if members.is_empty() {
+        let untaken = self.untaken(group.id);
+        if members.is_empty() && untaken.is_empty() {
             return Err(Rejection::one(
                 Violation::new(
                     Reason::NothingToMigrate,
@@ -618,12 +642,14 @@ impl Controller {
                 .object("subcloud peer group", name.clone()),
             ));
         }
-        Rejection::check(members.iter().filter_map(|m| self.not_ready(m)).collect())?;
+        let not_ready = members.iter().filter_map(|m| self.not_ready(m));
+        Rejection::check(not_ready.chain(untaken).collect())?;
         let mut changed = group.clone();
         changed.migration = Some(Migration {
             started_at: now,
             targets: members.iter().map(|member| member.id).collect(),
             finished_at: None,
+            missing: BTreeSet::new(),
         });
         changed.updated_at = now;
         Ok(Change::Migrate(changed))
@@ -651,6 +677,32 @@ impl Controller {
             )
             .object("subcloud", name.clone()),
         )
+    }
+
+    /// Members that their owner told of and that have no record here, because it could not be
+    /// taken in.
+    fn untaken(&self, group: PeerGroupId) -> Vec<Violation> {
+        let members: BTreeSet<&str> = self
+            .group_members(group)
+            .map(|member| member.name.as_str())
+            .collect();
+        let unknown = |fault: &&Fault| {
+            let mut objects = fault.objects.iter();
+            let known = |(kind, name): &(String, String)| {
+                kind == "subcloud" && members.contains(name.as_str())
+            };
+            fault.reason != "EPOCH_STALE" && !objects.any(known)
+        };
+        let associations = self.peers.associations_of(group);
+        let faults = associations.flat_map(|association| &association.faults);
+        let violation = |fault: &Fault| {
+            Violation::new(
+                Reason::MemberNotReady,
+                format!("a member could not be taken in here: {}", fault.message),
+                "correct that first; nothing has moved",
+            )
+        };
+        faults.filter(unknown).map(violation).collect()
     }
 
     /// What kept the newest word of a member's owner from being taken in.
@@ -769,29 +821,13 @@ impl Controller {
     }
 
     fn peer_named(&self, reference: &str) -> Result<&SystemPeer, Rejection> {
-        self.find_peer(reference).ok_or_else(|| {
-            Rejection::one(
-                Violation::new(
-                    Reason::PeerNotFound,
-                    format!("there is no system peer {reference:?}"),
-                    "`tandem dcmanager system-peer list` shows the system peers",
-                )
-                .object("system peer", reference),
-            )
-        })
+        let unknown = || Rejection::one(system_peer_not_found(reference));
+        self.find_peer(reference).ok_or_else(unknown)
     }
 
     fn group_named(&self, reference: &str) -> Result<&PeerGroup, Rejection> {
-        self.find_group(reference).ok_or_else(|| {
-            Rejection::one(
-                Violation::new(
-                    Reason::PeerGroupNotFound,
-                    format!("there is no subcloud peer group {reference:?}"),
-                    "`tandem dcmanager subcloud-peer-group list` shows the groups",
-                )
-                .object("subcloud peer group", reference),
-            )
-        })
+        let unknown = || Rejection::one(peer_group_not_found(reference));
+        self.find_group(reference).ok_or_else(unknown)
     }
 
     fn subcloud_named(&self, reference: &str) -> Result<&SharedSubcloud, Rejection> {
@@ -803,20 +839,7 @@ impl Controller {
         let group = self.group_named(group)?;
         let peer = self.peer_named(peer)?;
         let known = self.peers.associations.get(&(group.id, peer.id));
-        known.ok_or_else(|| {
-            Rejection::one(
-                Violation::new(
-                    Reason::AssociationNotFound,
-                    format!(
-                        "subcloud peer group {} is not shared with system peer {}",
-                        group.header.name, peer.name
-                    ),
-                    "`tandem dcmanager peer-group-association list` shows the associations",
-                )
-                .object("subcloud peer group", group.header.name.clone())
-                .object("system peer", peer.name.clone()),
-            )
-        })
+        known.ok_or_else(|| Rejection::one(association_not_found(group, peer)))
     }
 
     fn peer_name_taken(&self, name: &str) -> Option<Violation> {
@@ -859,6 +882,40 @@ impl Controller {
     fn link_family_missing(&self) -> bool {
         self.peers.card.link_family().is_none()
     }
+}
+
+/// No system peer of this name or uuid.
+pub fn system_peer_not_found(reference: &str) -> Violation {
+    Violation::new(
+        Reason::PeerNotFound,
+        format!("there is no system peer {reference:?}"),
+        "`tandem dcmanager system-peer list` shows the system peers",
+    )
+    .object("system peer", reference)
+}
+
+/// No subcloud peer group of this name or uuid.
+pub fn peer_group_not_found(reference: &str) -> Violation {
+    Violation::new(
+        Reason::PeerGroupNotFound,
+        format!("there is no subcloud peer group {reference:?}"),
+        "`tandem dcmanager subcloud-peer-group list` shows the groups",
+    )
+    .object("subcloud peer group", reference)
+}
+
+/// The group is not shared with the peer.
+pub fn association_not_found(group: &PeerGroup, peer: &SystemPeer) -> Violation {
+    Violation::new(
+        Reason::AssociationNotFound,
+        format!(
+            "subcloud peer group {} is not shared with system peer {}",
+            group.header.name, peer.name
+        ),
+        "`tandem dcmanager peer-group-association list` shows the associations",
+    )
+    .object("subcloud peer group", group.header.name.clone())
+    .object("system peer", peer.name.clone())
 }
 
 fn subject(change: &Change) -> PeerSubject {

@@ -20,6 +20,7 @@ use crate::{
     PeerInput, PeerLinkId, SubcloudId, SystemPeer,
 };
 
+pub use calls::{association_not_found, peer_group_not_found, system_peer_not_found};
 pub(super) use claims::Claimed;
 use contact::{Contact, PeerLink};
 use hearing::Hearing;

@@ -185,8 +185,10 @@ impl Controller {
         let Some(mut known) = self.peers.groups.get(&group).cloned() else {
             return;
         };
+        let (missing, _) = self.remaining(group);
         if let Some(migration) = &mut known.migration {
             migration.finished_at = Some(now);
+            migration.missing = missing.into_iter().collect();
         }
         known.updated_at = now;
         let moving = self.peers.moving.entry(group).or_default();

@@ -1,8 +1,10 @@
 //! What the daemon knows: a duplex site whose oam is dual-stack, and a small fleet.
 
 use api::fleet_v1::{
-    AlarmCounts, AlarmStatus, AlarmSummary, Availability, EnrollmentState, FleetEvent,
-    ManagementState, Subcloud, SubcloudGroup, SyncState, UpdateApplyType, Violation,
+    AlarmCounts, AlarmStatus, AlarmSummary, AssociationState, Availability, Conflict,
+    EnrollmentState, FailurePolicy, FleetEvent, LostValue, ManagementState, MigrationState,
+    PeerAvailability, PeerGroupAssociation, PeeringState, Subcloud, SubcloudGroup,
+    SubcloudPeerGroup, SubcloudPeerGroupMember, SyncState, SystemPeer, UpdateApplyType, Violation,
 };
 use api::site_v1::{
     AddressPool, AddressRange, AdministrativeState, Alarm, Effect, Family, Host, Network,
@@ -12,8 +14,10 @@ use api::status::from_rejection;
 use site::{Reason, Rejection};
 use tonic::Status;
 
+use super::peers::established;
+
 /// 2026-01-01T00:00:00Z.
-const NEW_YEAR: u64 = 1_767_225_600_000;
+pub(super) const NEW_YEAR: u64 = 1_767_225_600_000;
 
 pub(super) fn pools() -> Vec<AddressPool> {
     let oam_ipv6 = AddressPool {
@@ -252,6 +256,108 @@ pub(super) fn groups() -> Vec<SubcloudGroup> {
     ]
 }
 
+pub(super) fn peers() -> Vec<SystemPeer> {
+    let suspended = SystemPeer {
+        peering_state: PeeringState::Suspended.into(),
+        failure_policy: FailurePolicy::Alarm.into(),
+        synchronising: false,
+        suspended: vec![violation()],
+        ..established("north", 2)
+    };
+    let pending = SystemPeer {
+        uuid: uuid('c', 3),
+        name: "south".to_owned(),
+        peering_state: PeeringState::Pending.into(),
+        availability: PeerAvailability::Unknown.into(),
+        token_expires_at_milliseconds: NEW_YEAR + 3_600_000,
+        heartbeat_interval_seconds: 5,
+        failure_threshold: 3,
+        administrative_state: suspended.administrative_state,
+        failure_policy: FailurePolicy::Alarm.into(),
+        ..SystemPeer::default()
+    };
+    vec![established("east", 1), suspended, pending]
+}
+
+pub(super) fn peer_groups() -> Vec<SubcloudPeerGroup> {
+    let group = |n: u8, name: &str, leader: &str, migration: MigrationState| SubcloudPeerGroup {
+        uuid: uuid('e', n),
+        name: name.to_owned(),
+        priority: 0,
+        max_subcloud_rehoming: 10,
+        leader_uuid: uuid('d', n),
+        leader_name: leader.to_owned(),
+        leader_priority: u32::from(leader != "here"),
+        led_here: leader == "here",
+        members: 3,
+        owned: if leader == "here" { 3 } else { 0 },
+        migration_state: migration.into(),
+        created_at_milliseconds: NEW_YEAR,
+        updated_at_milliseconds: NEW_YEAR + 1_000,
+        etag: format!("{n:016}"),
+    };
+    vec![
+        group(1, "own", "here", MigrationState::None),
+        group(2, "shared", "site-east", MigrationState::Running),
+    ]
+}
+
+pub(super) fn peer_group_members() -> Vec<SubcloudPeerGroupMember> {
+    let member = |n: u8, owner: &str, availability: Availability| SubcloudPeerGroupMember {
+        subcloud_uuid: uuid('a', n),
+        name: format!("subcloud-{n}"),
+        owner_uuid: uuid('d', n),
+        owner: owner.to_owned(),
+        owned_here: owner == "here",
+        epoch: u64::from(n),
+        confirmed: true,
+        availability: availability.into(),
+        conflict: None,
+    };
+    let lost = LostValue {
+        field: "location".to_owned(),
+        value: "Hall 7".to_owned(),
+    };
+    let conflict = Conflict {
+        owner_uuid: uuid('d', 1),
+        at_milliseconds: NEW_YEAR,
+        lost: vec![lost],
+    };
+    vec![
+        member(1, "here", Availability::Online),
+        member(2, "east", Availability::Secondary),
+        SubcloudPeerGroupMember {
+            conflict: Some(conflict),
+            ..member(3, "east", Availability::Secondary)
+        },
+    ]
+}
+
+pub(super) fn peer_group_associations() -> Vec<PeerGroupAssociation> {
+    let known = |n: u8, peer: &str, state: AssociationState, message: &str| PeerGroupAssociation {
+        subcloud_peer_group: "shared".to_owned(),
+        subcloud_peer_group_uuid: uuid('e', 2),
+        system_peer: peer.to_owned(),
+        system_peer_uuid: uuid('c', n),
+        peer_priority: u32::from(n),
+        state: state.into(),
+        message: message.to_owned(),
+        faults: Vec::new(),
+        updated_at_milliseconds: NEW_YEAR,
+        etag: format!("{n:016}"),
+    };
+    let failed = PeerGroupAssociation {
+        faults: vec![violation()],
+        ..known(
+            2,
+            "north",
+            AssociationState::Failed,
+            "system peer north is suspended",
+        )
+    };
+    vec![known(1, "east", AssociationState::InSync, ""), failed]
+}
+
 pub(super) fn alarm_summaries() -> Vec<AlarmSummary> {
     let counts = |critical, major| AlarmCounts {
         critical,
@@ -341,6 +447,6 @@ pub(super) fn three_faults() -> Status {
 }
 
 /// A uuid that tells what it is of.
-fn uuid(kind: char, n: u8) -> String {
+pub(super) fn uuid(kind: char, n: u8) -> String {
     format!("{}-0000-4000-8000-{n:012}", kind.to_string().repeat(8))
 }
