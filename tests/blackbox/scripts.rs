@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::cloud::{Controller, Place, Subcloud};
 use crate::support::process::{Output, Program, run};
-use crate::support::{repository, scratch};
+use crate::support::{PATIENCE, repository, scratch, wait_until};
 
 /// Runs one of `deploy/checks`.
 fn check(controller: &Controller, name: &str, arguments: &[&str]) -> Output {
@@ -82,6 +82,8 @@ fn a_check_without_an_answer_says_so() {
         "subclouds",
         "refused-enrollments",
         "site-networks",
+        "peers",
+        "peer-groups",
     ] {
         for (arguments, status) in [
             (&["--help"][..], 0),
@@ -97,21 +99,142 @@ fn a_check_without_an_answer_says_so() {
 }
 
 #[test]
+fn the_checks_of_peers_answer_their_questions() {
+    let dir = scratch();
+    let start = |name: &str, index| {
+        let site = Bootstrap::controller_of(name, index, Stack::V6);
+        Controller::start(&dir.path().join(name), site)
+    };
+    let (a, mut b) = (start("a", 101), start("b", 102));
+    check(&a, "peers", &[]).expect(0);
+    check(&a, "peer-groups", &[]).expect(0);
+    let add = ["dcmanager", "system-peer", "add"];
+    let quick = [
+        "--heartbeat-interval",
+        "1",
+        "--heartbeat-failure-threshold",
+        "1",
+        "-f",
+        "json",
+    ];
+    let issued = a
+        .tandem(&[&add[..], &["b"], &quick].concat())
+        .expect(0)
+        .json();
+    let token = issued["token"].as_str().expect("a token");
+    let pending = check(&a, "peers", &[]).expect(0).stdout;
+    assert!(pending.contains("pending"), "{pending}");
+    b.tandem(&[&add[..], &["a", "--token", token], &quick].concat())
+        .expect(0);
+    a.tandem(&["dcmanager", "subcloud-peer-group", "add", "shared"])
+        .expect(0);
+    let share = ["dcmanager", "peer-group-association", "add", "shared", "b"];
+    a.tandem(&[&share[..], &["--peer-group-priority", "1"]].concat())
+        .expect(0);
+    for (site, peer) in [(&a, "b"), (&b, "a")] {
+        wait_until("the checks are content", PATIENCE, || {
+            let codes = ["peers", "peer-groups"].map(|name| check(site, name, &[]).code);
+            codes == [Some(0), Some(0)]
+        });
+        let peers = check(site, "peers", &[]).expect(0).stdout;
+        let words: Vec<&str> = peers.split_whitespace().collect();
+        let wanted = [
+            peer,
+            peer,
+            "ipv6",
+            "established",
+            "enabled",
+            "available",
+            "alarm",
+        ];
+        assert_eq!(words, wanted);
+        let groups = check(site, "peer-groups", &[]).expect(0).stdout;
+        let mut lines = groups
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let priority = if peer == "b" { "0" } else { "1" };
+        let wanted = ["shared", "a", priority, "0", "0", "none"];
+        assert_eq!(lines.next().as_deref(), Some(&wanted[..]), "{groups}");
+        assert!(groups.contains("in-sync"), "{groups}");
+        check(site, "peer-groups", &["-m", "shared"]).expect(0);
+    }
+    b.stop();
+    wait_until("the loss is noticed", PATIENCE, || {
+        check(&a, "peers", &[]).code == Some(1)
+    });
+    check(&a, "peer-groups", &[]).expect(1).says("not in-sync");
+}
+
+/// Runs `deploy/quickstart` with the programs under test: a build would replace them under the
+/// other tests.
+fn quickstart(dir: &Path, arguments: &[&str]) -> Output {
+    let programs = Path::new(Program::Tandem.path()).parent();
+    let mut command = Command::new(repository("deploy/quickstart"));
+    command
+        .args(arguments)
+        .env("TANDEM_LAB_DIR", dir.join("lab"))
+        .env("TANDEM_PROGRAMS", programs.expect("a folder"));
+    run(command)
+}
+
+/// No process and no state of a lab is left.
+#[track_caller]
+fn leaves_nothing(dir: &Path) {
+    quickstart(dir, &["down"]).expect(0);
+    assert!(!dir.join("lab").exists());
+    let mut members = Command::new("bash");
+    let lab = dir.display().to_string();
+    members.args([
+        "-c",
+        &format!("! grep -lzs '^TANDEM_LAB_MEMBER={lab}' /proc/[0-9]*/environ"),
+    ]);
+    run(members).expect(0);
+}
+
+#[test]
+fn the_geo_quickstart_shows_a_lost_site_taken_over_and_leaves_nothing() {
+    let dir = scratch();
+    quickstart(dir.path(), &["fail-site", "A"]).expect(69);
+    let shown = quickstart(dir.path(), &["--geo"]).expect(0).stdout;
+    let count = |text: &str, words: [&str; 3]| {
+        let has = |line: &&str| words.iter().all(|word| line.contains(word));
+        text.lines().filter(has).count()
+    };
+    assert_eq!(
+        count(&shown, ["subcloud-", "controller-a", "online"]),
+        6,
+        "{shown}"
+    );
+    assert_eq!(
+        count(&shown, ["subcloud-", "controller-a", "secondary"]),
+        6,
+        "{shown}"
+    );
+    assert!(shown.contains("fail-site A"), "{shown}");
+
+    quickstart(dir.path(), &["fail-site", "C"]).expect(64);
+    let moved = quickstart(dir.path(), &["fail-site", "A"]).expect(0).stdout;
+    assert!(moved.contains("6 of 6"), "{moved}");
+    assert_eq!(
+        count(&moved, ["subcloud-", "controller-b", "online"]),
+        6,
+        "{moved}"
+    );
+    assert!(moved.contains("280.004"), "{moved}");
+    let back = quickstart(dir.path(), &["restore-site", "A"])
+        .expect(0)
+        .stdout;
+    assert!(
+        back.contains("280.005") && back.contains("migrate"),
+        "{back}"
+    );
+    leaves_nothing(dir.path());
+}
+
+#[test]
 fn the_quickstart_shows_who_is_accepted_and_leaves_nothing() {
     let dir = scratch();
-    let programs = Path::new(Program::Tandem.path())
-        .parent()
-        .expect("a folder");
-    let quickstart = |verb: &str| {
-        let mut command = Command::new(repository("deploy/quickstart"));
-        command
-            .arg(verb)
-            .env("TANDEM_LAB_DIR", dir.path().join("lab"))
-            // Those under test: a build would replace them under the other tests.
-            .env("TANDEM_PROGRAMS", programs);
-        run(command)
-    };
-    let shown = quickstart("up").expect(0).stdout;
+    let shown = quickstart(dir.path(), &["up"]).expect(0).stdout;
     let line = |name: &str| {
         let mut lines = shown
             .lines()
@@ -144,13 +267,5 @@ fn the_quickstart_shows_who_is_accepted_and_leaves_nothing() {
     ] {
         assert!(shown.contains(next), "{next} is not in {shown}");
     }
-    quickstart("down").expect(0);
-    assert!(!dir.path().join("lab").exists());
-    let mut members = Command::new("bash");
-    let lab = dir.path().display().to_string();
-    members.args([
-        "-c",
-        &format!("! grep -lzs '^TANDEM_LAB_MEMBER={lab}' /proc/[0-9]*/environ"),
-    ]);
-    run(members).expect(0);
+    leaves_nothing(dir.path());
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use site::{Family, Range, SoftwareVersion};
 
-use crate::admission::MAX_NAMED;
+use crate::admission::{DUAL_STACK_SINCE, MAX_NAMED};
 use crate::{
     CardDigest, ControllerId, ControllerNetworks, ControllerPool, Endpoint, Fingerprint, Fleet,
     Reason, Violation,
@@ -84,13 +84,14 @@ fn length(length: usize) -> [u8; 8] {
 }
 
 /// Whether two sites may be peers, from the view of `own`: PEER_IS_SELF,
-/// PRIMARY_FAMILY_MISMATCH, and ADDRESS_OVERLAP between the link ranges of the two sites and
-/// between the peer's and those of `fleet`, all that fail at once. The other site asks the same
-/// from its own view.
+/// PRIMARY_FAMILY_MISMATCH, DUAL_STACK_UNSUPPORTED_BY_VERSION, and ADDRESS_OVERLAP between the
+/// link ranges of the two sites and between the peer's and those of `fleet`, all that fail at
+/// once. The other site asks the same from its own view.
 pub fn judge_peer(own: &PeerCard, fleet: &Fleet, peer: &PeerCard) -> Vec<Violation> {
     let mut violations = Vec::new();
     violations.extend(is_self(own, peer));
     violations.extend(family(own, peer));
+    violations.extend(dual_stack_too_early(peer));
     violations.extend(malformed(peer));
     if own.controller != peer.controller {
         violations.extend(overlaps_site(own, peer));
@@ -165,6 +166,27 @@ fn mismatch(own: &str, ours: Family, peer: &str, theirs: Family) -> Violation {
     )
     .fact("controllerFamily", ours)
     .fact("peerFamily", theirs)
+}
+
+/// F7 for a peer: software that is too old for two families would misread its own networks.
+fn dual_stack_too_early(peer: &PeerCard) -> Option<Violation> {
+    let version = peer.software_version;
+    if peer.networks.link.len() < 2 || version >= DUAL_STACK_SINCE {
+        return None;
+    }
+    Some(
+        Violation::new(
+            Reason::DualStackUnsupportedByVersion,
+            format!(
+                "site {} is dual-stack and runs {version}, but dual-stack is supported from \
+                 {DUAL_STACK_SINCE} on",
+                peer.name
+            ),
+            format!("update that site to {DUAL_STACK_SINCE} or later"),
+        )
+        .object("controller", peer.name.clone())
+        .fact("softwareVersion", version),
+    )
 }
 
 fn malformed(peer: &PeerCard) -> Option<Violation> {

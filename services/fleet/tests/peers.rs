@@ -1,0 +1,424 @@
+//! Peers as pure machines: who may be one, what is shared, and what a peer that lies or floods
+//! comes to.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use fleet::{
+    AcceptPeering, Actor, Answer, AssociationState, Authority, Batch, Controller, ControllerConfig,
+    Epoch, Fingerprint, Input, MAX_GROUPS, MAX_HANDOVER, NewToken, Offer, Output, PeerAction,
+    PeerCall, PeerCard, PeerGoodbye, PeerGroupId, PeerId, PeerInput, PeerLinkId, PeerMessage,
+    PeerOutput, PeerSettings, PeerSubject, Records, Rejection, RequestId, SubcloudId, SyncDigest,
+    SyncItem,
+};
+use site::{Site, Timestamp};
+use uuid::Uuid;
+
+mod common;
+use common::{START, add, at, config, enroll, reasons, settle, site, token};
+
+const LINK: PeerLinkId = PeerLinkId(7);
+const GROUP: PeerGroupId = PeerGroupId(Uuid::from_u128(50));
+
+/// One of two sites.
+struct Node {
+    machine: Controller,
+    config: ControllerConfig,
+}
+
+impl Node {
+    /// A controller with the addresses and the authority of a number.
+    fn new(name: &str, number: u8, layout: &str) -> Self {
+        let site = site(name, number, layout);
+        let config = Self::config(&site, number);
+        let (machine, _) = Controller::recover(START, config.clone(), &site, Records::default());
+        Self { machine, config }
+    }
+
+    fn config(site: &Site, number: u8) -> ControllerConfig {
+        ControllerConfig {
+            authority: Authority {
+                key: Fingerprint([number; 32]),
+                certificate: vec![number].into(),
+            },
+            ..config(site, 100)
+        }
+    }
+
+    /// An operator's call at a moment.
+    fn ask(&mut self, now: Timestamp, action: PeerAction) -> Result<PeerSubject, Rejection> {
+        let call = PeerCall {
+            request: RequestId(1),
+            actor: Actor::Operator("uid=0".to_owned()),
+            action,
+            etag: String::new(),
+            validate_only: false,
+        };
+        subject(settle(
+            &mut self.machine,
+            now,
+            Input::Peer(PeerInput::Call(call)),
+        ))
+    }
+
+    /// Another site presents token 9.
+    fn accept(&mut self, now: Timestamp, card: &PeerCard) -> Result<PeerSubject, Rejection> {
+        let presented = AcceptPeering {
+            request: RequestId(2),
+            token: token(9).id,
+            secret: token(9).secret,
+            card: Box::new(card.clone()),
+            source: source(card),
+            validate_only: false,
+        };
+        subject(settle(
+            &mut self.machine,
+            now,
+            Input::Peer(PeerInput::Accept(presented)),
+        ))
+    }
+
+    fn hears(&mut self, now: Timestamp, message: PeerMessage) -> Vec<Output> {
+        let link = LINK;
+        settle(
+            &mut self.machine,
+            now,
+            Input::Peer(PeerInput::Message { link, message }),
+        )
+    }
+}
+
+fn source(card: &PeerCard) -> IpAddr {
+    card.endpoints[0].0.ip()
+}
+
+fn subject(outputs: Vec<Output>) -> Result<PeerSubject, Rejection> {
+    let mut answers = outputs.into_iter().filter_map(|output| match output {
+        Output::Answer { outcome, .. } => Some(outcome),
+        _ => None,
+    });
+    match answers.next().expect("an answer")? {
+        Answer::Peer(receipt) => Ok(receipt.subject),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is said over the link.
+fn said(outputs: &[Output]) -> Vec<PeerMessage> {
+    let said = outputs.iter().filter_map(|output| match output {
+        Output::Peer(PeerOutput::Send { message, .. }) => Some(message.clone()),
+        _ => None,
+    });
+    said.collect()
+}
+
+/// The token of `a` is issued, presented by `b`, and both know each other.
+fn peered(a: &mut Node, b: &mut Node) -> Result<(), Rejection> {
+    let (name, settings) = ("b".to_owned(), PeerSettings::default());
+    let token: NewToken = token(9);
+    let id = PeerId(Uuid::from_u128(40));
+    a.ask(
+        START,
+        PeerAction::IssuePeering {
+            id,
+            name,
+            token,
+            settings,
+        },
+    )
+    .expect("a token");
+    let card = b.machine.card().clone();
+    let PeerSubject::Card(card) = a.accept(START, &card)? else {
+        panic!("a card");
+    };
+    let name = "a".to_owned();
+    let added = b.ask(
+        START,
+        PeerAction::AddPeer {
+            id,
+            name,
+            settings,
+            card,
+        },
+    );
+    added.map(drop)
+}
+
+/// Opens the link and lets the two talk until nothing is left to say.
+fn link(a: &mut Node, b: &mut Node) {
+    let mut talk = VecDeque::new();
+    for turn in [0, 1] {
+        let (here, there) = if turn == 0 {
+            (&mut *a, &*b)
+        } else {
+            (&mut *b, &*a)
+        };
+        let opened = PeerInput::Opened {
+            link: LINK,
+            controller: there.config.id,
+            authority: there.config.authority.key,
+            source: source(there.machine.card()),
+        };
+        let outputs = settle(&mut here.machine, START, Input::Peer(opened));
+        talk.extend(
+            said(&outputs)
+                .into_iter()
+                .map(|message| (1 - turn, message)),
+        );
+    }
+    converse(a, b, START, talk);
+}
+
+fn converse(a: &mut Node, b: &mut Node, now: Timestamp, mut talk: VecDeque<(usize, PeerMessage)>) {
+    let mut words = 0;
+    while let Some((listener, message)) = talk.pop_front() {
+        words += 1;
+        assert!(words < 1000, "they never stop: {message:?}");
+        let node = if listener == 0 { &mut *a } else { &mut *b };
+        let answers = said(&node.hears(now, message));
+        talk.extend(answers.into_iter().map(|message| (1 - listener, message)));
+    }
+}
+
+/// What the timers of both say at a moment, and what comes of it.
+fn later(a: &mut Node, b: &mut Node, now: Timestamp) {
+    let mut talk = VecDeque::new();
+    for (turn, node) in [(0, &mut *a), (1, &mut *b)] {
+        let outputs = settle(&mut node.machine, now, Input::Timer);
+        talk.extend(
+            said(&outputs)
+                .into_iter()
+                .map(|message| (1 - turn, message)),
+        );
+    }
+    converse(a, b, now, talk);
+}
+
+/// Two sites that share a group with one member, which `a` owns.
+fn sharing() -> (Node, Node, SubcloudId) {
+    let (mut a, mut b) = (Node::new("a", 201, "6"), Node::new("b", 202, "64"));
+    peered(&mut a, &mut b).expect("peers");
+    settle(&mut a.machine, START, Input::AddSubcloud(add(1, "west")));
+    let west = site("west", 1, "6");
+    settle(&mut a.machine, START, Input::Enroll(enroll(1, &west)));
+    let group = GROUP.to_string();
+    for action in [
+        PeerAction::AddGroup {
+            id: GROUP,
+            name: "shared".to_owned(),
+            priority: 0,
+            max_subcloud_rehoming: 10,
+        },
+        PeerAction::SetMembers {
+            group: group.clone(),
+            add: vec!["west".to_owned()],
+            remove: Vec::new(),
+        },
+        PeerAction::Associate {
+            group,
+            peer: "b".to_owned(),
+            peer_priority: 1,
+        },
+    ] {
+        a.ask(START, action).expect("done");
+    }
+    link(&mut a, &mut b);
+    later(&mut a, &mut b, at(2));
+    let id = a.machine.fleet().find("west").expect("a member").id;
+    for node in [&a, &b] {
+        let known = node.machine.associations().next().expect("an association");
+        let view = node.machine.association_view(known);
+        assert_eq!(view.state, AssociationState::InSync, "{}", view.message);
+    }
+    (a, b, id)
+}
+
+#[test]
+fn peers_are_of_one_primary_family() {
+    for first in ["4", "6", "46", "64"] {
+        for second in ["4", "6", "46", "64"] {
+            let (mut a, mut b) = (Node::new("a", 201, first), Node::new("b", 202, second));
+            let outcome = peered(&mut a, &mut b);
+            let expected: &[&str] = if first[..1] == second[..1] {
+                &[]
+            } else {
+                &["PRIMARY_FAMILY_MISMATCH"]
+            };
+            assert_eq!(reasons(&outcome), expected, "{first} {second}");
+        }
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_with_a_site_is_told_at_once_and_the_token_stays_whole() {
+    let mut a = Node::new("a", 201, "46");
+    let mut twin = Node::new("twin", 201, "64");
+    // Another site with the same addresses, the other family first.
+    twin.config.id.0 = Uuid::from_u128(77);
+    let mut card = twin.machine.card().clone();
+    card.software_version = site::SoftwareVersion {
+        year: 22,
+        month: 12,
+    };
+    card.controller = twin.config.id;
+    card.authority.key = Fingerprint([77; 32]);
+    card.endpoints.clear();
+    let mut b = Node::new("b", 202, "4");
+    peered(&mut a, &mut b).expect("peers");
+    let issue = PeerAction::IssuePeering {
+        id: PeerId(Uuid::from_u128(41)),
+        name: "c".to_owned(),
+        token: NewToken {
+            id: fleet::TokenId(Uuid::from_u128(5)),
+            ..token(9)
+        },
+        settings: PeerSettings::default(),
+    };
+    a.ask(START, issue).expect("a token");
+    let mut presented = AcceptPeering {
+        request: RequestId(2),
+        token: fleet::TokenId(Uuid::from_u128(5)),
+        secret: token(9).secret,
+        card: Box::new(card),
+        source: IpAddr::from([10, 201, 0, 2]),
+        validate_only: false,
+    };
+    let accept = |a: &mut Node, call: &AcceptPeering| {
+        let input = Input::Peer(PeerInput::Accept(call.clone()));
+        subject(settle(&mut a.machine, START, input))
+    };
+    assert_eq!(
+        reasons(&accept(&mut a, &presented)),
+        [
+            "PRIMARY_FAMILY_MISMATCH",
+            "DUAL_STACK_UNSUPPORTED_BY_VERSION",
+            "INVALID_ARGUMENT",
+            "ADDRESS_OVERLAP"
+        ]
+    );
+    presented.card = Box::new(a.machine.card().clone());
+    assert_eq!(reasons(&accept(&mut a, &presented)), ["PEER_IS_SELF"]);
+    presented.card = Box::new(b.machine.card().clone());
+    assert_eq!(reasons(&accept(&mut a, &presented)), ["PEER_EXISTS"]);
+    presented.card = Box::new(Node::new("c", 203, "4").machine.card().clone());
+    accept(&mut a, &presented).expect("the token is whole");
+    presented.card = Box::new(Node::new("d", 204, "4").machine.card().clone());
+    assert_eq!(reasons(&accept(&mut a, &presented)), ["PEER_TOKEN_INVALID"]);
+}
+
+#[test]
+fn a_claim_in_a_term_that_is_over_changes_nothing_and_is_told_so() {
+    let (mut a, b, id) = sharing();
+    let before = a.machine.fleet().subcloud(id).cloned().expect("a member");
+    let mut lie = fleet::Subcloud::clone(b.machine.fleet().subcloud(id).expect("a member"));
+    lie.geo.owner = Some(b.config.id);
+    lie.name = "stolen".to_owned();
+    if let fleet::Enrollment::Enrolled(enrolled) = &mut lie.enrollment {
+        enrolled.epoch = Epoch(enrolled.epoch.0.saturating_sub(1));
+    }
+    let digest = SyncDigest([9; 32]);
+    let offer = Offer {
+        group: GROUP,
+        digest,
+        base: None,
+        your_priority: 0,
+    };
+    let offers = PeerMessage::Offers {
+        complete: false,
+        offers: vec![offer],
+    };
+    let pulls = said(&a.hears(at(3), offers));
+    assert!(matches!(pulls[..], [PeerMessage::Pull(_)]), "{pulls:?}");
+    let group = b.machine.find_group("shared").expect("a group");
+    let batch = Batch {
+        group: GROUP,
+        digest,
+        changes: false,
+        after: None,
+        header: group.header.clone(),
+        leader: group.leader.clone(),
+        priority: 1,
+        items: vec![SyncItem::Owned(Box::new(lie))],
+        last: true,
+    };
+    let answers = said(&a.hears(at(3), PeerMessage::Batch(Box::new(batch))));
+    let faults: Vec<&str> = answers
+        .iter()
+        .flat_map(|answer| match answer {
+            PeerMessage::Synced { faults, .. } => faults.as_slice(),
+            _ => &[],
+        })
+        .map(|fault| fault.reason.as_str())
+        .collect();
+    assert_eq!(faults, ["EPOCH_STALE"], "{answers:?}");
+    let after = a.machine.fleet().subcloud(id).expect("a member");
+    assert_eq!(after, &before, "nothing changed");
+    assert!(after.owned_here());
+}
+
+#[test]
+fn a_peer_that_floods_is_not_heeded_and_one_that_breaks_the_limits_is_cut_off() {
+    let (mut a, b, id) = sharing();
+    let before = a.machine.fleet().subcloud(id).cloned().expect("a member");
+    let group = b.machine.find_group("shared").expect("a group");
+    let batch = Batch {
+        group: GROUP,
+        digest: SyncDigest([3; 32]),
+        changes: false,
+        after: None,
+        header: group.header.clone(),
+        leader: group.leader.clone(),
+        priority: 1,
+        items: vec![SyncItem::Left(id); 64],
+        last: true,
+    };
+    for _ in 0..10_000 {
+        // Nobody asked for it: nothing is written, nothing is answered.
+        let outputs = a.hears(at(3), PeerMessage::Batch(Box::new(batch.clone())));
+        assert_eq!(said(&outputs), []);
+        let writes = outputs
+            .iter()
+            .any(|output| matches!(output, Output::Commit { .. }));
+        assert!(!writes, "{outputs:?}");
+    }
+    assert_eq!(a.machine.fleet().subcloud(id), Some(&before));
+    assert_eq!(a.machine.commits_waiting(), 0);
+
+    let offer = Offer {
+        group: GROUP,
+        digest: SyncDigest([3; 32]),
+        base: None,
+        your_priority: 0,
+    };
+    let too_many = PeerMessage::Offers {
+        complete: true,
+        offers: vec![offer; MAX_GROUPS + 1],
+    };
+    assert_closed(&a.hears(at(3), too_many));
+    let (mut a, _, id) = sharing();
+    let too_many = PeerMessage::Handover {
+        group: GROUP,
+        members: vec![id; MAX_HANDOVER + 1],
+    };
+    assert_closed(&a.hears(at(3), too_many));
+    assert!(
+        a.machine
+            .fleet()
+            .subcloud(id)
+            .is_some_and(|it| it.owned_here())
+    );
+}
+
+#[track_caller]
+fn assert_closed(outputs: &[Output]) {
+    let closed = outputs.iter().any(|output| {
+        matches!(
+            output,
+            Output::Peer(PeerOutput::Close {
+                goodbye: PeerGoodbye::ProtocolViolation,
+                ..
+            })
+        )
+    });
+    assert!(closed, "{outputs:?}");
+}
