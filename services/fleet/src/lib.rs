@@ -88,8 +88,8 @@ pub use controller::{
     Output, PENDING_HEARTBEATS, PeerAvailability, PeerView, Presence, RESTART_GRACE, Reach,
     Receipt, Records, RequestKey, RevokeOperator, RunCommand, SETTLED_HEARTBEATS, STALE_KEY,
     SYNC_DELAY, SourceCheck, SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write,
-    command_outcome_unknown, subcloud_group_not_found, subcloud_not_found,
-    association_not_found, peer_group_not_found, system_peer_not_found,
+    association_not_found, command_outcome_unknown, peer_group_not_found, subcloud_group_not_found,
+    subcloud_not_found, system_peer_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
 pub use entropy::Entropy;

@@ -35,7 +35,7 @@ use crate::fleet_history::{FleetHistory, Next, Subject};
 use crate::grpc::certified;
 use crate::issuer::Issuer;
 use crate::metrics::{Metrics, ReportOutcome};
-use crate::records::{read_fleet, store_write};
+use crate::records::{read_fleet, store_writes};
 
 /// Messages that may wait for one link. The controller says little: a welcome, its networks, an
 /// acknowledgement for each of at most one report in flight, and a few commands.
@@ -508,8 +508,7 @@ impl Hub {
 
     /// Hands writes to the disk. The order of the calls is the order of the tickets.
     fn commit(&self, ticket: Ticket, writes: &[Write]) {
-        let batch = writes.iter().map(store_write).collect();
-        let durable = match self.store.enqueue(batch) {
+        let durable = match self.store.enqueue(store_writes(writes)) {
             Ok(durable) => durable,
             Err(error) => fatal(
                 "a change of the fleet could not be handed to the disk",

@@ -1,5 +1,6 @@
 //! Where the controller keeps what, and the fleet's writes as the store's.
 
+use std::collections::HashSet;
 use std::error::Error;
 
 use api::convert::{
@@ -309,6 +310,18 @@ fn at_of(record: &[u8]) -> Timestamp {
 struct LogTime {
     #[prost(uint64, tag = "1")]
     at_milliseconds: u64,
+}
+
+/// The writes of one commit of the fleet's machine as those of the store, which takes one for each
+/// record: of several writes of a record the last is what the machine means.
+pub(crate) fn store_writes(writes: &[Write]) -> Vec<store::Write> {
+    let mut later = HashSet::new();
+    let last = writes.iter().rev().map(store_write);
+    let mut batch: Vec<store::Write> = last
+        .filter(|write| later.insert(write.key.clone()))
+        .collect();
+    batch.reverse();
+    batch
 }
 
 /// A write of the fleet's machine as one of the store. The machine is the only writer of these

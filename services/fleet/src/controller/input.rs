@@ -100,7 +100,7 @@ pub enum Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Make these writes durable, all or none, and say [`Input::Committed`]. If that fails, end
-    /// the process.
+    /// the process. Of several writes of one record the last counts.
     Commit {
         /// What to call this write.
         ticket: Ticket,

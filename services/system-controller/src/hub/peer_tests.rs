@@ -317,11 +317,16 @@ fn records_of_peers_groups_and_associations_come_back_as_they_were() {
         Write::PeerGroup(Box::new(kept.clone())),
     ];
     let commit = |writes: &[Write]| {
-        let batch = writes.iter().map(records::store_write).collect();
+        let batch = records::store_writes(writes);
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(store.commit(batch)).expect("written");
     };
-    commit(&writes);
+    // An earlier write of the same record in the same commit does not count.
+    let early = Association {
+        peer_priority: 9,
+        ..written.clone()
+    };
+    commit(&[&[Write::Association(Box::new(early))], &writes[..]].concat());
     let read = records::read_fleet(&store).expect("records");
     assert_eq!(
         (read.associations, read.peer_groups),
