@@ -136,11 +136,9 @@ impl Cloud {
             });
             here.count() == count
         });
-        let terms: Vec<_> = last.iter().map(|member| &member["epoch"]).collect();
-        assert!(
-            terms.iter().all(|term| **term == epoch.to_string()),
-            "{terms:?}"
-        );
+        let wanted = Value::from(epoch.to_string());
+        let terms: Vec<&Value> = last.iter().map(|member| &member["epoch"]).collect();
+        assert!(terms.iter().all(|term| **term == wanted), "{terms:?}");
     }
 
     /// Both sites say that they have lost each other; the agents reach their owner, so they stay.

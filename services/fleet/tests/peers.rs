@@ -296,13 +296,13 @@ fn everything_that_is_wrong_with_a_site_is_told_at_once_and_the_token_stays_whol
             "ADDRESS_OVERLAP"
         ]
     );
-    presented.card = Box::new(a.machine.card().clone());
+    *presented.card = a.machine.card().clone();
     assert_eq!(reasons(&accept(&mut a, &presented)), ["PEER_IS_SELF"]);
-    presented.card = Box::new(b.machine.card().clone());
+    *presented.card = b.machine.card().clone();
     assert_eq!(reasons(&accept(&mut a, &presented)), ["PEER_EXISTS"]);
-    presented.card = Box::new(Node::new("c", 203, "4").machine.card().clone());
+    *presented.card = Node::new("c", 203, "4").machine.card().clone();
     accept(&mut a, &presented).expect("the token is whole");
-    presented.card = Box::new(Node::new("d", 204, "4").machine.card().clone());
+    *presented.card = Node::new("d", 204, "4").machine.card().clone();
     assert_eq!(reasons(&accept(&mut a, &presented)), ["PEER_TOKEN_INVALID"]);
 }
 
