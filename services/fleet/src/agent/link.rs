@@ -507,7 +507,8 @@ impl Agent {
         alternates: Alternates,
         out: &mut Vec<AgentOutput>,
     ) {
-        if epoch < self.record.epoch || !self.link.is_live() {
+        let welcomed = matches!(self.link, Link::Adopting { .. } | Link::Live { .. });
+        if epoch < self.record.epoch || !welcomed {
             return;
         }
         if !within_bounds(&alternates) {

@@ -387,6 +387,7 @@ impl Controller {
                 state.alternates = welcome.alternates.clone();
                 let subcloud = state.subcloud;
                 self.arrived(subcloud);
+                self.alternates_due(subcloud);
                 out.push(Output::Send {
                     link,
                     message: ControllerMessage::Welcome(welcome),

@@ -399,6 +399,6 @@ pub struct Conflict {
     pub owner: ControllerId,
     /// When the two met.
     pub at: Timestamp,
-    /// What the record said here, as `field: value`, in the order of the fields.
+    /// What the record said here, as `field: value`; what was lost first comes first.
     pub lost: Vec<(String, String)>,
 }

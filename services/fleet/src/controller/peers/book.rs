@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use site::{Site, Timestamp};
+use site::{Range, Site, Timestamp};
 
 use crate::peer::{item_digest, shared};
 use crate::{
-    Association, Authority, ControllerNetworks, PeerCard, PeerGroup, PeerGroupId, PeerId, Records,
-    SharedSubcloud, Subcloud, SubcloudId, SyncItem, SystemPeer,
+    Association, Authority, ControllerNetworks, Footprint, LinkNetwork, PeerCard, PeerGroup,
+    PeerGroupId, PeerId, Records, SharedSubcloud, Subcloud, SubcloudId, SyncItem, SystemPeer,
 };
 
 use super::super::{Batch, Controller, Wake, Write};
+use super::claims::Belief;
 
 impl Controller {
     /// Takes over what is on disk.
@@ -104,6 +105,27 @@ impl Controller {
         self.peers.associations.remove(&key);
         self.peers.speaking.remove(&key);
         self.peers.hearing.remove(&key);
+        self.peers.rereads.remove(&key);
+    }
+
+    /// A member left: a peer that was away, and believes that it owns it, says so again and hears
+    /// better. So what peers offer next is read in full, although it was read before.
+    pub(super) fn read_anew(
+        &mut self,
+        group: PeerGroupId,
+        except: Option<PeerId>,
+        batch: &mut Batch,
+    ) {
+        let known = self.peers.associations_of(group);
+        let known = known.filter(|known| known.told.is_some() && Some(known.peer) != except);
+        let read: Vec<Association> = known.cloned().collect();
+        for association in read {
+            let unread = Association {
+                told: None,
+                ..association
+            };
+            self.put_association(batch, unread);
+        }
     }
 
     /// What is told of the group may be another thing now.
@@ -149,6 +171,12 @@ impl Controller {
         old: Option<&Subcloud>,
         new: Option<&SharedSubcloud>,
     ) {
+        let held = [old, new.map(|record| record.as_ref())].map(|record| record?.footprint());
+        if held[0] != held[1] {
+            for footprint in held.into_iter().flatten() {
+                self.met_by(footprint);
+            }
+        }
         let before = old.and_then(|record| record.geo.group.map(|group| (group, record.id)));
         let after = new.and_then(|record| Some((record.geo.group?, record)));
         if let Some((group, id)) = before
@@ -176,6 +204,25 @@ impl Controller {
         self.member_touched(group, record.id);
     }
 
+    /// The peers whose link ranges meet those of a subcloud are judged again (ADDRESS_OVERLAP).
+    fn met_by(&mut self, footprint: &Footprint) {
+        let link = footprint.link.iter();
+        let held: Vec<&Range> = link
+            .flat_map(LinkNetwork::pools)
+            .flat_map(|pool| &pool.ranges)
+            .collect();
+        for peer in self.peers.peers.values() {
+            let card = peer.established().map(|known| &known.card);
+            let mut theirs = card
+                .into_iter()
+                .flat_map(|card| &card.networks.link)
+                .flat_map(|pool| &pool.ranges);
+            if theirs.any(|theirs| held.iter().any(|held| held.overlaps(theirs))) {
+                self.peers.due.judged.insert(peer.id);
+            }
+        }
+    }
+
     fn member_touched(&mut self, group: PeerGroupId, id: SubcloudId) {
         self.group_touched(group);
         self.peers.due.alternates.insert(id);
@@ -192,15 +239,22 @@ impl Controller {
     pub(super) fn item_of(&self, record: &Subcloud) -> SyncItem {
         match record.geo.owner {
             None => SyncItem::Owned(Box::new(shared(record, self.config.id))),
-            Some(owner) => SyncItem::Elsewhere {
-                subcloud: record.id,
-                owner,
-                epoch: record
-                    .enrolled()
-                    .map(|known| known.epoch)
-                    .unwrap_or_default(),
-                confirmed: record.geo.confirmed,
-            },
+            Some(_) => self.owner_of(record),
+        }
+    }
+
+    /// What is told of who owns a subcloud.
+    pub(super) fn owner_of(&self, record: &Subcloud) -> SyncItem {
+        let Belief {
+            owner,
+            epoch,
+            confirmed,
+        } = self.belief(record);
+        SyncItem::Elsewhere {
+            subcloud: record.id,
+            owner,
+            epoch,
+            confirmed,
         }
     }
 }

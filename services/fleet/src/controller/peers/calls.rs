@@ -731,7 +731,10 @@ impl Controller {
                 self.peers.moving.remove(&group.id);
                 self.peers.due.alarms = true;
             }
-            Change::Members(_, members) => {
+            Change::Members(group, members) => {
+                if members.iter().any(|member| member.geo.group.is_none()) {
+                    self.read_anew(group.id, None, batch);
+                }
                 for member in members {
                     self.put(batch, member);
                 }

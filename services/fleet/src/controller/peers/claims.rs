@@ -161,11 +161,8 @@ impl Controller {
         let geo = &mut changed.geo;
         geo.owner = None;
         geo.confirmed = false;
-        geo.lineage.push((from, geo.edits));
-        if geo.lineage.len() > MAX_LINEAGE {
-            geo.lineage.remove(0);
-        }
-        geo.edits = 0;
+        let edits = std::mem::take(&mut geo.edits);
+        add_to_lineage(&mut geo.lineage, (from, edits));
         // Whatever was reported here in an earlier term is old; a new report is asked for.
         if let Some(observed) = changed.observed.take() {
             geo.footprint = Some(Box::new(observed.footprint));
@@ -217,6 +214,13 @@ impl Controller {
         }
         let was_owned = record.owned_here();
         let mut changed = Subcloud::clone(record);
+        if was_owned && claim.owner != self.config.id {
+            // What was edited here counts until the owner's record has been compared with it.
+            let geo = &mut changed.geo;
+            let edits = std::mem::take(&mut geo.edits);
+            let term = self.belief(record).epoch;
+            add_to_lineage(&mut geo.lineage, (term, edits));
+        }
         if let crate::Enrollment::Enrolled(enrolled) = &mut changed.enrollment {
             enrolled.epoch = claim.epoch;
         }
@@ -324,6 +328,11 @@ impl Controller {
         }
     }
 
+    /// A subcloud was welcomed: what its Welcome says of other controllers may be old by now.
+    pub(in super::super) fn alternates_due(&mut self, id: SubcloudId) {
+        self.peers.due.alternates.insert(id);
+    }
+
     /// Tells agents when other controllers than before may be turned to.
     pub(super) fn tell_alternates(&mut self, out: &mut Vec<Output>) {
         for id in std::mem::take(&mut self.peers.due.alternates) {
@@ -354,6 +363,14 @@ impl Controller {
         for (link, hello) in self.next_queued(group) {
             self.hello(now, entropy, link, hello, out);
         }
+    }
+}
+
+/// Remembers how many edits of a term are known.
+fn add_to_lineage(lineage: &mut Vec<(Epoch, u64)>, term: (Epoch, u64)) {
+    lineage.push(term);
+    if lineage.len() > MAX_LINEAGE {
+        lineage.remove(0);
     }
 }
 

@@ -90,6 +90,9 @@ impl Controller {
         ));
         if let Some(state) = self.peers.links.get_mut(&link) {
             state.judged = Some(faults);
+            // Whoever says Hello takes nothing in before it knows the verdict above, so what was
+            // under way is lost: everything is offered again.
+            state.ready = false;
         }
         if let Some(contact) = self.peers.contacts.get_mut(&id) {
             contact.backoff_reset();
@@ -189,7 +192,14 @@ impl Controller {
         }
     }
 
-    fn judge_again(&mut self, now: Timestamp, link: PeerLinkId, id: PeerId, out: &mut Vec<Output>) {
+    /// Judges a peering by what is known here of the peer, and tells it.
+    pub(super) fn judge_again(
+        &mut self,
+        now: Timestamp,
+        link: PeerLinkId,
+        id: PeerId,
+        out: &mut Vec<Output>,
+    ) {
         let known = self
             .peers
             .peers

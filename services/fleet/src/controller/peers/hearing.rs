@@ -13,9 +13,9 @@ use crate::admission::{Occasion, admit, room};
 use crate::entropy::after;
 use crate::{
     Association, Batch as Piece, Candidate, Conflict, ControllerId, Correction, Epoch, Fault,
-    MAX_COMMITS, MAX_GROUPS, MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerGroup, PeerGroupId, PeerId,
-    PeerLinkId, PeerMessage, Pull, Reason, Rejection, Subcloud, SubcloudId, SyncDigest, SyncItem,
-    Violation,
+    MAX_COMMITS, MAX_GROUPS, MAX_LINEAGE, MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerGroup,
+    PeerGroupId, PeerId, PeerLinkId, PeerMessage, Pull, Reason, Rejection, Subcloud, SubcloudId,
+    SyncDigest, SyncItem, Violation,
 };
 
 use super::super::{Batch, Controller, Deferred, Output, Wake};
@@ -29,6 +29,10 @@ pub(super) const MAX_SYNC_FAULTS: usize = 64;
 /// How long to wait before a piece is asked for again that came when the disk was busy.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
+/// How long to wait before a group is read again of which something could not be taken in: what
+/// is in its way may be gone, and nobody tells of that.
+const SYNC_RETRY: Duration = Duration::from_secs(5 * 60);
+
 /// An offer that is being taken in.
 #[derive(Debug)]
 pub(super) struct Hearing {
@@ -40,6 +44,20 @@ pub(super) struct Hearing {
     seen: BTreeSet<SubcloudId>,
     faults: Vec<Fault>,
     corrections: Vec<Correction>,
+}
+
+impl Hearing {
+    fn new(digest: SyncDigest, your_priority: u32, changes: bool) -> Self {
+        Self {
+            digest,
+            your_priority,
+            changes,
+            after: None,
+            seen: BTreeSet::new(),
+            faults: Vec::new(),
+            corrections: Vec::new(),
+        }
+    }
 }
 
 /// One member as a peer tells it.
@@ -69,29 +87,24 @@ impl Controller {
             let told: BTreeSet<PeerGroupId> = offers.iter().map(|offer| offer.group).collect();
             self.end_others(now, peer, &told, out);
         }
+        self.share_again(now, peer, &offers, out);
         for offer in offers {
             let known = self.peers.associations.get(&(offer.group, peer));
-            let told = known.and_then(|association| association.told);
+            // What could not be taken in may fit by now, so it is read again, and in full.
+            let whole = known.filter(|association| association.faults.is_empty());
+            let told = whole.and_then(|association| association.told);
             if told == Some(offer.digest) {
-                let faults = known.map(|known| known.faults.clone()).unwrap_or_default();
                 let synced = PeerMessage::Synced {
                     group: offer.group,
                     digest: offer.digest,
-                    faults,
+                    faults: Vec::new(),
                     corrections: Vec::new(),
                 };
                 self.tell_durably(link, synced, out);
                 continue;
             }
-            let hearing = Hearing {
-                digest: offer.digest,
-                your_priority: offer.your_priority,
-                changes: told.is_some() && told == offer.base,
-                after: None,
-                seen: BTreeSet::new(),
-                faults: Vec::new(),
-                corrections: Vec::new(),
-            };
+            let changes = told.is_some() && told == offer.base;
+            let hearing = Hearing::new(offer.digest, offer.your_priority, changes);
             self.peers.hearing.insert((offer.group, peer), hearing);
             self.pull(offer.group, peer, out);
         }
@@ -112,14 +125,43 @@ impl Controller {
             };
             // One that the peer has not told of yet has not ended: it may be about to be made.
             let ended = association.told.is_some() && !told.contains(&group);
-            if association.ended != ended {
+            if ended && !association.ended {
                 let changed = Association {
-                    ended,
+                    ended: true,
                     updated_at: now,
                     ..association.clone()
                 };
                 self.put_association(&mut batch, changed);
+                self.peers.speaking.remove(&(group, peer));
+                self.peers.hearing.remove(&(group, peer));
             }
+        }
+        if !batch.writes.is_empty() {
+            self.commit(batch, out);
+        }
+    }
+
+    /// A group that the peer shares again is offered to it again.
+    fn share_again(
+        &mut self,
+        now: Timestamp,
+        peer: PeerId,
+        offers: &[Offer],
+        out: &mut Vec<Output>,
+    ) {
+        let mut batch = Batch::default();
+        for offer in offers {
+            let known = self.peers.associations.get(&(offer.group, peer));
+            let Some(association) = known.filter(|known| known.ended) else {
+                continue;
+            };
+            let changed = Association {
+                ended: false,
+                updated_at: now,
+                ..association.clone()
+            };
+            self.put_association(&mut batch, changed);
+            self.group_touched(offer.group);
         }
         if !batch.writes.is_empty() {
             self.commit(batch, out);
@@ -143,7 +185,23 @@ impl Controller {
         out.push(send(link, PeerMessage::Pull(pull)));
     }
 
+    /// Asks again for a piece that came when the disk was busy, or for all of a group of which
+    /// something could not be taken in.
     pub(super) fn pull_again(&mut self, group: PeerGroupId, peer: PeerId, out: &mut Vec<Output>) {
+        let key = (group, peer);
+        if !self.peers.hearing.contains_key(&key) {
+            let known = self.peers.associations.get(&key);
+            let known = known.filter(|known| !known.faults.is_empty() && !known.ended);
+            let (Some(told), Some(group), Some(_)) = (
+                known.and_then(|known| known.told),
+                self.peers.groups.get(&group),
+                self.ready_link(peer),
+            ) else {
+                return;
+            };
+            let hearing = Hearing::new(told, group.priority, false);
+            self.peers.hearing.insert(key, hearing);
+        }
         self.pull(group, peer, out);
     }
 
@@ -235,6 +293,13 @@ impl Controller {
             self.drop_untold(now, key.0, speaker, &hearing.seen, &mut batch);
         }
         hearing.faults.truncate(MAX_SYNC_FAULTS);
+        if !hearing.faults.is_empty() {
+            let (at, wake) = (after(now, SYNC_RETRY), Wake::Pull(key.0, key.1));
+            if let Some(before) = self.peers.rereads.insert(key, at) {
+                self.wakeups.cancel(before, wake);
+            }
+            self.wakeups.at(at, wake);
+        }
         if let Some(association) = self.peers.associations.get(&key) {
             let changed = Association {
                 told: Some(hearing.digest),
@@ -409,7 +474,7 @@ impl Controller {
         record.created_at = local.created_at;
         record.group = local.group;
         record.geo.gateways.clone_from(&local.geo.gateways);
-        record.geo.conflict = conflict.or_else(|| local.geo.conflict.clone());
+        record.geo.conflict = both(local.geo.conflict.as_deref(), conflict);
         record.updated_at = local.updated_at;
         if record == *local {
             return Ok(());
@@ -518,8 +583,17 @@ impl Controller {
             return;
         };
         let members = self.peers.members.get(&group).cloned().unwrap_or_default();
+        let mut ours = false;
         for id in members.difference(seen) {
             self.leave(now, *id, group, speaker, batch);
+            let record = self.fleet.subcloud(*id);
+            ours |= record.is_some_and(|record| record.owned_here());
+        }
+        if let Some(peer) = self.peers.peer_of(speaker).filter(|_| ours) {
+            // It has yet to hear of these, or knows of a later term and took them out.
+            let key = (group, peer.id);
+            self.peers.speaking.remove(&key);
+            self.group_touched(group);
         }
     }
 
@@ -540,6 +614,8 @@ impl Controller {
         let mut changed = Subcloud::clone(record);
         changed.geo.group = None;
         changed.updated_at = now;
+        let speaker = self.peers.peer_of(speaker).map(|peer| peer.id);
+        self.read_anew(group, speaker, batch);
         self.put(batch, changed);
     }
 }
@@ -559,12 +635,21 @@ fn conflict(
     owner: ControllerId,
     at: Timestamp,
 ) -> Option<Box<Conflict>> {
-    if !local.owned_here() {
-        return None;
-    }
-    let term = local.enrolled()?.epoch;
-    let known = told.geo.lineage.iter().find(|(epoch, _)| *epoch == term);
-    let unseen = known.is_none_or(|(_, edits)| local.geo.edits > *edits);
+    let own = local
+        .owned_here()
+        .then_some((local.enrolled()?.epoch, local.geo.edits));
+    let told_of = |term: Epoch| {
+        let known = told.geo.lineage.iter().find(|(known, _)| *known == term);
+        known.map_or(0, |(_, edits)| *edits)
+    };
+    // Terms that the owner no longer remembers are not held against it.
+    let oldest = match told.geo.lineage.first() {
+        Some((oldest, _)) if told.geo.lineage.len() == MAX_LINEAGE => *oldest,
+        _ => Epoch::default(),
+    };
+    let terms = local.geo.lineage.iter().copied().chain(own);
+    let mut terms = terms.filter(|(term, _)| *term >= oldest);
+    let unseen = terms.any(|(term, edits)| edits > told_of(term));
     let theirs = edited(told);
     let lost: Vec<(String, String)> = edited(local)
         .into_iter()
@@ -572,6 +657,27 @@ fn conflict(
         .collect();
     (unseen && !lost.is_empty()).then(|| Box::new(Conflict { owner, at, lost }))
 }
+
+/// A conflict stays until an operator has seen it, also when another one follows.
+fn both(earlier: Option<&Conflict>, later: Option<Box<Conflict>>) -> Option<Box<Conflict>> {
+    let Some(earlier) = earlier else {
+        return later;
+    };
+    let Some(mut conflict) = later else {
+        return Some(Box::new(earlier.clone()));
+    };
+    let unseen = earlier.lost.iter();
+    let unseen = unseen.filter(|field| !conflict.lost.contains(field));
+    let mut lost: Vec<(String, String)> = unseen.cloned().collect();
+    lost.append(&mut conflict.lost);
+    // Operators that look at none of them are told of the newest.
+    let surplus = lost.len().saturating_sub(MAX_LOST_FIELDS);
+    conflict.lost = lost.split_off(surplus);
+    Some(conflict)
+}
+
+/// How many lost fields a record keeps for operators that have not looked yet.
+const MAX_LOST_FIELDS: usize = 32;
 
 fn stale(local: &Subcloud, claimed: Epoch, believed: &Belief) -> Violation {
     Violation::new(

@@ -49,6 +49,8 @@ pub(super) struct Peers {
     told: BTreeMap<PeerGroupId, Told>,
     speaking: BTreeMap<(PeerGroupId, PeerId), Speaking>,
     hearing: BTreeMap<(PeerGroupId, PeerId), Hearing>,
+    /// When what could not be taken in is read again.
+    rereads: BTreeMap<(PeerGroupId, PeerId), Timestamp>,
     moving: BTreeMap<PeerGroupId, Moving>,
     /// Members that a peer asked for, until their agents have gone there.
     handovers: BTreeMap<SubcloudId, Handover>,
@@ -63,6 +65,8 @@ struct Due {
     offers: BTreeSet<PeerGroupId>,
     /// Groups with room for another member on its way.
     moves: BTreeSet<PeerGroupId>,
+    /// Peers whose link ranges a subcloud came to overlap, or no longer does.
+    judged: BTreeSet<PeerId>,
     /// Subclouds whose agents may have to be told other controllers.
     alternates: BTreeSet<SubcloudId>,
     /// Something changed that alarms speak of.
@@ -83,6 +87,7 @@ impl Peers {
             told: BTreeMap::new(),
             speaking: BTreeMap::new(),
             hearing: BTreeMap::new(),
+            rereads: BTreeMap::new(),
             moving: BTreeMap::new(),
             handovers: BTreeMap::new(),
             alarms: BTreeMap::new(),
@@ -134,6 +139,11 @@ impl Controller {
         entropy: &mut dyn crate::Entropy,
         out: &mut Vec<Output>,
     ) {
+        for peer in std::mem::take(&mut self.peers.due.judged) {
+            if let Some(link) = self.peers.contacts.get(&peer).and_then(|known| known.link) {
+                self.judge_again(now, link, peer, out);
+            }
+        }
         for group in std::mem::take(&mut self.peers.due.moves) {
             self.drive_move(now, entropy, group, out);
         }

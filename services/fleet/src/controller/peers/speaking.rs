@@ -109,6 +109,10 @@ impl Controller {
             ) else {
                 continue;
             };
+            if association.ended {
+                // An offer would share it again, whatever the operators there have decided.
+                continue;
+            }
             let your_priority = association.peer_priority;
             let speaking = self.peers.speaking.entry((*group, peer)).or_default();
             speaking.offered = Some((digest, speaking.changes));
@@ -175,12 +179,17 @@ impl Controller {
             Box::new(told.items.keys().filter(later))
         };
         let mut items = Vec::new();
-        for id in ids.by_ref().take(MAX_SYNC_BATCH) {
-            let member = |record: &&crate::SharedSubcloud| record.geo.group == Some(pull.group);
-            items.push(match self.fleet.subcloud(*id).filter(member) {
-                Some(record) => self.item_of(record),
-                None => SyncItem::Left(*id),
-            });
+        // Each takes at most two items.
+        for id in ids.by_ref().take(MAX_SYNC_BATCH / 2) {
+            match self.fleet.subcloud(*id) {
+                Some(record) if record.geo.group == Some(pull.group) => {
+                    items.push(self.item_of(record));
+                }
+                // Only the owner's word ends a membership, and it may have become the owner since
+                // the peer was told last.
+                Some(record) => items.extend([self.owner_of(record), SyncItem::Left(*id)]),
+                None => items.push(SyncItem::Left(*id)),
+            }
         }
         let last = ids.next().is_none();
         Some(Batch {
