@@ -33,7 +33,8 @@ impl Kind {
     }
 }
 
-/// How many seeds are played when none are asked for: some twenty seconds of two processors.
+/// How many seeds are played of each kind of world when none are asked for: some ninety seconds
+/// of two processors.
 pub(crate) const DEFAULT_SEEDS: u64 = 10_000;
 
 /// The name under which filters know this target.
@@ -54,8 +55,7 @@ impl Options {
     pub(crate) fn worlds(&self) -> Vec<Kind> {
         match self.world {
             Some(kind) => vec![kind],
-            // Not every world of peers comes right yet; they are played when asked for.
-            None => vec![Kind::Link],
+            None => Kind::ALL.to_vec(),
         }
     }
 

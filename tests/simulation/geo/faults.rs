@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use fleet::{
-    Actor, Administrative, Input, PeerAction, PeerEdit, RequestId, RunCommand, SiteMethod,
+    Actor, Administrative, FleetChange, Input, PeerAction, PeerEdit, RequestId, RunCommand,
+    SiteMethod, SubcloudEdit,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -12,7 +13,7 @@ use crate::sites;
 use crate::world::Millis;
 
 use super::site::GROUP;
-use super::{Geo, Happening, Node};
+use super::{Geo, Happening, Node, site_model};
 
 /// How likely the small faults are; drawn for each world, so that some are calm and some wild.
 #[derive(Debug, Clone, Copy)]
@@ -55,9 +56,11 @@ pub(super) enum Blow {
         ahead: Millis,
         rate: u64,
     },
-    /// A site has another primary family for a while.
+    /// A site has another primary family for a while: its process goes on, or it is installed
+    /// anew over its old state.
     Reinstall {
         site: usize,
+        lives: bool,
         length: Millis,
     },
     /// A site has its own networks again.
@@ -75,6 +78,31 @@ pub(super) enum Operation {
     Limit {
         site: usize,
         most: u32,
+    },
+    Priority {
+        site: usize,
+        priority: u32,
+    },
+    /// A group is shared with a peer, or no longer.
+    Share {
+        site: usize,
+        peer: usize,
+        shared: bool,
+    },
+    Sync {
+        site: usize,
+        peer: usize,
+    },
+    /// What is said about a subcloud changes; each text is said once.
+    Describe {
+        site: usize,
+        subcloud: usize,
+        text: u64,
+    },
+    Manage {
+        site: usize,
+        subcloud: usize,
+        managed: bool,
     },
     Member {
         site: usize,
@@ -121,11 +149,43 @@ impl Geo {
             let blow = self.draw_blow(self.faults_until - at);
             self.at(at, Happening::Blow(blow));
         }
-        for _ in 0..self.rng.random_range(0..10) {
+        for text in 0..self.rng.random_range(0..14) {
             let at = self.rng.random_range(0..self.faults_until);
-            let operation = self.draw_operation();
+            let operation = self.draw_operation(text);
+            if let Operation::Migrate { site } = operation {
+                self.plan_crash_amid(at, site);
+            }
             self.at(at, Happening::Operation(operation));
         }
+        if self.all_share && self.sites.len() == 3 {
+            let at = self.rng.random_range(2_000..20_000);
+            let (site, peer, shared) = (1, 2, true);
+            let share = Operation::Share { site, peer, shared };
+            self.at(at, Happening::Operation(share));
+        }
+        self.plan_end();
+    }
+
+    /// Some migrations lose the taking site, or a member, while they run.
+    fn plan_crash_amid(&mut self, migrated_at: Millis, site: usize) {
+        if !self.rng.random_bool(0.3) {
+            return;
+        }
+        let node = if self.rng.random_bool(0.7) {
+            Node::Site(site)
+        } else {
+            Node::Subcloud(self.rng.random_range(0..self.subclouds.len()))
+        };
+        let at = migrated_at + self.rng.random_range(0..3_000);
+        if at < self.faults_until {
+            let left = self.faults_until - at;
+            let down = self.rng.random_range(100..20_000).min(left);
+            self.at(at, Happening::Blow(Blow::Crash { node, down }));
+        }
+    }
+
+    /// Operators undo whatever keeps sites apart.
+    fn plan_end(&mut self) {
         let end = self.faults_until;
         for site in 0..self.sites.len() {
             self.at(end, Happening::Up(Node::Site(site)));
@@ -145,6 +205,22 @@ impl Geo {
         for subcloud in 0..self.subclouds.len() {
             self.at(end, Happening::Up(Node::Subcloud(subcloud)));
         }
+        for (one, other) in self.sharing() {
+            for (site, peer) in [(one, other), (other, one)] {
+                let shared = true;
+                let share = Operation::Share { site, peer, shared };
+                self.at(end + 2000, Happening::Operation(share));
+            }
+        }
+    }
+
+    /// The sites that share the group in the end.
+    fn sharing(&self) -> Vec<(usize, usize)> {
+        let count = self.sites.len();
+        let pairs = (0..count).flat_map(|one| (one + 1..count).map(move |other| (one, other)));
+        pairs
+            .filter(|(one, _)| *one == 0 || self.all_share)
+            .collect()
     }
 
     fn any_node(&mut self) -> Node {
@@ -181,59 +257,97 @@ impl Geo {
             },
             _ => Blow::Reinstall {
                 site: self.rng.random_range(0..self.sites.len()),
+                lives: self.rng.random_bool(0.5),
                 length,
             },
         }
     }
 
-    fn draw_operation(&mut self) -> Operation {
+    fn draw_operation(&mut self, text: u64) -> Operation {
         let site = self.rng.random_range(0..self.sites.len());
+        let peer = self.rng.random_range(0..self.sites.len());
         let subcloud = self.rng.random_range(0..self.subclouds.len());
-        match self.rng.random_range(0..12) {
-            0..4 => Operation::Migrate { site },
-            4..6 => Operation::Member {
+        match self.rng.random_range(0..19) {
+            0..5 => Operation::Migrate { site },
+            5..7 => Operation::Member {
                 site,
                 subcloud,
                 joins: self.rng.random_bool(0.5),
             },
-            6 => Operation::Limit {
+            7 => Operation::Limit {
                 site,
                 most: self.rng.random_range(1..5),
             },
-            7 => Operation::Peering {
+            8 => Operation::Peering {
                 site,
-                peer: self.rng.random_range(0..self.sites.len()),
+                peer,
                 enabled: self.rng.random_bool(0.5),
             },
-            8 => Operation::Change { site },
+            9 => Operation::Change { site },
+            10 => Operation::Priority {
+                site,
+                // No two sites draw the same.
+                priority: number(site) + 10 * self.rng.random_range(0..3),
+            },
+            11 => Operation::Share {
+                site,
+                peer,
+                shared: self.rng.random_bool(0.4),
+            },
+            12 => Operation::Sync { site, peer },
+            13..15 => Operation::Describe {
+                site,
+                subcloud,
+                text: text + 1,
+            },
+            15 => Operation::Manage {
+                site,
+                subcloud,
+                managed: self.rng.random_bool(0.6),
+            },
             _ => Operation::Command { site, subcloud },
         }
     }
 
     pub(super) fn operate(&mut self, operation: Operation) {
-        let group = GROUP.to_owned();
         match operation {
-            Operation::Migrate { site } => self.ask(site, PeerAction::Migrate { group }),
-            Operation::Limit { site, most } => self.ask(
-                site,
-                PeerAction::UpdateGroup {
-                    group,
-                    priority: None,
-                    max_subcloud_rehoming: Some(most),
-                },
-            ),
-            Operation::Member {
+            Operation::Migrate { site }
+            | Operation::Limit { site, .. }
+            | Operation::Priority { site, .. }
+            | Operation::Share { site, .. }
+            | Operation::Sync { site, .. }
+            | Operation::Member { site, .. } => {
+                let action = self.group_action(&operation);
+                self.ask(site, action);
+            }
+            Operation::Describe {
                 site,
                 subcloud,
-                joins,
+                text,
             } => {
-                let name = vec![self.subclouds[subcloud].name()];
-                let (add, remove) = if joins {
-                    (name, Vec::new())
-                } else {
-                    (Vec::new(), name)
+                let edit = SubcloudEdit {
+                    description: Some(text.to_string()),
+                    ..SubcloudEdit::default()
                 };
-                self.ask(site, PeerAction::SetMembers { group, add, remove });
+                let change = FleetChange::Update {
+                    subcloud: self.subclouds[subcloud].name(),
+                    etag: String::new(),
+                    edit,
+                };
+                self.change_fleet(site, change);
+            }
+            Operation::Manage {
+                site,
+                subcloud,
+                managed,
+            } => {
+                let (subcloud, force) = (self.subclouds[subcloud].name(), true);
+                let change = if managed {
+                    FleetChange::Manage { subcloud, force }
+                } else {
+                    FleetChange::Unmanage { subcloud }
+                };
+                self.change_fleet(site, change);
             }
             Operation::Peering {
                 site,
@@ -245,6 +359,48 @@ impl Geo {
                 let changed = sites::with_shorter_oam(&self.sites[site].site);
                 self.change_site(site, changed);
             }
+        }
+    }
+
+    /// What an operator asks about the group; anything else is no such question.
+    fn group_action(&self, operation: &Operation) -> PeerAction {
+        let group = GROUP.to_owned();
+        let update = |priority, max_subcloud_rehoming| PeerAction::UpdateGroup {
+            group: GROUP.to_owned(),
+            priority,
+            max_subcloud_rehoming,
+        };
+        match *operation {
+            Operation::Limit { most, .. } => update(None, Some(most)),
+            Operation::Priority { priority, .. } => update(Some(priority), None),
+            Operation::Share { peer, shared, .. } => {
+                let (peer, peer_priority) = (format!("site-{peer}"), 100 + number(peer));
+                if shared {
+                    PeerAction::Associate {
+                        group,
+                        peer,
+                        peer_priority,
+                    }
+                } else {
+                    PeerAction::Dissociate { group, peer }
+                }
+            }
+            Operation::Sync { peer, .. } => {
+                let peer = format!("site-{peer}");
+                PeerAction::SyncAssociation { group, peer }
+            }
+            Operation::Member {
+                subcloud, joins, ..
+            } => {
+                let name = vec![self.subclouds[subcloud].name()];
+                let (add, remove) = if joins {
+                    (name, Vec::new())
+                } else {
+                    (Vec::new(), name)
+                };
+                PeerAction::SetMembers { group, add, remove }
+            }
+            _ => PeerAction::Migrate { group },
         }
     }
 
@@ -331,19 +487,39 @@ impl Geo {
                 }
             }
             Blow::Clock { node, ahead, rate } => self.change_clock(node, ahead, rate),
-            Blow::Reinstall { site, length } => {
+            Blow::Reinstall {
+                site,
+                lives,
+                length,
+            } => {
                 let layout = sites::other_family(self.sites[site].layout);
                 let changed = sites::peer(site, layout).clone();
-                self.change_site(site, changed);
+                if !lives {
+                    self.crash_site(site);
+                    let down = self.rng.random_range(100..20_000).min(length);
+                    self.after(down, Happening::Up(Node::Site(site)));
+                }
+                self.move_site(site, changed);
                 self.after(length, Happening::Blow(Blow::Restore { site }));
             }
             Blow::Restore { site } => {
                 let own = sites::peer(site, self.sites[site].layout).clone();
                 if self.sites[site].site != own {
-                    self.change_site(site, own);
+                    self.move_site(site, own);
                 }
             }
         }
+    }
+
+    /// A site gets other addresses: no connection of an agent to the old ones outlives that. Links
+    /// between sites do, or nobody would hear of it before the next.
+    fn move_site(&mut self, index: usize, site: site_model::Site) {
+        let agents =
+            |wire: &super::Wire| wire.ends[1] == Node::Site(index) && wire.subcloud().is_some();
+        for wire in self.live_wires(agents) {
+            self.cut(wire, [0.7, 0.7]);
+        }
+        self.change_site(index, site);
     }
 
     fn cut_between(&mut self, from: Node, to: Node, length: Millis) {
@@ -363,4 +539,8 @@ impl Geo {
             }
         }
     }
+}
+
+fn number(site: usize) -> u32 {
+    u32::try_from(site).unwrap_or(u32::MAX)
 }

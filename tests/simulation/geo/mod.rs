@@ -1,8 +1,10 @@
 //! A world of several sites: controllers that are peers, a group that they share, and agents that
 //! go from one to another. What is judged is above all that a subcloud never has two owners.
 
+mod alarms;
 mod faults;
 mod oracle;
+mod promises;
 mod site;
 mod subcloud;
 mod wires;
@@ -60,6 +62,8 @@ pub(crate) struct Geo {
     faults_until: Millis,
     sites: Vec<SiteNode>,
     subclouds: Vec<SubcloudNode>,
+    /// Every two sites share the group, and not only the first one with each other.
+    all_share: bool,
     wires: BTreeMap<u64, Wire>,
     last_wire: u64,
     last_request: u64,
@@ -69,6 +73,8 @@ pub(crate) struct Geo {
     sabotage: Option<GeoSabotage>,
     failure: Option<String>,
     faults: u64,
+    /// Commands that were carried out.
+    obeyed: u64,
 }
 
 /// A host.
@@ -184,7 +190,7 @@ impl Geo {
             failure: world.failure,
             trace: world.trace,
             faults: world.faults,
-            commands: 0,
+            commands: world.obeyed,
         }
     }
 
@@ -194,7 +200,12 @@ impl Geo {
         let faults_until = rng.random_range(60_000..200_000);
         let rates = Rates::draw(&mut rng);
         let sites = SiteNode::draw(&mut rng, layout);
-        let subclouds = SubcloudNode::draw(&mut rng, layout, sites.len());
+        let all_share = rng.random_bool(0.5);
+        let mut oracle = Oracle::default();
+        for (index, site) in sites.iter().enumerate() {
+            oracle.site_has(index, site.family());
+        }
+        let subclouds = SubcloudNode::draw(&mut rng, &sites);
         let mut world = Self {
             now: 0,
             sequence: 0,
@@ -205,14 +216,16 @@ impl Geo {
             faults_until,
             sites,
             subclouds,
+            all_share,
             wires: BTreeMap::new(),
             last_wire: 0,
             last_request: 0,
             cuts: BTreeMap::new(),
-            oracle: Oracle::default(),
+            oracle,
             sabotage,
             failure: None,
             faults: 0,
+            obeyed: 0,
         };
         world.set_up();
         for index in 0..world.sites.len() {

@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{
-    AgentRecord, Answer, AssociationState, Availability, ControllerId, ControllerMessage, Epoch,
-    PeerAction, PeerAlarm, PeerMessage, Rejection, RequestId, SubcloudId, SyncItem,
+    AgentRecord, AssociationState, Availability, ControllerId, ControllerMessage, Epoch,
+    PeerMessage, SubcloudId, SyncItem,
 };
-use site::Timestamp;
+use site::{Family, Timestamp};
 
-use crate::world::Millis;
-
-use super::site::GROUP;
-use super::{Geo, GeoSabotage, Node};
+use super::promises::Promises;
+use super::{Geo, Node};
 
 /// What was seen so far.
 #[derive(Debug, Default)]
@@ -21,24 +19,23 @@ pub(super) struct Oracle {
     /// Whom each agent obeyed in each term, by its disk.
     obeyed: BTreeMap<(SubcloudId, Epoch), ControllerId>,
     /// When a site heard a peer last in the present life, by its own clock.
-    heard: BTreeMap<(usize, usize), Timestamp>,
-    started: BTreeMap<usize, Millis>,
-    /// Calls that make something, and what the disk must have once they are answered.
-    promised: BTreeMap<RequestId, Promise>,
-}
-
-/// What an answer promises.
-#[derive(Debug, Clone)]
-enum Promise {
-    /// The group has this limit.
-    Limit(u32),
-    /// A migration is on disk.
-    Migration,
+    pub(super) heard: BTreeMap<(usize, usize), Timestamp>,
+    /// When a site heard a subcloud last in the present life, by its own clock.
+    pub(super) heard_subcloud: BTreeMap<(usize, SubcloudId), Timestamp>,
+    /// When the present life of a site began, by its own clock.
+    pub(super) started: BTreeMap<usize, Timestamp>,
+    /// The subclouds that told a site, in its present life, that they lost their owner.
+    lost: BTreeSet<(usize, SubcloudId)>,
+    /// The primary families that each site ever had.
+    families: BTreeMap<usize, BTreeSet<Option<Family>>>,
+    pub(super) promises: Promises,
 }
 
 impl Oracle {
-    pub(super) fn site_started(&mut self, site: usize, now: Millis) {
+    pub(super) fn site_started(&mut self, site: usize, now: Timestamp) {
         self.heard.retain(|(by, _), _| *by != site);
+        self.heard_subcloud.retain(|(by, _), _| *by != site);
+        self.lost.retain(|(by, _)| *by != site);
         self.started.insert(site, now);
     }
 
@@ -46,30 +43,62 @@ impl Oracle {
         self.heard.insert((by, of), at);
     }
 
-    pub(super) fn asked(&mut self, request: RequestId, action: &PeerAction) {
-        let promise = match action {
-            PeerAction::UpdateGroup {
-                max_subcloud_rehoming: Some(most),
-                ..
-            } => Promise::Limit(*most),
-            PeerAction::Migrate { .. } => Promise::Migration,
-            _ => return,
+    pub(super) fn heard_of_loss(&mut self, site: usize, subcloud: SubcloudId) {
+        self.lost.insert((site, subcloud));
+    }
+
+    pub(super) fn site_has(&mut self, site: usize, family: Option<Family>) {
+        self.families.entry(site).or_default().insert(family);
+    }
+
+    /// Whether two sites never had different families.
+    pub(super) fn always_one_family(&self, one: usize, other: usize) -> bool {
+        let known = [one, other].map(|site| self.families.get(&site));
+        let [Some(one), Some(other)] = known else {
+            return true;
         };
-        self.promised.insert(request, promise);
+        one.len() == 1 && one == other
+    }
+
+    /// Whether a controller ever took a subcloud from another.
+    pub(super) fn has_taken_over(&self, controller: ControllerId) -> bool {
+        let mut taken = self.taken.iter();
+        taken.any(|(_, epoch, owner)| *owner == controller && *epoch > Epoch(1))
     }
 }
 
 impl Geo {
-    /// Notes who has made itself owner, durably.
-    pub(super) fn remember_owners(&mut self) {
-        for node in &self.sites {
-            for record in node.durable.subclouds.values() {
-                if let (true, Some(enrolled)) = (record.owned_here(), record.enrolled()) {
-                    let known = (record.id, enrolled.epoch, node.id());
-                    self.oracle.taken.insert(known);
-                }
+    /// Notes who has made itself owner, durably: because an operator moves the group there, or
+    /// because the agent said that it had lost its owner.
+    pub(super) fn remember_owners(&mut self, index: usize) {
+        let node = &self.sites[index];
+        let mut faults = Vec::new();
+        for record in node.durable.subclouds.values() {
+            let (true, Some(enrolled)) = (record.owned_here(), record.enrolled()) else {
+                continue;
+            };
+            let known = (record.id, enrolled.epoch, node.id());
+            let moves = |group: &fleet::PeerGroup| {
+                let migration = group.migration.as_ref().filter(|known| known.running());
+                migration.is_some_and(|known| known.targets.contains(&record.id))
+            };
+            let asked = node.durable.groups.values().any(moves)
+                || self.oracle.lost.contains(&(index, record.id));
+            if self.oracle.taken.insert(known) && enrolled.epoch > Epoch(1) && !asked {
+                faults.push(format!("site {index} took {} unasked", record.name));
             }
         }
+        for group in node.durable.groups.values() {
+            let leader = &group.leader;
+            let own = leader.controller == node.id() && leader.term > 1;
+            if own && !self.oracle.has_taken_over(node.id()) {
+                faults.push(format!("site {index} leads and took nobody over"));
+            }
+        }
+        for fault in faults {
+            self.fail(fault);
+        }
+        self.remember_texts(index);
     }
 
     /// An agent's disk gets a new record: its term only grows, one owner a term, and that owner
@@ -184,35 +213,9 @@ impl Geo {
         }
     }
 
-    /// An answer promises that what it says is on disk.
-    pub(super) fn check_answer(
-        &mut self,
-        index: usize,
-        request: RequestId,
-        outcome: &Result<Answer, Rejection>,
-    ) {
-        if let Err(rejection) = outcome {
-            self.note(150, || format!("site {index} refuses: {rejection}"));
-            return;
-        }
-        let Some(promise) = self.oracle.promised.get(&request).cloned() else {
-            return;
-        };
-        let mut groups = self.sites[index].durable.groups.values();
-        let group = groups.find(|group| group.header.name == GROUP);
-        let kept = match promise {
-            Promise::Limit(most) => group.is_some_and(|group| {
-                group.header.max_subcloud_rehoming == most || group.header.revision > 1
-            }),
-            Promise::Migration => group.is_some_and(|group| group.migration.is_some()),
-        };
-        if !kept {
-            self.fail(format!("site {index} answered what is not on disk"));
-        }
-    }
-
-    /// No peering over which members are synchronised joins two families.
+    /// No peering over which members are synchronised joins two families, and no link.
     pub(super) fn check_site(&mut self, index: usize) {
+        self.check_link_families(index);
         let node = &self.sites[index];
         let Some(machine) = &node.machine else {
             return;
@@ -244,29 +247,6 @@ impl Geo {
         }
     }
 
-    /// An alarm that a peer is lost has a cause: it was not heard for that long.
-    pub(super) fn check_alarm(&mut self, index: usize, alarm: &PeerAlarm) {
-        let lost = alarm.id == "280.004" && alarm.text.contains("cannot be reached");
-        if alarm.severity.is_none() || !lost || self.sabotage == Some(GeoSabotage::NoSync) {
-            return;
-        }
-        let named = |other: &usize| alarm.entity == format!("system_peer=site-{other}");
-        let Some(other) = (0..self.sites.len()).find(named) else {
-            return self.fail(format!("an alarm about {} that is no peer", alarm.entity));
-        };
-        let Some(heard) = self.oracle.heard.get(&(index, other)) else {
-            return;
-        };
-        let node = &self.sites[index];
-        let quiet = node.clock.at(self.now).0.saturating_sub(heard.0);
-        let patience = fleet::PEER_HEARTBEAT * fleet::PEER_FAILURE_THRESHOLD;
-        if u128::from(quiet) < patience.as_millis() {
-            self.fail(format!(
-                "site {index} calls site {other} lost after {quiet} ms"
-            ));
-        }
-    }
-
     /// What is not yet as it must be once nothing goes wrong any more.
     pub(super) fn unfinished(&self) -> Vec<String> {
         let mut left = Vec::new();
@@ -281,6 +261,9 @@ impl Geo {
                 self.site_problem(index)
                     .map(|why| format!("site {index}: {why}")),
             );
+        }
+        if left.is_empty() {
+            left = self.lost_texts();
         }
         left
     }
@@ -333,6 +316,8 @@ impl Geo {
             let right = copy.is_some_and(|copy| {
                 copy.geo.owner == Some(record.owner)
                     && copy.geo.group == held.geo.group
+                    && copy.description == held.description
+                    && copy.management == held.management
                     && copy.enrolled().map(|known| known.epoch) == epoch
             });
             if shared && !right {
@@ -360,23 +345,14 @@ impl Geo {
                 ));
             }
         }
-        let mut expected = BTreeSet::new();
-        for group in machine.peer_groups() {
-            if group
-                .migration
-                .as_ref()
-                .is_some_and(fleet::Migration::running)
-            {
-                return Some("a migration runs".to_owned());
-            }
-            if group.leader.controller != machine.config().id
-                && group.leader.priority > group.priority
-            {
-                expected.insert("280.005");
-            }
+        let moves = |group: &fleet::PeerGroup| {
+            let migration = group.migration.as_ref();
+            migration.is_some_and(fleet::Migration::running)
+        };
+        if machine.peer_groups().any(moves) {
+            return Some("a migration runs".to_owned());
         }
-        let raised: BTreeSet<&str> = machine.peer_alarms().map(|alarm| alarm.id).collect();
-        (raised != expected).then(|| format!("alarms {raised:?} instead of {expected:?}"))
+        self.wrong_alarms(index)
     }
 }
 

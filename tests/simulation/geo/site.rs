@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::admission::ControllerView;
 use fleet::{
     AcceptPeering, Actor, AddSubcloud, Answer, Association, Authority, Controller,
-    ControllerConfig, ControllerId, Endpoint, Enroll, FailurePolicy, Fingerprint, Input,
-    Management, NewToken, Output, PeerAction, PeerCall, PeerGroup, PeerGroupId, PeerId, PeerInput,
-    PeerMessage, PeerOutput, PeerSettings, PeerSubject, Position, Records, Rejection, Report,
-    RequestId, SecretHash, Snapshot, SourceCheck, Subcloud, SubcloudId, SystemPeer, Ticket,
-    TokenId, Write,
+    ControllerConfig, ControllerId, Endpoint, Enroll, FailurePolicy, Fingerprint, FleetAlarm,
+    FleetChange, Input, Management, NewToken, Operate, Output, PeerAction, PeerCall, PeerGroup,
+    PeerGroupId, PeerId, PeerInput, PeerMessage, PeerOutput, PeerSettings, PeerSubject, Position,
+    Records, Rejection, Report, RequestId, SecretHash, Snapshot, SourceCheck, Subcloud, SubcloudId,
+    SystemPeer, Ticket, TokenId, Write,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -51,6 +52,7 @@ pub(super) struct Durable {
     pub(super) peers: BTreeMap<PeerId, SystemPeer>,
     pub(super) groups: BTreeMap<PeerGroupId, PeerGroup>,
     pub(super) associations: BTreeMap<(PeerGroupId, PeerId), Association>,
+    pub(super) alarms: BTreeMap<Uuid, FleetAlarm>,
     events: Position,
     audit: Position,
 }
@@ -149,6 +151,10 @@ impl Durable {
                 Write::Event(event) => self.events = event.position,
                 Write::Audit(entry) => self.audit = entry.position,
                 Write::ForgetSubcloud(subcloud) => drop(self.subclouds.remove(&subcloud.id)),
+                Write::Alarm(alarm) => {
+                    self.alarms.insert(alarm.uuid(), FleetAlarm::clone(&alarm));
+                }
+                Write::ForgetAlarm(uuid) => drop(self.alarms.remove(&uuid)),
                 // Nobody reads these in this world, or makes them.
                 Write::Site { .. }
                 | Write::ForgetSite(_)
@@ -158,9 +164,7 @@ impl Durable {
                 | Write::ForgetAnswer(_)
                 | Write::ForgetEvent(_)
                 | Write::ForgetAudit(_)
-                | Write::Operator(_)
-                | Write::Alarm(_)
-                | Write::ForgetAlarm(_) => {}
+                | Write::Operator(_) => {}
             }
         }
     }
@@ -171,6 +175,7 @@ impl Durable {
             peers: self.peers.values().cloned().collect(),
             peer_groups: self.groups.values().cloned().collect(),
             associations: self.associations.values().cloned().collect(),
+            alarms: self.alarms.values().cloned().collect(),
             last_event: self.events,
             last_audit: self.audit,
             ..Records::default()
@@ -200,7 +205,9 @@ impl Geo {
                 subcloud.management = Management::Managed;
             }
         }
-        self.remember_owners();
+        for index in 0..self.sites.len() {
+            self.remember_owners(index);
+        }
     }
 
     fn enroll_all(&mut self, machines: &mut [Controller]) {
@@ -354,7 +361,8 @@ impl Geo {
         let (machine, outputs) = Controller::recover(now, config, &node.site, records);
         node.machine = Some(machine);
         self.note(101, || format!("site {index} starts"));
-        self.oracle.site_started(index, self.now);
+        let started = self.sites[index].clock.at(self.now);
+        self.oracle.site_started(index, started);
         self.site_outputs(index, outputs);
     }
 
@@ -374,7 +382,8 @@ impl Geo {
         node.life += 1;
         node.busy_until = self.now;
         node.alarm_clock = None;
-        self.remember_owners();
+        self.remember_owners(index);
+        self.check_kept(index);
         self.cut_all_of(Node::Site(index));
     }
 
@@ -470,7 +479,7 @@ impl Geo {
         };
         self.sites[index].durable.apply(writes);
         self.note(103, || format!("site {index} has {ticket:?} on disk"));
-        self.remember_owners();
+        self.remember_owners(index);
         if self.sabotage != Some(GeoSabotage::NoSync) {
             self.tell_site(index, Input::Committed { ticket });
         }
@@ -534,6 +543,7 @@ impl Geo {
                 self.note(106, || {
                     format!("site {index}: {} {}", event.kind.name(), event.name)
                 });
+                self.check_event(index, &event);
             }
             Output::Peer(output) => self.site_peer_output(index, output),
             // The certificates of this world outlive it, so nobody asks for another.
@@ -630,7 +640,8 @@ impl Geo {
         self.last_request += 1;
         let request = RequestId(self.last_request);
         self.note(109, || format!("operator at site {index}: {action:?}"));
-        self.oracle.asked(request, &action);
+        let at = self.sites[index].clock.at(self.now);
+        self.oracle.promises.asked(request, &action, at);
         let call = PeerCall {
             request,
             actor: Actor::Operator("uid=0".to_owned()),
@@ -641,8 +652,28 @@ impl Geo {
         self.tell_site(index, Input::Peer(PeerInput::Call(call)));
     }
 
-    /// The controller's own site changes.
+    /// An operator's call about a subcloud.
+    pub(super) fn change_fleet(&mut self, index: usize, change: FleetChange) {
+        self.last_request += 1;
+        let request = RequestId(self.last_request);
+        self.note(110, || format!("operator at site {index}: {change:?}"));
+        let at = self.sites[index].clock.at(self.now);
+        self.oracle.promises.asked_fleet(request, at);
+        let call = Operate {
+            request,
+            actor: Actor::Operator("uid=0".to_owned()),
+            change,
+            key: None,
+            validate_only: false,
+        };
+        self.tell_site(index, Input::Operate(call));
+    }
+
+    /// The controller's own site changes: first it is judged against, then it is durable.
     pub(super) fn change_site(&mut self, index: usize, site: Site) {
+        self.oracle.site_has(index, site.link_family());
+        let view = ControllerView::of(&site);
+        self.tell_site(index, Input::ControllerSiteAccepted(Arc::new(view)));
         self.sites[index].site = site.clone();
         self.tell_site(index, Input::ControllerSiteChanged(Arc::new(site)));
     }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::sites::{self, Layout};
 use crate::world::Millis;
 
+use super::site::SiteNode;
 use super::wires::{Payload, TO_ACCEPTOR};
 use super::{Chance, Clock, Geo, GeoSabotage, Happening, Node};
 
@@ -36,6 +37,8 @@ pub(super) struct SubcloudNode {
     pub(super) alarm_clock: Option<Timestamp>,
     /// The wire of the newest connection.
     pub(super) wire: Option<u64>,
+    /// When it heard its owner last over a live link, by its own clock.
+    pub(super) heard_owner: Timestamp,
     setting: u64,
     waiting: VecDeque<Landing>,
     busy_until: Millis,
@@ -48,15 +51,21 @@ enum Landing {
 }
 
 impl SubcloudNode {
-    pub(super) fn draw(rng: &mut SmallRng, layout: Layout, sites: usize) -> Vec<Self> {
+    /// Some to four subclouds, most of them of the first site and all of its family.
+    pub(super) fn draw(rng: &mut SmallRng, sites: &[SiteNode]) -> Vec<Self> {
         let count = rng.random_range(1..=4);
         (0..count)
             .map(|index| {
-                let layout = sites::same_family(layout, rng.random_bool(0.5));
-                // Only the first site is sure to have the family; some are another site's.
-                let home = 0;
+                let layout = sites::same_family(sites[0].layout, rng.random_bool(0.5));
+                let other = rng.random_range(0..sites.len());
+                let fits = sites[other].family() == sites[0].family();
+                let home = if fits && rng.random_bool(0.3) {
+                    other
+                } else {
+                    0
+                };
                 let ahead = rng.random_range(0..5_000);
-                Self::new(index, home.min(sites - 1), layout, ahead)
+                Self::new(index, home, layout, ahead)
             })
             .collect()
     }
@@ -74,6 +83,7 @@ impl SubcloudNode {
             record: None,
             alarm_clock: None,
             wire: None,
+            heard_owner: Timestamp(0),
             setting: 0,
             waiting: VecDeque::new(),
             busy_until: 0,
@@ -119,6 +129,7 @@ impl Geo {
         let snapshot = Snapshot::of(&node.site);
         let (machine, outputs) = Agent::start(now, record.clone(), credential, instance, snapshot);
         node.machine = Some(machine);
+        node.heard_owner = now;
         self.note(120, || format!("subcloud {index} starts"));
         self.subcloud_outputs(index, outputs);
     }
@@ -153,7 +164,14 @@ impl Geo {
             let next = Epoch(machine.record().epoch.0 + 1);
             welcome.epoch = welcome.epoch.max(next);
         }
+        let newest = node.wire.and_then(|wire| self.wires.get(&wire));
+        let newest = newest.and_then(|wire| wire.connection);
+        let heard = machine.is_online()
+            && matches!(input, AgentInput::Message(from, _) if Some(from) == newest);
         let outputs = machine.on(now, &mut Chance(&mut self.rng), input);
+        if heard || machine.is_online() && outputs.iter().any(comes_online) {
+            node.heard_owner = now;
+        }
         self.subcloud_outputs(index, outputs);
     }
 
@@ -209,6 +227,14 @@ impl Geo {
     }
 
     fn subcloud_writes(&mut self, index: usize, landing: Landing) {
+        let full = self.rates.full_disk;
+        if self.faulty(full) {
+            // A record that cannot be written ends the process.
+            self.note(123, || format!("the disk of subcloud {index} is full"));
+            self.crash_subcloud(index);
+            let wait = self.rng.random_range(100..20_000);
+            return self.after(wait, Happening::Up(Node::Subcloud(index)));
+        }
         let delay = self.disk_delay();
         let early = match &landing {
             Landing::Record(ticket, _) => AgentInput::Persisted(*ticket),
@@ -226,7 +252,12 @@ impl Geo {
     }
 
     fn subcloud_outputs(&mut self, index: usize, outputs: Vec<AgentOutput>) {
+        let life = self.subclouds[index].life;
         for output in outputs {
+            // The process may have ended with an output before this one.
+            if self.subclouds[index].life != life {
+                return;
+            }
             match output {
                 AgentOutput::Connect {
                     connection,
@@ -239,6 +270,9 @@ impl Geo {
                     connection,
                     message,
                 } => {
+                    if let fleet::AgentMessage::Hello(hello) = &message {
+                        self.check_lost(index, hello);
+                    }
                     if let Some(wire) = self.wire_of(index, connection) {
                         self.send(wire, TO_ACCEPTOR, Payload::Agent(message));
                     }
@@ -260,6 +294,7 @@ impl Geo {
                     command,
                 } => {
                     self.check_obeyed(index, "a command", Some(command.epoch));
+                    self.obeyed += 1;
                     let input = AgentInput::CommandDone {
                         connection,
                         id: command.id,
@@ -289,4 +324,12 @@ impl Geo {
         let wire = self.wires.get(&newest)?;
         (wire.connection == Some(connection)).then_some(newest)
     }
+}
+
+/// Whether a link that had not been welcomed is from now on.
+fn comes_online(output: &AgentOutput) -> bool {
+    matches!(
+        output,
+        AgentOutput::Status(fleet::LinkStatus::Online { .. })
+    )
 }

@@ -51,6 +51,15 @@ pub(super) struct Wire {
 }
 
 impl Wire {
+    /// Whether it was accepted by a life of a site's process.
+    pub(super) fn carries_life_of(&self, site: Node, life: u64) -> bool {
+        self.ends[1] == site && self.lives[1] == life
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead
+    }
+
     /// The subcloud whose link it is.
     pub(super) fn subcloud(&self) -> Option<usize> {
         match self.ends[0] {
@@ -264,7 +273,13 @@ impl Geo {
         let link = LinkId(wire);
         let input = match payload {
             Payload::Agent(message) => {
+                self.heard_subcloud(index, wire);
                 if let AgentMessage::Hello(hello) = &message {
+                    let subcloud = self.wires.get(&wire).and_then(Wire::subcloud);
+                    if let (Some(subcloud), Some(_)) = (subcloud, hello.owner_lost) {
+                        let id = self.subclouds[subcloud].id();
+                        self.oracle.heard_of_loss(index, id);
+                    }
                     self.note(141, || {
                         let (owner, epoch) = (hello.owner, hello.epoch.0);
                         format!(

@@ -1,0 +1,228 @@
+//! What was answered to operators must stay: it is on the disk when the answer goes out, it is
+//! there after every crash, and what one site says of a subcloud is not lost to another unseen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet::{
+    Answer, PeerAction, PeerGroupId, PeerId, PeerReceipt, PeerSubject, Rejection, RequestId,
+    Subcloud, SubcloudId,
+};
+use site::Timestamp;
+
+use super::Geo;
+use super::site::Durable;
+
+/// What operators were promised so far.
+#[derive(Debug, Default)]
+pub(super) struct Promises {
+    asked: BTreeMap<RequestId, Asked>,
+    /// Since when, by the site's clock, a record of a site is at least what was answered.
+    kept: BTreeMap<(usize, Kept), Timestamp>,
+    /// Associations that a site's operator may have deleted.
+    deleted: BTreeSet<(usize, Kept)>,
+    /// The newest text that a site acknowledged for a subcloud.
+    told: BTreeMap<(usize, SubcloudId), u64>,
+    /// The texts of subclouds that were ever on a site's disk.
+    seen: BTreeSet<(usize, SubcloudId, u64)>,
+}
+
+/// A call on its way.
+#[derive(Debug, Clone)]
+struct Asked {
+    at: Timestamp,
+    /// The subclouds, by name, whose records it changes beside the one that is answered.
+    members: Vec<String>,
+    deletes: bool,
+}
+
+/// A record that an answer spoke of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kept {
+    Peer(PeerId),
+    Group(PeerGroupId),
+    Association(PeerGroupId, PeerId),
+    Subcloud(SubcloudId),
+}
+
+impl Kept {
+    /// When the record on disk last changed; `None` when it is not there.
+    fn changed(self, disk: &Durable) -> Option<Timestamp> {
+        match self {
+            Self::Peer(id) => disk.peers.get(&id).map(|known| known.updated_at),
+            Self::Group(id) => disk.groups.get(&id).map(|known| known.updated_at),
+            Self::Association(group, peer) => {
+                let known = disk.associations.get(&(group, peer));
+                known.map(|known| known.updated_at)
+            }
+            Self::Subcloud(id) => disk.subclouds.get(&id).map(|known| known.updated_at),
+        }
+    }
+}
+
+impl Promises {
+    pub(super) fn asked(&mut self, request: RequestId, action: &PeerAction, at: Timestamp) {
+        let members = match action {
+            PeerAction::SetMembers { add, remove, .. } => {
+                add.iter().chain(remove).cloned().collect()
+            }
+            _ => Vec::new(),
+        };
+        let deletes = matches!(action, PeerAction::Dissociate { .. });
+        let asked = Asked {
+            at,
+            members,
+            deletes,
+        };
+        self.asked.insert(request, asked);
+    }
+
+    pub(super) fn asked_fleet(&mut self, request: RequestId, at: Timestamp) {
+        let asked = Asked {
+            at,
+            members: Vec::new(),
+            deletes: false,
+        };
+        self.asked.insert(request, asked);
+    }
+}
+
+impl Geo {
+    /// An answer promises that what it says is on disk.
+    pub(super) fn check_answer(
+        &mut self,
+        index: usize,
+        request: RequestId,
+        outcome: &Result<Answer, Rejection>,
+    ) {
+        let asked = self.oracle.promises.asked.remove(&request);
+        let answer = match outcome {
+            Ok(answer) => answer,
+            Err(rejection) => {
+                return self.note(150, || format!("site {index} refuses: {rejection}"));
+            }
+        };
+        let Some(asked) = asked else {
+            return;
+        };
+        match answer {
+            Answer::Peer(receipt) => self.answered_peer(index, &asked, receipt),
+            Answer::Subcloud(receipt) => self.answered_subcloud(index, &receipt.subcloud),
+            Answer::Operator(_) | Answer::Noted | Answer::Group(_) => {}
+        }
+        self.check_kept(index);
+    }
+
+    fn answered_peer(&mut self, index: usize, asked: &Asked, receipt: &PeerReceipt) {
+        let (kept, at) = match &receipt.subject {
+            PeerSubject::Peer(peer) => (Kept::Peer(peer.id), peer.updated_at),
+            PeerSubject::Group(group) => {
+                let disk = &self.sites[index].durable.groups;
+                let held = disk.get(&group.id);
+                let newest = |held: &&fleet::PeerGroup| {
+                    let move_of = |group: &fleet::PeerGroup| {
+                        group.migration.as_ref().map(|known| known.started_at)
+                    };
+                    held.header.revision >= group.header.revision && move_of(held) >= move_of(group)
+                };
+                if held.filter(newest).is_none() {
+                    self.fail(format!("site {index} answered what is not on disk"));
+                }
+                (Kept::Group(group.id), group.updated_at)
+            }
+            PeerSubject::Association(known) => {
+                (Kept::Association(known.group, known.peer), known.updated_at)
+            }
+            PeerSubject::Subcloud(known) => (Kept::Subcloud(known.id), known.updated_at),
+            PeerSubject::Card(_) => return,
+        };
+        if asked.deletes {
+            self.oracle.promises.kept.remove(&(index, kept));
+            self.oracle.promises.deleted.insert((index, kept));
+            return;
+        }
+        self.keep(index, kept, at);
+        for name in &asked.members {
+            let mut known = self.subclouds.iter();
+            if let Some(node) = known.find(|node| node.name() == *name) {
+                let id = node.id();
+                self.keep(index, Kept::Subcloud(id), asked.at);
+            }
+        }
+    }
+
+    fn answered_subcloud(&mut self, index: usize, record: &Subcloud) {
+        self.keep(index, Kept::Subcloud(record.id), record.updated_at);
+        if let Some(text) = text_of(record) {
+            self.oracle.promises.told.insert((index, record.id), text);
+        }
+    }
+
+    fn keep(&mut self, index: usize, kept: Kept, at: Timestamp) {
+        let promises = &mut self.oracle.promises;
+        if promises.deleted.contains(&(index, kept)) {
+            return;
+        }
+        let known = promises.kept.entry((index, kept)).or_insert(at);
+        *known = at.max(*known);
+    }
+
+    /// Nothing that was answered is missing from a site's disk.
+    pub(super) fn check_kept(&mut self, index: usize) {
+        let disk = &self.sites[index].durable;
+        let kept = self.oracle.promises.kept.iter();
+        let mut ours = kept.filter(|((site, _), _)| *site == index);
+        let lost = ours.find(|((_, kept), at)| kept.changed(disk) < Some(**at));
+        if let Some(((_, kept), at)) = lost {
+            let why = format!(
+                "site {index} lost what it answered about {kept:?} at {}",
+                at.0
+            );
+            self.fail(why);
+        }
+    }
+
+    /// Notes what a site's disk says of subclouds.
+    pub(super) fn remember_texts(&mut self, index: usize) {
+        for record in self.sites[index].durable.subclouds.values() {
+            if let Some(text) = text_of(record) {
+                self.oracle.promises.seen.insert((index, record.id, text));
+            }
+        }
+    }
+
+    /// What a site's operator said last of a subcloud is what its owner says, or another site took
+    /// it in before it said something else, or the site shows it as a conflict. A site that does not
+    /// share the group with the owner keeps what it has.
+    pub(super) fn lost_texts(&self) -> Vec<String> {
+        let mut lost = Vec::new();
+        for ((site, id), text) in &self.oracle.promises.told {
+            let owner = self.sites.iter().filter_map(|node| node.machine.as_ref());
+            let mut owner = owner.filter_map(|machine| machine.fleet().subcloud(*id));
+            let owned = owner.find(|record| record.owned_here());
+            let said = owned.and_then(|record| text_of(record));
+            let seen = |other: usize| {
+                let seen = &self.oracle.promises.seen;
+                other != *site && seen.contains(&(other, *id, *text))
+            };
+            let machine = self.sites[*site].machine.as_ref();
+            let here = machine.and_then(|machine| machine.fleet().subcloud(*id));
+            let kept = here.and_then(|record| text_of(record)) == Some(*text);
+            let conflict = here.and_then(|record| record.geo.conflict.as_deref());
+            let shown = conflict.is_some_and(|conflict| {
+                let field = ("description".to_owned(), text.to_string());
+                conflict.lost.contains(&field)
+            });
+            if said != Some(*text) && !kept && !shown && !(0..self.sites.len()).any(seen) {
+                lost.push(format!(
+                    "site {site} lost text {text} of {id} without a word"
+                ));
+            }
+        }
+        lost
+    }
+}
+
+/// What operators said of a subcloud; each text is a number.
+fn text_of(record: &Subcloud) -> Option<u64> {
+    record.description.parse().ok()
+}
