@@ -183,8 +183,8 @@ follow_move() {
         mapfile -t here < <(owned_and_online "$site")
         if ((${#here[@]} != before)); then
             before=${#here[@]}
-            printf '  %6s s  %d of %d  %s\n' "$(seconds_since "$since")" "$before" \
-                "${#GEO_SUBCLOUDS[@]}" "${here[*]}"
+            say "$(printf '  %6s s  %d of %d' "$(seconds_since "$since")" "$before" \
+                "${#GEO_SUBCLOUDS[@]}")${here[*]:+  ${here[*]}}"
         fi
         sleep 0.2
     done

@@ -409,6 +409,49 @@ fn a_peer_that_floods_is_not_heeded_and_one_that_breaks_the_limits_is_cut_off() 
     );
 }
 
+#[test]
+fn a_piece_without_news_is_no_write() {
+    let (mut a, b, id) = sharing();
+    let digest = SyncDigest([4; 32]);
+    let offer = Offer {
+        group: GROUP,
+        digest,
+        base: None,
+        your_priority: 0,
+    };
+    let offers = PeerMessage::Offers {
+        complete: false,
+        offers: vec![offer],
+    };
+    a.hears(at(3), offers);
+    let group = b.machine.find_group("shared").expect("a group");
+    let batch = Batch {
+        group: GROUP,
+        digest,
+        changes: false,
+        after: None,
+        header: group.header.clone(),
+        leader: group.leader.clone(),
+        priority: 1,
+        items: vec![SyncItem::Elsewhere {
+            subcloud: id,
+            owner: a.config.id,
+            epoch: Epoch(0),
+            confirmed: true,
+        }],
+        last: false,
+    };
+    let outputs = a.hears(at(3), PeerMessage::Batch(Box::new(batch)));
+    assert!(
+        matches!(said(&outputs)[..], [PeerMessage::Pull(_)]),
+        "{outputs:?}"
+    );
+    let empty = outputs
+        .iter()
+        .any(|output| matches!(output, Output::Commit { writes, .. } if writes.is_empty()));
+    assert!(!empty, "{outputs:?}");
+}
+
 #[track_caller]
 fn assert_closed(outputs: &[Output]) {
     let closed = outputs.iter().any(|output| {

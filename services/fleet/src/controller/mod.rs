@@ -369,6 +369,13 @@ impl Controller {
             .map(|event| Deferred::Output(Output::Event(event)))
             .collect();
         deferred.append(&mut batch.then);
+        if batch.writes.is_empty() {
+            // Nothing to make durable; what follows still waits for what was written before.
+            for deferred in deferred {
+                self.after_all(deferred, out);
+            }
+            return;
+        }
         let (ticket, output) = self.commits.submit(batch.writes, deferred);
         out.push(output);
         for id in batch.subclouds {

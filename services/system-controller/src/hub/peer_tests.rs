@@ -48,8 +48,8 @@ impl Site {
             ("fd99:1::", ["fd99:2::/64", "fd99:3::/64", "fd99:4::/112"])
         } else {
             (
-                "10.99.1.",
-                ["10.99.2.0/24", "172.16.0.0/16", "10.96.0.0/12"],
+                "10.89.1.",
+                ["10.89.2.0/24", "172.16.0.0/16", "10.96.0.0/12"],
             )
         };
         let length = if net.contains(':') { "/64" } else { "0/24" };
@@ -65,7 +65,10 @@ impl Site {
         );
         let file = dir.path().join("site.yaml");
         std::fs::write(&file, text).expect("a bootstrap file");
-        init::run(&file, &dir.path().join("state")).expect("an installed site");
+        // `init` starts threads of its own.
+        let state = dir.path().join("state");
+        let installed = std::thread::spawn(move || init::run(&file, &state)).join();
+        installed.expect("no panic").expect("an installed site");
         Self {
             dir,
             address: "127.0.0.1:0".parse().expect("an address"),
@@ -267,6 +270,49 @@ async fn what_cannot_be_a_peer_is_told_why_and_keeps_the_token_whole() {
     for hub in [&hub_a, &hub_b] {
         until("both synchronise", || availability(hub) == [WELL]).await;
     }
+}
+
+/// Somebody with the certificate of a peer talks without end and never listens.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_floods_loses_its_link_and_nobody_else_does() {
+    let [mut a, mut b, mut c] = [("a", "10.1.0"), ("b", "10.2.0"), ("c", "10.3.0")]
+        .map(|(name, net)| Site::install(name, net));
+    let (hub_a, hub_b, hub_c) = (a.serve().await, b.serve().await, c.serve().await);
+    for (hub, name) in [(&hub_b, "b"), (&hub_c, "c")] {
+        let token = issue(&hub_a, name).await;
+        join(hub, &token, false).await.expect("a peer");
+        until("both synchronise", || availability(hub) == [WELL]).await;
+    }
+    let card = hub_b.lock().machine.card().clone();
+    let dial = Dial {
+        peer: PeerId(Uuid::from_u128(1)),
+        controller: hub_a.lock().machine.card().controller,
+        endpoints: vec![Endpoint(a.address)],
+        authority: Fingerprint(*hub_a.wire.authority.as_bytes()),
+        given_up: CancellationToken::new(),
+    };
+    let (_, words, unheard) = hub_b.open_one(&dial).await.expect("a link");
+    words
+        .send(PeerMessage::Hello(Box::new(card)))
+        .await
+        .expect("said");
+    let flood = async {
+        let mut said = 0_u64;
+        while words.send(PeerMessage::Heartbeat).await.is_ok() {
+            said += 1;
+        }
+        said
+    };
+    let said = tokio::time::timeout(DEADLINE, flood).await;
+    assert!(said.is_ok_and(|said| said > 1000), "it is cut off");
+    drop(unheard);
+
+    until("all are well", || {
+        availability(&hub_a) == [WELL, WELL] && availability(&hub_b) == [WELL]
+    })
+    .await;
+    assert_eq!(availability(&hub_c), [WELL]);
+    assert_eq!(hub_c.peer_alarms(), []);
 }
 
 #[test]
