@@ -125,7 +125,8 @@ impl Cloud {
 
     /// Waits until a site owns everybody, online, in this term, and the subclouds have said so.
     fn wait_for_owner(&self, site: &str, count: usize, epoch: u64) {
-        let mut last = Vec::new();
+        let (mut last, mut before) = (Vec::new(), 0);
+        let since = Instant::now();
         let what = format!("all are online at {site} in term {epoch}");
         wait_until(&what, LIMIT, || {
             last = self.members(site);
@@ -134,7 +135,15 @@ impl Cloud {
                     && member["confirmed"] == true
                     && member["availability"] == "AVAILABILITY_ONLINE"
             });
-            here.count() == count
+            let here = here.count();
+            if here != before {
+                println!(
+                    "  {:6.1} s  {here} at {site}",
+                    since.elapsed().as_secs_f64()
+                );
+                before = here;
+            }
+            here == count
         });
         let wanted = Value::from(epoch.to_string());
         let terms: Vec<&Value> = last.iter().map(|member| &member["epoch"]).collect();

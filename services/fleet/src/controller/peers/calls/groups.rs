@@ -1,0 +1,408 @@
+//! Calls about groups, their members, who shares them, and their moves.
+
+use std::collections::BTreeSet;
+
+use site::Timestamp;
+
+use crate::{
+    Association, Fault, GroupHeader, Leader, MAX_GROUPS, MAX_PRIORITY, Migration, PeerGroup,
+    PeerGroupId, REHOMING_BOUNDS, Reason, Rejection, SharedSubcloud, Subcloud, Violation,
+};
+
+use super::super::super::Controller;
+use super::super::super::operate::{check_etag, nothing_named};
+use super::super::super::operator::invalid_name;
+use super::{Change, Judged, group_exists, in_use, limit, no_link_pool};
+
+impl Controller {
+    pub(super) fn judge_add_peer_group(
+        &self,
+        now: Timestamp,
+        id: PeerGroupId,
+        name: &str,
+        priority: u32,
+        max_subcloud_rehoming: u32,
+    ) -> Judged {
+        let mut violations = invalid_place(Some(priority), Some(max_subcloud_rehoming));
+        violations.extend(invalid_name(name));
+        if self.find_group(name).is_some() {
+            violations.push(group_exists(name));
+        }
+        if self.peers.groups.len() >= MAX_GROUPS {
+            violations.push(limit("peer groups", MAX_GROUPS));
+        }
+        Rejection::check(violations)?;
+        Ok(Change::Group(PeerGroup {
+            id,
+            header: GroupHeader {
+                name: name.to_owned(),
+                max_subcloud_rehoming,
+                revision: 1,
+                editor: self.config.id,
+            },
+            leader: Leader {
+                controller: self.config.id,
+                name: self.peers.card.name.clone(),
+                priority,
+                term: 1,
+            },
+            priority,
+            migration: None,
+            created_at: now,
+            updated_at: now,
+        }))
+    }
+
+    pub(super) fn judge_update_peer_group(
+        &self,
+        now: Timestamp,
+        group: &str,
+        (priority, max_subcloud_rehoming): (Option<u32>, Option<u32>),
+        etag: &str,
+    ) -> Judged {
+        let mut changed = self.group_named(group)?.clone();
+        let kind = "subcloud peer group";
+        check_etag((kind, &changed.header.name), etag, &changed.etag())?;
+        let nothing = nothing_named(priority.is_none() && max_subcloud_rehoming.is_none());
+        let invalid = invalid_place(priority, max_subcloud_rehoming);
+        Rejection::check(nothing.into_iter().chain(invalid).collect())?;
+        if let Some(most) = max_subcloud_rehoming {
+            changed.header.max_subcloud_rehoming = most;
+            changed.header.revision += 1;
+            changed.header.editor = self.config.id;
+        }
+        changed.priority = priority.unwrap_or(changed.priority);
+        if changed.leader.controller == self.config.id {
+            changed.leader.priority = changed.priority;
+        }
+        changed.updated_at = now;
+        Ok(Change::Group(changed))
+    }
+
+    pub(super) fn judge_delete_peer_group(&self, group: &str, etag: &str) -> Judged {
+        let group = self.group_named(group)?;
+        let name = &group.header.name;
+        check_etag(("subcloud peer group", name), etag, &group.etag())?;
+        let mut violations = Vec::new();
+        if self.peers.associations_of(group.id).next().is_some() {
+            violations.push(in_use(
+                format!("subcloud peer group {name} is shared with peers"),
+                "delete its associations first: `tandem dcmanager peer-group-association delete`",
+            ));
+        }
+        let members = self.group_members(group.id).count();
+        if members > 0 {
+            violations.push(in_use(
+                format!("subcloud peer group {name} has {members} members"),
+                "take its members out first: `tandem dcmanager subcloud update --peer-group none`",
+            ));
+        }
+        Rejection::check(violations)?;
+        Ok(Change::ForgetGroup(group.clone()))
+    }
+
+    pub(super) fn judge_members(
+        &self,
+        now: Timestamp,
+        group: &str,
+        add: &[String],
+        remove: &[String],
+    ) -> Judged {
+        let group = self.group_named(group)?;
+        let mut violations = Vec::new();
+        let mut changed: Vec<Subcloud> = Vec::new();
+        let mut named = BTreeSet::new();
+        let all = add.iter().map(|name| (name, true));
+        for (name, joins) in all.chain(remove.iter().map(|name| (name, false))) {
+            let record = match self.subcloud_named(name) {
+                Ok(record) => record,
+                Err(rejection) => {
+                    violations.extend(rejection.violations().iter().cloned());
+                    continue;
+                }
+            };
+            violations.extend(self.unfit_member(record, group, joins));
+            if !named.insert(record.id) {
+                continue;
+            }
+            let mut record = Subcloud::clone(record);
+            record.geo.group = joins.then_some(group.id);
+            record.updated_at = now;
+            changed.push(record);
+        }
+        Rejection::check(violations)?;
+        Ok(Change::Members(group.clone(), changed))
+    }
+
+    fn unfit_member(&self, record: &Subcloud, group: &PeerGroup, joins: bool) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        let name = &record.name;
+        if record.enrolled().is_none() {
+            violations.push(
+                Violation::new(
+                    Reason::SubcloudNotEnrolled,
+                    format!("subcloud {name} has not enrolled yet, so nothing of it can be shared"),
+                    "enroll its site first",
+                )
+                .object("subcloud", name.clone()),
+            );
+        }
+        violations.extend(self.owned_elsewhere(record));
+        if let Some(other) = record.geo.group.filter(|other| *other != group.id) {
+            let other = self.peers.groups.get(&other);
+            let other = other.map_or("another", |other| &other.header.name);
+            violations.push(
+                Violation::new(
+                    Reason::SubcloudInOtherGroup,
+                    format!("subcloud {name} is a member of subcloud peer group {other}"),
+                    "take it out of that group first",
+                )
+                .object("subcloud", name.clone())
+                .object("subcloud peer group", other),
+            );
+        } else if record.geo.group.is_none() && !joins {
+            violations.push(
+                Violation::new(
+                    Reason::InvalidArgument,
+                    format!("subcloud {name} is no member of {}", group.header.name),
+                    "name members of the group only",
+                )
+                .at("remove")
+                .object("subcloud", name.clone()),
+            );
+        }
+        violations
+    }
+
+    /// Refuses a change that only the owner's operators make.
+    pub(in super::super::super) fn check_owned(&self, record: &Subcloud) -> Result<(), Rejection> {
+        Rejection::check(self.owned_elsewhere(record).into_iter().collect())
+    }
+
+    /// A refusal of a change that only the owner's operators make.
+    pub(in super::super::super) fn owned_elsewhere(&self, record: &Subcloud) -> Option<Violation> {
+        let owner = record.geo.owner?;
+        let peer = self.peers.peer_of(owner);
+        let site = peer.map_or_else(|| owner.to_string(), |peer| peer.name.clone());
+        Some(
+            Violation::new(
+                Reason::SubcloudOwnedElsewhere,
+                format!("subcloud {} obeys system controller {site}", record.name),
+                format!(
+                    "ask there, or take it over: `tandem dcmanager subcloud-peer-group migrate` \
+                     moves its group from {site}"
+                ),
+            )
+            .object("subcloud", record.name.clone())
+            .fact("owner", owner),
+        )
+    }
+
+    pub(super) fn judge_gateways(
+        &self,
+        now: Timestamp,
+        subcloud: &str,
+        gateways: &[std::net::IpAddr],
+    ) -> Judged {
+        let record = self.subcloud_named(subcloud)?;
+        let fleet = self.fleet();
+        let Some(link) = &fleet.controller().link else {
+            return Err(Rejection::one(no_link_pool()));
+        };
+        let violations = crate::admission::gateways_fit(&record.name, gateways, link);
+        Rejection::check(violations)?;
+        let mut changed = Subcloud::clone(record);
+        changed.geo.gateways = gateways.to_vec();
+        changed.updated_at = now;
+        Ok(Change::Subcloud(Box::new(changed)))
+    }
+
+    pub(super) fn judge_associate(
+        &self,
+        now: Timestamp,
+        group: &str,
+        peer: &str,
+        peer_priority: u32,
+    ) -> Judged {
+        let group = self.group_named(group)?;
+        let peer = self.peer_named(peer)?;
+        let mut violations = invalid_place(Some(peer_priority), None);
+        if peer.established().is_none() {
+            violations.push(
+                Violation::new(
+                    Reason::PeerNotEstablished,
+                    format!("system peer {} has not presented its token yet", peer.name),
+                    "add this site on the other one with the token first",
+                )
+                .object("system peer", peer.name.clone()),
+            );
+        }
+        if peer_priority == group.priority {
+            violations.push(
+                Violation::new(
+                    Reason::InvalidArgument,
+                    format!("priority {peer_priority} is that of this site in the group"),
+                    "give each site a priority of its own; 0 is the primary site",
+                )
+                .at("peer_priority"),
+            );
+        }
+        if self.peers.associations.contains_key(&(group.id, peer.id)) {
+            violations.push(
+                Violation::new(
+                    Reason::AssociationExists,
+                    format!(
+                        "subcloud peer group {} is shared with {} already",
+                        group.header.name, peer.name
+                    ),
+                    "update or delete that association",
+                )
+                .object("subcloud peer group", group.header.name.clone())
+                .object("system peer", peer.name.clone()),
+            );
+        }
+        Rejection::check(violations)?;
+        Ok(Change::Associate(Association {
+            group: group.id,
+            peer: peer.id,
+            peer_priority,
+            told: None,
+            ended: false,
+            faults: Vec::new(),
+            updated_at: now,
+        }))
+    }
+
+    /// All members move here, or none: a member that is not ready refuses the whole.
+    pub(super) fn judge_migrate(&self, now: Timestamp, group: &str) -> Judged {
+        let group = self.group_named(group)?;
+        let name = &group.header.name;
+        if let Some(running) = group.migration.as_ref().filter(|known| known.running()) {
+            return Err(Rejection::one(
+                Violation::new(
+                    Reason::MigrationRunning,
+                    format!(
+                        "a migration of subcloud peer group {name} with {} members runs since {} \
+                         ms",
+                        running.targets.len(),
+                        running.started_at.0
+                    ),
+                    format!("wait for it: `tandem dcmanager subcloud-peer-group status {name}`"),
+                )
+                .object("subcloud peer group", name.clone())
+                .fact("startedAtMilliseconds", running.started_at.0),
+            ));
+        }
+        let away = |member: &&SharedSubcloud| !member.owned_here();
+        let members: Vec<&SharedSubcloud> = self.group_members(group.id).filter(away).collect();
+        let untaken = self.untaken(group.id);
+        if members.is_empty() && untaken.is_empty() {
+            return Err(Rejection::one(
+                Violation::new(
+                    Reason::NothingToMigrate,
+                    format!("every member of subcloud peer group {name} obeys this site"),
+                    "run it at the site that shall take the members over",
+                )
+                .object("subcloud peer group", name.clone()),
+            ));
+        }
+        let not_ready = members.iter().filter_map(|m| self.not_ready(m));
+        Rejection::check(not_ready.chain(untaken).collect())?;
+        let mut changed = group.clone();
+        changed.migration = Some(Migration {
+            started_at: now,
+            targets: members.iter().map(|member| member.id).collect(),
+            finished_at: None,
+            missing: BTreeSet::new(),
+        });
+        changed.updated_at = now;
+        Ok(Change::Migrate(changed))
+    }
+
+    fn not_ready(&self, member: &Subcloud) -> Option<Violation> {
+        let name = &member.name;
+        let family = self.peers.card.link_family();
+        let why = if member.enrolled().is_none() {
+            "has not enrolled".to_owned()
+        } else if member.footprint().is_none() {
+            "has told nothing of its networks to its owner yet".to_owned()
+        } else if member.link_family() != family {
+            "has another primary family than this site".to_owned()
+        } else if let Some(fault) = self.fault_of(member) {
+            format!("could not be taken in here: {}", fault.message)
+        } else {
+            return None;
+        };
+        Some(
+            Violation::new(
+                Reason::MemberNotReady,
+                format!("subcloud {name} {why}"),
+                "correct that first; nothing has moved",
+            )
+            .object("subcloud", name.clone()),
+        )
+    }
+
+    /// Members that their owner told of and that have no record here, because it could not be
+    /// taken in.
+    fn untaken(&self, group: PeerGroupId) -> Vec<Violation> {
+        let members: BTreeSet<&str> = self
+            .group_members(group)
+            .map(|member| member.name.as_str())
+            .collect();
+        let unknown = |fault: &&Fault| {
+            let mut objects = fault.objects.iter();
+            let known = |(kind, name): &(String, String)| {
+                kind == "subcloud" && members.contains(name.as_str())
+            };
+            fault.reason != "EPOCH_STALE" && !objects.any(known)
+        };
+        let associations = self.peers.associations_of(group);
+        let faults = associations.flat_map(|association| &association.faults);
+        let violation = |fault: &Fault| {
+            Violation::new(
+                Reason::MemberNotReady,
+                format!("a member could not be taken in here: {}", fault.message),
+                "correct that first; nothing has moved",
+            )
+        };
+        faults.filter(unknown).map(violation).collect()
+    }
+
+    /// What kept the newest word of a member's owner from being taken in.
+    fn fault_of(&self, member: &Subcloud) -> Option<&Fault> {
+        let about = |fault: &&Fault| {
+            let object = ("subcloud".to_owned(), member.name.clone());
+            fault.reason != "EPOCH_STALE" && fault.objects.contains(&object)
+        };
+        self.peers
+            .associations_of(member.geo.group?)
+            .flat_map(|association| &association.faults)
+            .find(about)
+    }
+}
+
+fn invalid_place(priority: Option<u32>, rehoming: Option<u32>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    if priority.is_some_and(|priority| priority > MAX_PRIORITY) {
+        violations.push(
+            Violation::new(
+                Reason::InvalidArgument,
+                format!("the priority is not from 0 to {MAX_PRIORITY}"),
+                "choose a priority within these bounds; 0 is the primary site",
+            )
+            .at("priority"),
+        );
+    }
+    if rehoming.is_some_and(|rehoming| !REHOMING_BOUNDS.contains(&rehoming)) {
+        violations.push(
+            Violation::new(
+                Reason::InvalidArgument,
+                "max-subcloud-rehoming is not from 1 to 1000",
+                "choose a number within these bounds",
+            )
+            .at("max_subcloud_rehoming"),
+        );
+    }
+    violations
+}
