@@ -1,6 +1,6 @@
 //! The agents' hosts: the real machines of enrollment and link, their disks, and their crashes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use fleet::{
@@ -36,6 +36,10 @@ pub(crate) struct AgentNode {
     /// The errands that were done durably, and those that may be on their way to the disk.
     pub(crate) effects: Vec<u64>,
     effects_in_memory: Vec<u64>,
+    /// The errands that were done before the host was installed anew.
+    pub(crate) past_effects: BTreeSet<u64>,
+    /// The host was installed anew: somebody cares for it until it is in again.
+    pub(crate) anew: bool,
     pub(crate) key: Option<Fingerprint>,
     pub(crate) record: Option<AgentRecord>,
     /// The durable key and certificate with which it connects.
@@ -48,8 +52,6 @@ pub(crate) struct AgentNode {
     pub(crate) attempt: u64,
     /// The rules that refused the site for good.
     pub(crate) refused: Option<Vec<String>>,
-    /// It lost its key after its token was spent: only an operator's delete can help.
-    pub(crate) stranded: bool,
     pub(crate) partitioned_until: Millis,
     pub(crate) declares: bool,
     pub(crate) changes: u64,
@@ -109,6 +111,8 @@ impl AgentNode {
             memory: original.clone(),
             effects: Vec::new(),
             effects_in_memory: Vec::new(),
+            past_effects: BTreeSet::new(),
+            anew: false,
             original,
             key: None,
             record: None,
@@ -119,7 +123,6 @@ impl AgentNode {
             life: 0,
             attempt: 0,
             refused: None,
-            stranded: false,
             partitioned_until: 0,
             declares,
             changes: 0,
@@ -208,8 +211,12 @@ impl World {
     pub(crate) fn enroll(&mut self, agent: usize) {
         let now = self.clock();
         let node = &mut self.agents[agent];
-        if !matches!(node.process, Process::Idle) || node.token.is_none() || node.refused.is_some()
-        {
+        if node.anew {
+            // What was in its way may be gone.
+            node.refused = None;
+        }
+        let ready = matches!(node.process, Process::Idle) && node.record.is_none();
+        if !ready || node.token.is_none() || node.refused.is_some() {
             return;
         }
         node.life += 1;
@@ -280,6 +287,29 @@ impl World {
             self.note(23, || format!("agent {agent} loses its key"));
         }
         self.after(3000, Happening::AgentUp { agent });
+    }
+
+    /// Somebody installs the host anew, as the same site or as one that replaces it: key,
+    /// certificate and what it was asked are gone.
+    pub(crate) fn reinstall(&mut self, agent: usize) {
+        if self.has_copy(&self.agents[agent]) || self.agents[agent].refused.is_some() {
+            return;
+        }
+        self.crash_agent(agent);
+        let node = &mut self.agents[agent];
+        node.site = node.original.clone();
+        node.memory = node.original.clone();
+        node.past_effects.extend(std::mem::take(&mut node.effects));
+        node.effects_in_memory.clear();
+        node.key = None;
+        node.record = None;
+        node.credential = None;
+        node.token = None;
+        node.process = Process::Idle;
+        node.anew = true;
+        self.note(19, || format!("agent {agent} is installed anew"));
+        let step = OperatorStep::LetReenroll;
+        self.after(2000, Happening::Operator { agent, step });
     }
 
     /// The site changes: a pool that is attached to nothing comes into being.
@@ -426,6 +456,14 @@ impl World {
     }
 
     fn agent_writes(&mut self, agent: usize, write: AgentWrite) {
+        let full = self.rates.full_disk;
+        if self.faulty(full) {
+            // What cannot be written ends the process.
+            self.note(17, || format!("the disk of agent {agent} is full"));
+            self.crash_agent(agent);
+            let wait = self.rng.random_range(100..20_000);
+            return self.after(wait, Happening::AgentUp { agent });
+        }
         let delay = self.disk_delay();
         let node = &mut self.agents[agent];
         node.disk_until = node.disk_until.max(self.now) + delay;
@@ -449,7 +487,12 @@ impl World {
     }
 
     fn agent_outputs(&mut self, agent: usize, outputs: Vec<AgentOutput>) {
+        let life = self.agents[agent].life;
         for output in outputs {
+            // The process may have ended with an output before this one.
+            if self.agents[agent].life != life {
+                return;
+            }
             match output {
                 AgentOutput::Connect { connection, .. } => self.connect(agent, connection),
                 AgentOutput::Send {
@@ -524,7 +567,11 @@ impl World {
     }
 
     fn enroller_outputs(&mut self, agent: usize, outputs: Vec<EnrollerOutput>) {
+        let life = self.agents[agent].life;
         for output in outputs {
+            if self.agents[agent].life != life {
+                return;
+            }
             match output {
                 EnrollerOutput::MakeKey => {
                     let key = Fingerprint(self.rng.random());
@@ -576,7 +623,9 @@ impl World {
                     .map(|fault| fault.reason.clone())
                     .collect();
                 self.note(28, || {
-                    format!("agent {agent} is refused: {}", reasons.join(" "))
+                    let first = refusal.faults.first();
+                    let words = first.map_or("", |fault| fault.message.as_str());
+                    format!("agent {agent} is refused: {}: {words}", reasons.join(" "))
                 });
                 if reasons
                     .first()
@@ -586,6 +635,9 @@ impl World {
                     self.after(2000, Happening::Operator { agent, step });
                 } else {
                     self.agents[agent].refused = Some(reasons);
+                    if self.agents[agent].anew {
+                        self.after(30_000, Happening::Enroll { agent });
+                    }
                 }
             }
         }

@@ -40,6 +40,7 @@ pub(crate) enum CallKind {
     },
     IssueToken {
         token: GivenToken,
+        reenroll: bool,
     },
     Enroll {
         life: u64,
@@ -88,7 +89,14 @@ impl World {
                 token,
                 ttl: Duration::from_secs(self.rng.random_range(60..3600)),
             },
-            OperatorStep::IssueToken => CallKind::IssueToken { token },
+            OperatorStep::IssueToken => CallKind::IssueToken {
+                token,
+                reenroll: false,
+            },
+            OperatorStep::LetReenroll => CallKind::IssueToken {
+                token,
+                reenroll: true,
+            },
         };
         let request = self.call(agent, kind, false);
         self.after(
@@ -104,7 +112,10 @@ impl World {
         let step = match call.kind {
             _ if call.answered => return,
             CallKind::Add { .. } => OperatorStep::Add,
-            CallKind::IssueToken { .. } => OperatorStep::IssueToken,
+            CallKind::IssueToken {
+                reenroll: false, ..
+            } => OperatorStep::IssueToken,
+            CallKind::IssueToken { reenroll: true, .. } => OperatorStep::LetReenroll,
             CallKind::Enroll { .. } => return,
         };
         self.operator(agent, step);
@@ -183,14 +194,19 @@ impl World {
                 }),
                 validate_only: false,
             }),
-            CallKind::IssueToken { token } => Input::IssueToken(IssueToken {
-                request,
-                actor,
-                subcloud: node.name().to_owned(),
-                token: new(token, Duration::from_secs(3600)),
-                reenroll: false,
-                validate_only: false,
-            }),
+            CallKind::IssueToken { token, reenroll } => {
+                if reenroll {
+                    self.oracle.may_change_hands(token.id);
+                }
+                Input::IssueToken(IssueToken {
+                    request,
+                    actor,
+                    subcloud: node.name().to_owned(),
+                    token: new(token, Duration::from_secs(3600)),
+                    reenroll,
+                    validate_only: false,
+                })
+            }
             CallKind::Enroll {
                 token, key, report, ..
             } => Input::Enroll(Enroll {
@@ -219,8 +235,9 @@ impl World {
         call.answered = true;
         let (agent, kind) = (call.agent, call.kind.clone());
         match kind {
-            CallKind::Add { token, .. } | CallKind::IssueToken { token } => {
-                self.operator_answered(agent, token, answer);
+            CallKind::Add { token, .. } => self.operator_answered(agent, token, false, answer),
+            CallKind::IssueToken { token, reenroll } => {
+                self.operator_answered(agent, token, reenroll, answer);
             }
             CallKind::Enroll { life, attempt, .. } => {
                 let loss = self.rates.loss;
@@ -231,10 +248,24 @@ impl World {
         }
     }
 
-    fn operator_answered(&mut self, agent: usize, token: GivenToken, answer: Answer) {
+    fn operator_answered(
+        &mut self,
+        agent: usize,
+        token: GivenToken,
+        reenroll: bool,
+        answer: Answer,
+    ) {
         let reasons: Vec<String> = match answer.outcome {
             Ok(_) => {
-                self.agents[agent].token = Some(token);
+                let node = &mut self.agents[agent];
+                node.token = Some(token);
+                if node.anew {
+                    node.refused = None;
+                }
+                if reenroll && node.record.is_none() && matches!(node.process, Process::Idle) {
+                    // The key that is known is not taken again.
+                    node.key = None;
+                }
                 let wait = self.rng.random_range(0..5000);
                 self.after(wait, Happening::Enroll { agent });
                 return;
@@ -255,12 +286,22 @@ impl World {
                 self.operator(agent, OperatorStep::IssueToken);
             }
         } else if has("SUBCLOUD_ALREADY_ENROLLED") {
-            let node = &mut self.agents[agent];
-            let claimed = node.record.is_none() && matches!(node.process, Process::Idle);
-            // Its token is spent, but by a key that it no longer has.
-            node.stranded |= claimed;
+            let node = &self.agents[agent];
+            if node.record.is_none() && matches!(node.process, Process::Idle) {
+                // Its token is spent, but by a key that it no longer has.
+                self.operator(agent, OperatorStep::LetReenroll);
+            }
+        } else if has("SUBCLOUD_NOT_ENROLLED") {
+            self.operator(agent, OperatorStep::IssueToken);
+        } else if has("SUBCLOUD_NOT_FOUND") {
+            // It was deleted; whoever did that adds it again.
         } else {
             self.agents[agent].refused = Some(reasons);
+            if self.agents[agent].anew {
+                // What was in its way may be gone by then.
+                let step = OperatorStep::Add;
+                self.after(30_000, Happening::Operator { agent, step });
+            }
         }
     }
 

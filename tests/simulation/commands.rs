@@ -255,7 +255,11 @@ impl World {
     fn times_done(&self, agent: usize, errand: u64) -> usize {
         let hosts = self.agents.iter();
         let hosts = hosts.filter(|node| node.index == agent || node.copy_of == Some(agent));
-        let times = hosts.map(|node| node.effects.iter().filter(|done| **done == errand).count());
+        let times = hosts.map(|node| {
+            let present = node.effects.iter().filter(|done| **done == errand);
+            let past = usize::from(node.past_effects.contains(&errand));
+            present.count().max(past)
+        });
         times.max().unwrap_or_default()
     }
 

@@ -16,6 +16,7 @@ use site::{Site, SiteParts};
 use uuid::Uuid;
 
 use crate::calls::Answer;
+use crate::faults::Fault;
 use crate::sabotage::Sabotage;
 use crate::sites::{self, Layout};
 use crate::world::{Chance, Happening, Millis, TO_AGENT, ToAgent, World};
@@ -190,6 +191,7 @@ impl World {
         }
         self.controller.disk.busy_until = self.now;
         self.commands_broken();
+        self.edits_broken();
         let links: Vec<_> = self.wires.keys().copied().collect();
         for link in links {
             self.cut(link, false, 0.7);
@@ -245,9 +247,33 @@ impl World {
             1 => sites::with_oam_on(site, other),
             _ => Some(sites::restored(site, sites::controller(self.layout))),
         };
-        let (Some(changed), Some(machine)) = (changed, &self.controller.machine) else {
+        if let Some(changed) = changed {
+            self.move_controller(changed);
+        }
+    }
+
+    /// The site is as it was at first, as soon as the disk has a moment.
+    pub(crate) fn restore_controller(&mut self) {
+        let own = sites::controller(self.layout);
+        if self.controller.site.to_parts().pools == own.to_parts().pools {
+            return;
+        }
+        if self.controller.machine.is_none() || !self.controller.disk.waiting.is_empty() {
+            let again = Happening::Fault(Fault::ControllerSiteRestored);
+            return self.after(50, again);
+        }
+        self.move_controller(sites::restored(&self.controller.site, own));
+    }
+
+    fn move_controller(&mut self, changed: Site) {
+        let Some(machine) = &self.controller.machine else {
             return;
         };
+        if !self.controller.disk.waiting.is_empty() {
+            // What it was judged against must be on disk before it, and this disk has no queue
+            // for sites.
+            return;
+        }
         let view = ControllerView::of(&changed);
         let refused = machine.would_break(&view).is_err();
         self.note(4, || match refused {
@@ -276,7 +302,12 @@ impl World {
     }
 
     fn controller_outputs(&mut self, outputs: Vec<Output>) {
+        let life = self.controller.life;
         for output in outputs {
+            // The process may have ended with an output before this one.
+            if self.controller.life != life {
+                return;
+            }
             let output = match self.sabotage {
                 Some(sabotage) => sabotage.output(output),
                 None => output,
@@ -290,6 +321,9 @@ impl World {
         match output {
             Output::Commit { ticket, writes } => self.controller_writes(ticket, writes),
             Output::Answer { request, outcome } => {
+                if self.edit_answered(request, &outcome) {
+                    return;
+                }
                 self.check_answer(request, &outcome);
                 let answer = Answer::of(outcome);
                 let wait = self.latency();
@@ -358,6 +392,14 @@ impl World {
     }
 
     fn controller_writes(&mut self, ticket: Ticket, writes: Vec<Write>) {
+        let full = self.rates.full_disk;
+        if self.faulty(full) {
+            // A commit that fails ends the process.
+            self.note(7, || "the controller's disk is full".to_owned());
+            self.crash_controller();
+            let wait = self.rng.random_range(100..20_000);
+            return self.after(wait, Happening::ControllerUp);
+        }
         let delay = self.disk_delay();
         let disk = &mut self.controller.disk;
         disk.busy_until = disk.busy_until.max(self.now) + delay;

@@ -12,6 +12,8 @@ pub(crate) struct Rates {
     pub(crate) slow_network: f64,
     /// A write takes seconds.
     pub(crate) slow_disk: f64,
+    /// A write fails, and the process with it.
+    pub(crate) full_disk: f64,
     /// A call or its answer is lost.
     pub(crate) loss: f64,
     /// Something arrives twice.
@@ -60,6 +62,8 @@ pub(crate) enum Fault {
         agent: usize,
     },
     ControllerSiteChanges,
+    /// The controller's site is as it was at first.
+    ControllerSiteRestored,
     /// An agent is started from a copy of the state.
     Copied {
         agent: usize,
@@ -78,6 +82,7 @@ impl Rates {
         Self {
             slow_network: up_to(0.1),
             slow_disk: up_to(0.2),
+            full_disk: up_to(0.01),
             loss: up_to(0.3),
             duplicate: up_to(0.3),
         }
@@ -111,9 +116,11 @@ impl World {
         for agent in 0..self.agents.len() {
             self.at(self.faults_until, Happening::AgentUp { agent });
             let mend = Happening::Fault(Fault::SiteMends { agent });
-            self.at(self.faults_until + 5000, mend);
+            self.at(self.faults_until + 25_000, mend);
         }
         self.at(self.faults_until, Happening::ControllerUp);
+        let restored = Happening::Fault(Fault::ControllerSiteRestored);
+        self.at(self.faults_until + 25_000, restored);
     }
 
     fn draw_fault(&mut self, left: Millis) -> Fault {
@@ -189,6 +196,7 @@ impl World {
             Fault::SiteBreaks { agent } => self.break_site(agent),
             Fault::SiteMends { agent } => self.mend_site(agent),
             Fault::ControllerSiteChanges => self.change_controller(),
+            Fault::ControllerSiteRestored => self.restore_controller(),
             Fault::Copied { agent } => self.copy_agent(agent),
         }
     }

@@ -30,11 +30,42 @@ pub(crate) struct Oracle {
     welcomed: BTreeMap<SubcloudId, Vec<Fingerprint>>,
     /// What Hello named on a link.
     hellos: BTreeMap<LinkId, Digest>,
+    /// Tokens with which another key may take the place of an enrolled one.
+    hands: BTreeSet<TokenId>,
+    /// Subclouds whose deletion was answered, and those that somebody asked to delete.
+    deleted: BTreeSet<SubcloudId>,
+    deleting: BTreeSet<SubcloudId>,
+    /// What operators said of a subcloud, as it was answered last.
+    edited: BTreeMap<SubcloudId, Edited>,
     /// When the present life of the controller last heard from a subcloud.
     heard: BTreeMap<SubcloudId, Millis>,
 }
 
+/// What operators edit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Edited {
+    text: u64,
+}
+
 impl Oracle {
+    pub(crate) fn may_change_hands(&mut self, token: TokenId) {
+        self.hands.insert(token);
+    }
+
+    /// Somebody asks to delete a subcloud: from now on it may be gone.
+    pub(crate) fn may_go(&mut self, id: SubcloudId) {
+        self.deleting.insert(id);
+    }
+
+    /// It was answered that a subcloud is gone.
+    pub(crate) fn is_gone(&mut self, id: SubcloudId) {
+        self.deleted.insert(id);
+    }
+
+    /// It was answered what is said of a subcloud.
+    pub(crate) fn is_said(&mut self, id: SubcloudId, text: u64) {
+        self.edited.insert(id, Edited { text });
+    }
     pub(crate) fn controller_started(&mut self) {
         self.heard.clear();
         self.hellos.clear();
@@ -47,7 +78,7 @@ impl World {
         let records = &self.controller.disk.durable.subclouds;
         let mut faults = Vec::new();
         for id in &self.oracle.added {
-            if !records.contains_key(id) {
+            if !records.contains_key(id) && !self.oracle.deleting.contains(id) {
                 faults.push(format!("subcloud {id} was answered as added and is gone"));
             }
         }
@@ -57,7 +88,25 @@ impl World {
                 Some(enrolled)
                     if (enrolled.key == *key || enrolled.renewal.count > 0)
                         && enrolled.spent.id == *token => {}
+                // An operator let it change hands.
+                Some(enrolled) if self.oracle.hands.contains(&enrolled.spent.id) => {}
+                None if self.oracle.deleting.contains(id) => {}
                 _ => faults.push(format!("the answered enrollment of subcloud {id} is gone")),
+            }
+        }
+        for id in &self.oracle.deleted {
+            if records.contains_key(id) {
+                faults.push(format!(
+                    "subcloud {id} was answered as deleted and is there"
+                ));
+            }
+        }
+        for (id, edited) in &self.oracle.edited {
+            // Texts are said in the order of their numbers, so a later one may be there already.
+            let said = records.get(id).map(|record| record.description.parse());
+            let kept = said.is_some_and(|said| said.is_ok_and(|said: u64| said >= edited.text));
+            if !kept && !self.oracle.deleting.contains(id) {
+                faults.push(format!("what was said of subcloud {id} is gone"));
             }
         }
         let family = self.controller.site.link_family();
@@ -119,6 +168,11 @@ impl World {
             let held = durable.filter(|durable| durable.enrolled().is_some());
             if held.and_then(Subcloud::link_family) != family || source != family {
                 faults.push(format!("{} has a live link it must not have", record.name));
+            }
+        }
+        for id in &self.oracle.deleted {
+            if machine.presence(*id).availability != Availability::Unknown {
+                faults.push(format!("subcloud {id} was deleted and is back"));
             }
         }
         if live != machine.links() {
@@ -196,8 +250,19 @@ impl World {
             welcomed.push(key);
         }
         let record = self.controller.disk.durable.subclouds.get(&id);
-        if record.and_then(Subcloud::cloned).is_some() {
+        let shut_out = record.and_then(Subcloud::cloned).is_some();
+        let held = record.and_then(|record| record.enrolled());
+        let held = held.map(|enrolled| enrolled.key);
+        if shut_out {
             self.fail(format!("subcloud {id} is shut out and was welcomed"));
+        }
+        if held != Some(key) {
+            self.fail(format!(
+                "subcloud {id} was welcomed with a key that is not its own"
+            ));
+        }
+        if self.oracle.deleted.contains(&id) {
+            self.fail(format!("subcloud {id} was deleted and is welcomed"));
         }
     }
 
@@ -333,7 +398,10 @@ impl World {
     }
 
     fn problem_of(&self, node: &AgentNode) -> Option<&'static str> {
-        if node.stranded || node.refused.is_some() {
+        if node.refused.is_some() && node.anew && !self.refused_rightly(node) {
+            return Some("is refused for now");
+        }
+        if node.refused.is_some() {
             return None;
         }
         let Process::Serving(machine) = &node.process else {
@@ -342,7 +410,8 @@ impl World {
         let id = machine.record().subcloud;
         let record = self.controller.disk.durable.subclouds.get(&id);
         if self.has_copy(node) {
-            let noticed = record.and_then(Subcloud::cloned).is_some();
+            // Of one that was deleted meanwhile nobody is taken in any more.
+            let noticed = record.is_none_or(|record| record.cloned().is_some());
             return (!noticed).then_some("has a copy that nobody noticed");
         }
         let observed = record.and_then(|record| record.observed.as_ref());
@@ -366,26 +435,36 @@ impl World {
         }
     }
 
+    /// Whether a site is out, or in, for a reason that lasts.
+    fn refused_rightly(&self, node: &AgentNode) -> bool {
+        let refused = node.refused.as_deref().unwrap_or_default();
+        let has = |reason: &str| refused.iter().any(|known| known == reason);
+        if node.layout.primary_is_v6() != self.layout.primary_is_v6() {
+            return has("PRIMARY_FAMILY_MISMATCH");
+        }
+        let twins = self
+            .agents
+            .iter()
+            .filter(|other| other.index != node.index && other.addresses == node.addresses);
+        let rivals = twins.filter(|twin| twin.refused.is_none()).count();
+        let link = node.original.link_pool().map(|pool| pool.subnet());
+        let by_controller = link.is_some_and(|link| self.controller.oam.contains(&link));
+        // One that is shut out keeps what it had until it enrolls anew.
+        let mut records = self.controller.disk.durable.subclouds.values();
+        let by_shut_out = link.is_some_and(|link| {
+            records.any(|record| record.cloned().is_some() && on_link_of(record, &[link]))
+        });
+        let taken = rivals > 0 || by_controller || by_shut_out;
+        refused.is_empty() || (has("ADDRESS_OVERLAP") && taken)
+    }
+
     /// At the end, exactly those are in who belong in.
     pub(crate) fn judge_end(&mut self) {
         self.check_records();
         let mut faults = Vec::new();
         for node in &self.agents {
             let refused = node.refused.as_deref().unwrap_or_default();
-            let has = |reason: &str| refused.iter().any(|known| known == reason);
-            let wrong_family = node.layout.primary_is_v6() != self.layout.primary_is_v6();
-            let twins = self
-                .agents
-                .iter()
-                .filter(|other| other.index != node.index && other.addresses == node.addresses);
-            let rivals = twins.filter(|twin| twin.refused.is_none()).count();
-            let link = node.original.link_pool().map(|pool| pool.subnet());
-            let by_controller = link.is_some_and(|link| self.controller.oam.contains(&link));
-            let refused_rightly = if wrong_family {
-                has("PRIMARY_FAMILY_MISMATCH")
-            } else {
-                refused.is_empty() || (has("ADDRESS_OVERLAP") && (rivals > 0 || by_controller))
-            };
+            let refused_rightly = self.refused_rightly(node);
             if !refused_rightly {
                 faults.push(format!("agent {} ended as {refused:?}", node.index));
             }

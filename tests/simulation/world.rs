@@ -14,6 +14,7 @@ use crate::agents::AgentNode;
 use crate::calls::Call;
 use crate::commands::Errands;
 use crate::controller::ControllerNode;
+use crate::edits::{Edit, Edits};
 use crate::faults::{Fault, Rates};
 use crate::oracle::Oracle;
 use crate::sabotage::Sabotage;
@@ -51,6 +52,7 @@ pub(crate) struct World {
     pub(crate) calls: BTreeMap<RequestId, Call>,
     pub(crate) last_request: u64,
     pub(crate) errands: Errands,
+    pub(crate) edits: Edits,
     pub(crate) oracle: Oracle,
     pub(crate) sabotage: Option<Sabotage>,
     pub(crate) failure: Option<String>,
@@ -126,6 +128,15 @@ pub(crate) enum Happening {
     Changed {
         agent: usize,
     },
+    /// An operator changes or deletes a subcloud.
+    Edit {
+        agent: usize,
+        edit: Edit,
+    },
+    /// The host is installed anew: nothing of the old one is left.
+    Reinstalled {
+        agent: usize,
+    },
     Command {
         errand: usize,
     },
@@ -152,6 +163,8 @@ pub(crate) enum ToAgent {
 pub(crate) enum OperatorStep {
     Add,
     IssueToken,
+    /// A token for another key to take the place of the one that has enrolled.
+    LetReenroll,
 }
 
 /// One connection. Each direction keeps its order; a direction that stalls stays so, as a
@@ -256,6 +269,7 @@ impl World {
             calls: BTreeMap::new(),
             last_request: 0,
             errands: Errands::default(),
+            edits: Edits::default(),
             oracle: Oracle::default(),
             sabotage,
             failure: None,
@@ -269,6 +283,7 @@ impl World {
         }
         world.plan_faults();
         world.plan_commands();
+        world.plan_edits();
         world
     }
 
@@ -307,6 +322,8 @@ impl World {
             Happening::ControllerLoses { link } => self.controller_loses(link),
             Happening::Fault(fault) => self.inflict(fault),
             Happening::Changed { agent } => self.change_site(agent),
+            Happening::Edit { agent, edit } => self.edit(agent, edit),
+            Happening::Reinstalled { agent } => self.reinstall(agent),
             Happening::Command { errand } => self.command(errand),
             Happening::StaleCommand { agent } => self.stale_command(agent),
             Happening::CommandDone { agent, life, done } => self.tell_agent(agent, life, *done),
