@@ -1,29 +1,35 @@
 //! The deterministic simulation: the real machines of controller and agents under a faulty
 //! network, faulty disks and crashes at any step, thousands of seeded worlds in each run.
 //!
-//! `cargo test --release --test simulation -- --seeds N [--first-seed K] [--world link|geo] [--trace]`
+//! ```text
+//! cargo test --release --test simulation -- \
+//!     --seeds N [--first-seed K] [--world link|geo] [--trace]
+//! ```
 //!
 //! There are two kinds of worlds, both played by default: `link` has one controller and the
 //! enrollment and link of its subclouds; `geo` has several controllers that are peers and share a
 //! group of subclouds.
 //!
-//! After every step the safety properties are judged from outside (`oracle`): a token is redeemed
-//! by one key at most; no command of an older term takes effect, an acknowledged one took effect once
-//! and a refused one left nothing; nothing that was answered or acknowledged is missing from the disk, also
-//! after a crash; every live link is of the controller's family; no two sites overlap; nobody is
-//! called offline without cause; no key is taken after it was renewed; nobody is taken for a copy
-//! who is none, and every copy is noticed; nobody is welcomed but the holder of the key on disk, and
-//! what was deleted never comes back. Among sites that are peers: a subcloud has one owner in each
-//! term, who has it on its own disk; it moves only when an operator moves it or its agent has not heard
-//! its owner for the failover time; no live link or peering joins two families; alarms have causes;
-//! edits are kept, taken in by another site, or shown as a conflict. Once faults stop, everything must
-//! come right. A failing seed prints itself and its story and is replayed exactly by
-//! `--first-seed K --seeds 1 --trace`.
+//! After every step the safety properties are judged from outside (`oracle`). In a world of links:
+//! a token is redeemed by one key at most; no command of an older term takes effect, an acknowledged
+//! one took effect once and a refused one left nothing; nothing that was answered or acknowledged
+//! is missing from the disk, also after a crash; every live link is of the controller's family; no
+//! two sites overlap; nobody is called offline without cause; no key is taken after it was renewed;
+//! nobody is taken for a copy who is none, and every copy is noticed; nobody is welcomed but the
+//! holder of the key on disk, and what was deleted never comes back. Among sites that are peers: a
+//! subcloud has one owner in each term, who has it on its own disk; it moves only when an operator
+//! moves it or its agent has not heard its owner for the failover time; no live link or peering
+//! joins two families; alarms have causes; edits are kept, taken in by another site, or shown as a
+//! conflict. Once faults stop, everything must come right.
 //!
-//! Faults: partitions, loss in one direction, delay, duplicates, streams that stall or break unseen by
-//! one end or both, crashes that lose what was not synced, full and slow disks, clocks that jump or run
-//! twice as fast (`geo`), sites and hosts installed anew, copied identities, operators at random. What one
-//! stream carries keeps its order, as transports do; streams and calls overtake each other.
+//! Faults: partitions, loss in one direction, delay, duplicates, streams that stall or break unseen
+//! by one end or both, crashes that lose what was not synced, full and slow disks, clocks that jump
+//! or run twice as fast (`geo`), sites and hosts installed anew, copied identities, operators at
+//! random. What one stream carries keeps its order, as transports do; streams and calls overtake
+//! each other.
+//!
+//! A failing seed prints itself and its story and is replayed exactly by
+//! `--first-seed K --seeds 1 --trace`.
 
 mod agents;
 mod calls;

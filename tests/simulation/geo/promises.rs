@@ -191,8 +191,8 @@ impl Geo {
     }
 
     /// What a site's operator said last of a subcloud is what its owner says, or another site took
-    /// it in before it said something else, or the site shows it as a conflict. A site that does not
-    /// share the group with the owner keeps what it has.
+    /// it in before it said something else, or the site shows it as a conflict. A site that does
+    /// not share the group with the owner keeps what it has.
     pub(super) fn lost_texts(&self) -> Vec<String> {
         let mut lost = Vec::new();
         for ((site, id), text) in &self.oracle.promises.told {
