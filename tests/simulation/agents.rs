@@ -10,10 +10,11 @@ use fleet::{
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
-use site::{AttachmentId, Change, ControllerNetwork, PoolId, PoolInput, Site};
+use site::{AttachmentId, Change, ControllerNetwork, PoolId, PoolInput, Site, Timestamp};
 use uuid::Uuid;
 
 use crate::calls::GivenToken;
+use crate::clock::Clock;
 use crate::sites::{self, ADDRESS_SETS, Layout};
 use crate::world::{Chance, Happening, Millis, OperatorStep, TO_CONTROLLER, World};
 
@@ -58,6 +59,9 @@ pub(crate) struct AgentNode {
     disk: VecDeque<AgentWrite>,
     disk_until: Millis,
     setting: u64,
+    clock: Clock,
+    /// The moment that the present process waits for.
+    alarm_clock: Option<Timestamp>,
 }
 
 /// What runs on the host.
@@ -129,6 +133,8 @@ impl AgentNode {
             disk: VecDeque::new(),
             disk_until: 0,
             setting: 0,
+            clock: Clock::new(0),
+            alarm_clock: None,
         }
     }
 
@@ -186,7 +192,7 @@ enum Landed {
 impl World {
     /// Starts whatever the host has to run.
     pub(crate) fn start_agent(&mut self, agent: usize) {
-        let now = self.clock();
+        let now = self.agent_clock(agent);
         let node = &mut self.agents[agent];
         if !matches!(node.process, Process::Down | Process::Idle) {
             return;
@@ -209,7 +215,7 @@ impl World {
 
     /// Runs `enroll` with the token that the operator gave.
     pub(crate) fn enroll(&mut self, agent: usize) {
-        let now = self.clock();
+        let now = self.agent_clock(agent);
         let node = &mut self.agents[agent];
         if node.anew {
             // What was in its way may be gone.
@@ -238,6 +244,7 @@ impl World {
             node.write_landed(write);
         }
         node.life += 1;
+        node.alarm_clock = None;
         node.process = Process::Down;
         node.disk_until = self.now;
         node.memory = node.site.clone();
@@ -383,7 +390,7 @@ impl World {
     }
 
     fn apply(&mut self, agent: usize, change: Change, networks: Option<NetworksDigest>) {
-        let now = self.clock();
+        let now = self.agent_clock(agent);
         match site::plan(&self.agents[agent].memory, change, now) {
             Ok(plan) => {
                 let next = plan.into_site();
@@ -398,7 +405,7 @@ impl World {
     }
 
     pub(crate) fn tell_agent(&mut self, agent: usize, life: u64, input: AgentInput) {
-        let now = self.clock();
+        let now = self.agent_clock(agent);
         let node = &mut self.agents[agent];
         let Process::Serving(machine) = &mut node.process else {
             return;
@@ -410,7 +417,7 @@ impl World {
     }
 
     pub(crate) fn tell_enroller(&mut self, agent: usize, input: EnrollerInput) {
-        let now = self.clock();
+        let now = self.agent_clock(agent);
         if let Process::Enrolling(machine) = &mut self.agents[agent].process {
             let outputs = machine.on(now, &mut Chance(&mut self.rng), input);
             self.enroller_outputs(agent, outputs);
@@ -418,9 +425,11 @@ impl World {
     }
 
     pub(crate) fn agent_timer(&mut self, agent: usize, life: u64, setting: u64) {
-        if (self.agents[agent].life, self.agents[agent].setting) != (life, setting) {
+        let node = &mut self.agents[agent];
+        if (node.life, node.setting) != (life, setting) {
             return;
         }
+        node.alarm_clock = None;
         match &self.agents[agent].process {
             Process::Serving(_) => self.tell_agent(agent, life, AgentInput::Timer),
             Process::Enrolling(_) => self.tell_enroller(agent, EnrollerInput::Timer),
@@ -472,12 +481,27 @@ impl World {
         self.at(at, Happening::AgentDisk { agent, life });
     }
 
-    fn set_agent_timer(&mut self, agent: usize, at: site::Timestamp) {
+    fn agent_clock(&self, agent: usize) -> Timestamp {
+        self.agents[agent].clock.at(self.now)
+    }
+
+    /// The clock of a host runs fast, or jumps.
+    pub(crate) fn change_agent_clock(&mut self, agent: usize, ahead: Millis, rate: u64) {
+        let node = &mut self.agents[agent];
+        node.clock.change(self.now, ahead, rate);
+        if let Some(at) = node.alarm_clock {
+            self.set_agent_timer(agent, at);
+        }
+    }
+
+    fn set_agent_timer(&mut self, agent: usize, at: Timestamp) {
         let node = &mut self.agents[agent];
         node.setting += 1;
+        node.alarm_clock = Some(at);
         let (life, setting) = (node.life, node.setting);
+        let due = node.clock.when(at);
         self.at(
-            Self::due(at),
+            due,
             Happening::AgentTimer {
                 agent,
                 life,
@@ -597,7 +621,7 @@ impl World {
                     let credential = Credential {
                         key,
                         renewals: 0,
-                        received_at: self.clock(),
+                        received_at: self.agent_clock(agent),
                         validity: self.validity,
                     };
                     self.agent_writes(agent, AgentWrite::Identity(record, credential));

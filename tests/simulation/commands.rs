@@ -107,7 +107,7 @@ impl World {
             body: body(errand as u64),
             request_id,
             changes: kind != Kind::Question,
-            deadline: site::Timestamp(self.clock().0 + within),
+            deadline: site::Timestamp(self.controller_clock().0 + within),
         };
         self.tell_controller(Input::RunCommand(call));
     }

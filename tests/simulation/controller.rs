@@ -12,10 +12,11 @@ use fleet::{
 };
 use ipnet::IpNet;
 use rand::Rng;
-use site::{Site, SiteParts};
+use site::{Site, SiteParts, Timestamp};
 use uuid::Uuid;
 
 use crate::calls::Answer;
+use crate::clock::Clock;
 use crate::faults::Fault;
 use crate::sabotage::Sabotage;
 use crate::sites::{self, Layout};
@@ -25,12 +26,16 @@ use crate::world::{Chance, Happening, Millis, TO_AGENT, ToAgent, World};
 pub(crate) struct ControllerNode {
     pub(crate) machine: Option<Controller>,
     pub(crate) life: u64,
-    pub(crate) started: Millis,
+    /// When the present life began, by its own clock.
+    pub(crate) started: Timestamp,
     pub(crate) site: Site,
     pub(crate) disk: Disk,
     /// Every oam subnet that it ever moved to.
     pub(crate) oam: BTreeSet<IpNet>,
     setting: u64,
+    clock: Clock,
+    /// The moment that the present process waits for.
+    alarm_clock: Option<Timestamp>,
 }
 
 /// A disk: what is durable, and what is on its way there.
@@ -57,11 +62,13 @@ impl ControllerNode {
         Self {
             machine: None,
             life: 0,
-            started: 0,
+            started: Timestamp(0),
             site: sites::controller(layout).clone(),
             disk: Disk::default(),
             oam: BTreeSet::new(),
             setting: 0,
+            clock: Clock::new(0),
+            alarm_clock: None,
         }
     }
 
@@ -149,7 +156,8 @@ impl World {
             return;
         }
         self.controller.life += 1;
-        self.controller.started = self.now;
+        self.controller.started = self.controller_clock();
+        let now = self.controller_clock();
         self.manage_some();
         let durable = &self.controller.disk.durable;
         let records = Records {
@@ -164,12 +172,7 @@ impl World {
         };
         self.note(1, || "controller starts".to_owned());
         let node = &mut self.controller;
-        let (machine, outputs) = Controller::recover(
-            site::Timestamp(crate::world::EPOCH + self.now),
-            node.config(),
-            &node.site,
-            records,
-        );
+        let (machine, outputs) = Controller::recover(now, node.config(), &node.site, records);
         node.machine = Some(machine);
         self.oracle.controller_started();
         self.controller_outputs(outputs);
@@ -184,6 +187,7 @@ impl World {
         }
         self.note(2, || "controller CRASHES".to_owned());
         self.controller.life += 1;
+        self.controller.alarm_clock = None;
         let waiting = std::mem::take(&mut self.controller.disk.waiting);
         let reached = self.rng.random_range(0..=waiting.len());
         for (_, writes) in waiting.into_iter().take(reached) {
@@ -203,7 +207,7 @@ impl World {
             Some(sabotage) => sabotage.input(self.controller.machine.as_ref(), input),
             None => input,
         };
-        let now = self.clock();
+        let now = self.controller_clock();
         let Some(machine) = &mut self.controller.machine else {
             return;
         };
@@ -213,6 +217,7 @@ impl World {
 
     pub(crate) fn controller_timer(&mut self, life: u64, setting: u64) {
         if (life, setting) == (self.controller.life, self.controller.setting) {
+            self.controller.alarm_clock = None;
             self.tell_controller(Input::Timer);
         }
     }
@@ -370,11 +375,7 @@ impl World {
                     });
                 }
             }
-            Output::SetTimer { at } => {
-                self.controller.setting += 1;
-                let (life, setting) = (self.controller.life, self.controller.setting);
-                self.at(Self::due(at), Happening::ControllerTimer { life, setting });
-            }
+            Output::SetTimer { at } => self.set_controller_timer(at),
             Output::Peer(_) => {}
             Output::Event(event) => {
                 if event.kind == EventKind::Offline {
@@ -410,6 +411,27 @@ impl World {
         if self.sabotage == Some(Sabotage::AnswerBeforeDurable) {
             self.tell_controller(Input::Committed { ticket });
         }
+    }
+
+    pub(crate) fn controller_clock(&self) -> Timestamp {
+        self.controller.clock.at(self.now)
+    }
+
+    /// The controller's clock runs fast, or jumps.
+    pub(crate) fn change_controller_clock(&mut self, ahead: Millis, rate: u64) {
+        self.controller.clock.change(self.now, ahead, rate);
+        if let Some(at) = self.controller.alarm_clock {
+            self.set_controller_timer(at);
+        }
+    }
+
+    fn set_controller_timer(&mut self, at: Timestamp) {
+        let node = &mut self.controller;
+        node.setting += 1;
+        node.alarm_clock = Some(at);
+        let (life, setting) = (node.life, node.setting);
+        let due = node.clock.when(at);
+        self.at(due, Happening::ControllerTimer { life, setting });
     }
 
     /// Whether the controller sees a subcloud as online.

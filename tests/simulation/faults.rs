@@ -64,6 +64,16 @@ pub(crate) enum Fault {
     ControllerSiteChanges,
     /// The controller's site is as it was at first.
     ControllerSiteRestored,
+    /// The controller's clock runs at another pace, or jumps.
+    ControllerClock {
+        ahead: Millis,
+        rate: u64,
+    },
+    AgentClock {
+        agent: usize,
+        ahead: Millis,
+        rate: u64,
+    },
     /// An agent is started from a copy of the state.
     Copied {
         agent: usize,
@@ -146,6 +156,29 @@ impl World {
         }
     }
 
+    /// Clocks run twice as fast for a while, or jump.
+    pub(crate) fn plan_clocks(&mut self) {
+        for _ in 0..self.rng.random_range(0..4) {
+            let at = self.rng.random_range(0..self.faults_until);
+            let rate = self.rng.random_range(1..3);
+            let jumps = self.rng.random_bool(0.5);
+            let fault = if self.rng.random_bool(0.4) {
+                // A key in flight is old by the controller's clock: a jump beyond that patience
+                // shuts out whoever has just renewed.
+                let most = u64::try_from(fleet::STALE_KEY.as_millis() / 2).unwrap_or(0);
+                let ahead = self.rng.random_range(0..most);
+                let ahead = if jumps { ahead } else { 0 };
+                Fault::ControllerClock { ahead, rate }
+            } else {
+                let agent = self.rng.random_range(0..self.agents.len());
+                let ahead = self.rng.random_range(0..3_600_000);
+                let ahead = if jumps { ahead } else { 0 };
+                Fault::AgentClock { agent, ahead, rate }
+            };
+            self.at(at, Happening::Fault(fault));
+        }
+    }
+
     pub(crate) fn inflict(&mut self, fault: Fault) {
         self.faults += 1;
         self.note(40, || format!("fault {fault:?}"));
@@ -197,6 +230,10 @@ impl World {
             Fault::SiteMends { agent } => self.mend_site(agent),
             Fault::ControllerSiteChanges => self.change_controller(),
             Fault::ControllerSiteRestored => self.restore_controller(),
+            Fault::ControllerClock { ahead, rate } => self.change_controller_clock(ahead, rate),
+            Fault::AgentClock { agent, ahead, rate } => {
+                self.change_agent_clock(agent, ahead, rate);
+            }
             Fault::Copied { agent } => self.copy_agent(agent),
         }
     }

@@ -11,10 +11,10 @@
 //! group of subclouds.
 //!
 //! After every step the safety properties are judged from outside (`oracle`). In a world of links:
-//! a token is redeemed by one key at most; no command of an older term takes effect, an acknowledged
-//! one took effect once and a refused one left nothing; nothing that was answered or acknowledged
-//! is missing from the disk, also after a crash; every live link is of the controller's family; no
-//! two sites overlap; nobody is called offline without cause; no key is taken after it was renewed;
+//! a token is redeemed by one key at most; no command of an older term takes effect, an
+//! acknowledged one took effect once and a refused one left nothing; nothing that was answered or
+//! acknowledged is missing from the disk, also after a crash; every live link is of the
+//! controller's family; no two sites overlap; nobody is called offline without cause; no key is taken after it was renewed;
 //! nobody is taken for a copy who is none, and every copy is noticed; nobody is welcomed but the
 //! holder of the key on disk, and what was deleted never comes back. Among sites that are peers: a
 //! subcloud has one owner in each term, who has it on its own disk; it moves only when an operator
@@ -24,7 +24,7 @@
 //!
 //! Faults: partitions, loss in one direction, delay, duplicates, streams that stall or break unseen
 //! by one end or both, crashes that lose what was not synced, full and slow disks, clocks that jump
-//! or run twice as fast (`geo`), sites and hosts installed anew, copied identities, operators at
+//! or run twice as fast, sites and hosts installed anew, copied identities, operators at
 //! random. What one stream carries keeps its order, as transports do; streams and calls overtake
 //! each other.
 //!
@@ -33,6 +33,7 @@
 
 mod agents;
 mod calls;
+mod clock;
 mod commands;
 mod controller;
 mod edits;

@@ -12,7 +12,7 @@ use site::{Digest, Timestamp};
 
 use crate::agents::{AgentNode, Process};
 use crate::calls::CallKind;
-use crate::world::{EPOCH, Millis, World};
+use crate::world::World;
 
 /// What was promised so far.
 #[derive(Debug, Default)]
@@ -37,8 +37,8 @@ pub(crate) struct Oracle {
     deleting: BTreeSet<SubcloudId>,
     /// What operators said of a subcloud, as it was answered last.
     edited: BTreeMap<SubcloudId, Edited>,
-    /// When the present life of the controller last heard from a subcloud.
-    heard: BTreeMap<SubcloudId, Millis>,
+    /// When the present life of the controller last heard from a subcloud, by its own clock.
+    heard: BTreeMap<SubcloudId, Timestamp>,
 }
 
 /// What operators edit.
@@ -295,7 +295,8 @@ impl World {
     pub(crate) fn heard_over(&mut self, link: LinkId, id: SubcloudId) {
         let machine = self.controller.machine.as_ref();
         if machine.is_some_and(|machine| machine.presence(id).link == Some(link)) {
-            self.oracle.heard.insert(id, self.now);
+            let now = self.controller_clock();
+            self.oracle.heard.insert(id, now);
         }
     }
 
@@ -309,7 +310,8 @@ impl World {
             Some(heard) => (*heard, interval),
             None => (self.controller.started, RESTART_GRACE),
         };
-        let quiet = u128::from(self.now - since);
+        let now = self.controller_clock();
+        let quiet = u128::from(now.0.saturating_sub(since.0));
         if quiet < grace.as_millis() {
             self.fail(format!(
                 "subcloud {id} was called offline after only {quiet} ms"
@@ -334,7 +336,7 @@ impl World {
         // It is told when it is on disk, and the subcloud may be back by then; that it was offline
         // before was judged when that was told.
         let heard = id.and_then(|id| self.oracle.heard.get(&id).copied());
-        let back = heard.is_some_and(|heard| EPOCH + heard > at.0);
+        let back = heard.is_some_and(|heard| heard > at);
         if alarm == AlarmKind::Offline && !back {
             self.check_offline(id);
         }

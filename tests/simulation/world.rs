@@ -284,6 +284,7 @@ impl World {
         world.plan_faults();
         world.plan_commands();
         world.plan_edits();
+        world.plan_clocks();
         world
     }
 
@@ -358,15 +359,5 @@ impl World {
 
     pub(crate) fn note(&mut self, code: u64, words: impl FnOnce() -> String) {
         self.trace.note(self.now, code, words);
-    }
-
-    /// The moment of the world as machines know it.
-    pub(crate) fn clock(&self) -> site::Timestamp {
-        site::Timestamp(EPOCH + self.now)
-    }
-
-    /// When a timer of a machine is due.
-    pub(crate) fn due(at: site::Timestamp) -> Millis {
-        at.0.saturating_sub(EPOCH)
     }
 }

@@ -17,7 +17,7 @@ use rand::{Rng, RngCore, SeedableRng};
 
 use crate::sites::Layout;
 use crate::trace::Trace;
-use crate::world::{EPOCH, Ending, Millis};
+use crate::world::{Ending, Millis};
 
 use faults::{Blow, Operation, Rates};
 use oracle::Oracle;
@@ -106,42 +106,6 @@ enum Happening {
     },
     Operation(Operation),
     Blow(Blow),
-}
-
-/// A host's clock. It may run fast or jump ahead, never back: a driver gives machines a clock
-/// that does not.
-#[derive(Debug, Clone, Copy)]
-struct Clock {
-    since: Millis,
-    shown: Millis,
-    rate: u64,
-}
-
-impl Clock {
-    fn new(ahead: Millis) -> Self {
-        Self {
-            since: 0,
-            shown: EPOCH + ahead,
-            rate: 1,
-        }
-    }
-
-    fn at(&self, now: Millis) -> site_model::Timestamp {
-        site_model::Timestamp(self.shown + (now - self.since) * self.rate)
-    }
-
-    /// When it will show a moment.
-    fn when(&self, shown: site_model::Timestamp) -> Millis {
-        self.since + shown.0.saturating_sub(self.shown).div_ceil(self.rate)
-    }
-
-    fn change(&mut self, now: Millis, ahead: Millis, rate: u64) {
-        *self = Self {
-            shown: self.at(now).0 + ahead,
-            since: now,
-            rate,
-        };
-    }
 }
 
 use ::site as site_model;

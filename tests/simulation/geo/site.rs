@@ -19,11 +19,12 @@ use rand::rngs::SmallRng;
 use site::{Family, Site, Timestamp};
 use uuid::Uuid;
 
+use crate::clock::Clock;
 use crate::sites::{self, Layout};
 use crate::world::Millis;
 
 use super::wires::{Payload, TO_ACCEPTOR, TO_DIALLER};
-use super::{Chance, Clock, Geo, GeoSabotage, Happening, Node};
+use super::{Chance, Geo, GeoSabotage, Happening, Node};
 
 /// The name of the group that the sites share.
 pub(super) const GROUP: &str = "group";

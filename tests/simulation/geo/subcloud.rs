@@ -12,12 +12,13 @@ use rand::rngs::SmallRng;
 use site::{Site, Timestamp};
 use uuid::Uuid;
 
+use crate::clock::Clock;
 use crate::sites::{self, Layout};
 use crate::world::Millis;
 
 use super::site::SiteNode;
 use super::wires::{Payload, TO_ACCEPTOR};
-use super::{Chance, Clock, Geo, GeoSabotage, Happening, Node};
+use super::{Chance, Geo, GeoSabotage, Happening, Node};
 
 /// How long a certificate lives: longer than any world.
 const LASTING: Duration = Duration::from_secs(365 * 24 * 60 * 60);
