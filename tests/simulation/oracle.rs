@@ -413,7 +413,8 @@ impl World {
         let record = self.controller.disk.durable.subclouds.get(&id);
         if self.has_copy(node) {
             // Of one that was deleted meanwhile nobody is taken in any more.
-            let noticed = record.is_none_or(|record| record.cloned().is_some());
+            let noticed = record.is_none_or(|record| record.cloned().is_some())
+                || self.agents.iter().any(|other| self.shut_out(other, id));
             return (!noticed).then_some("has a copy that nobody noticed");
         }
         let observed = record.and_then(|record| record.observed.as_ref());
@@ -435,6 +436,23 @@ impl World {
         } else {
             None
         }
+    }
+
+    /// Whether a holder of an identity has a key that nobody remembers: it comes in no more, and
+    /// that it is a copy cannot be seen.
+    fn shut_out(&self, node: &AgentNode, id: SubcloudId) -> bool {
+        let held = self.controller.disk.durable.subclouds.get(&id);
+        let held = held.and_then(|record| record.enrolled());
+        let same = node
+            .record
+            .as_ref()
+            .is_some_and(|known| known.subcloud == id);
+        let (Some(enrolled), Some(credential), true) = (held, &node.credential, same) else {
+            return false;
+        };
+        let (key, renewal) = (credential.key, &enrolled.renewal);
+        let known = enrolled.key == key || renewal.next == Some(key);
+        !known && renewal.superseded_at(key).is_none()
     }
 
     /// Whether a site is out, or in, for a reason that lasts.
