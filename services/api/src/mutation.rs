@@ -165,6 +165,7 @@ mutations! {
     fleet_v1::UpdateSubcloudPeerGroupMembersRequest;
     fleet_v1::MigrateSubcloudPeerGroupRequest;
     fleet_v1::AddPeerGroupAssociationRequest;
+    fleet_v1::UpdatePeerGroupAssociationRequest, etag |request| &request.etag;
     fleet_v1::DeletePeerGroupAssociationRequest, etag |request| &request.etag;
     fleet_v1::SyncPeerGroupAssociationRequest;
     fleet_v1::SetSubcloudGatewaysRequest, path gateways_path;

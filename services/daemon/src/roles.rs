@@ -78,6 +78,10 @@ pub const METHODS: &[(&str, Role)] = &[
         Configurator,
     ),
     (
+        "/tandem.fleet.v1.PeerService/UpdatePeerGroupAssociation",
+        Configurator,
+    ),
+    (
         "/tandem.fleet.v1.PeerService/UpdateSubcloudPeerGroup",
         Configurator,
     ),

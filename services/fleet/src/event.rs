@@ -237,6 +237,8 @@ pub enum Action {
     SetGateways,
     /// `peer-group-association add`.
     Associate,
+    /// `peer-group-association update`.
+    UpdateAssociation,
     /// `peer-group-association delete`.
     Dissociate,
     /// `peer-group-association sync`.
@@ -297,6 +299,7 @@ impl Action {
         Self::DeletePeerGroup,
         Self::SetGateways,
         Self::Associate,
+        Self::UpdateAssociation,
         Self::Dissociate,
         Self::SyncAssociation,
         Self::Migrate,
@@ -335,6 +338,7 @@ impl Action {
             Self::DeletePeerGroup => "PEER_GROUP_DELETE",
             Self::SetGateways => "SUBCLOUD_GATEWAYS",
             Self::Associate => "PEER_GROUP_ASSOCIATION_ADD",
+            Self::UpdateAssociation => "PEER_GROUP_ASSOCIATION_UPDATE",
             Self::Dissociate => "PEER_GROUP_ASSOCIATION_DELETE",
             Self::SyncAssociation => "PEER_GROUP_ASSOCIATION_SYNC",
             Self::Migrate => "PEER_GROUP_MIGRATE",

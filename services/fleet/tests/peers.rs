@@ -410,6 +410,39 @@ fn a_peer_that_floods_is_not_heeded_and_one_that_breaks_the_limits_is_cut_off() 
 }
 
 #[test]
+fn a_place_in_a_group_is_given_by_either_site_and_the_newest_word_counts() {
+    let (mut a, mut b, _) = sharing();
+    let (group, peer) = (GROUP.to_string(), "b".to_owned());
+    let place = |peer_priority| PeerAction::UpdateAssociation {
+        group: group.clone(),
+        peer: peer.clone(),
+        peer_priority,
+    };
+    let taken = a.ask(at(3), place(0));
+    assert_eq!(reasons(&taken), ["INVALID_ARGUMENT"], "it is that of a");
+    assert_eq!(reasons(&a.ask(at(3), place(1001))), ["INVALID_ARGUMENT"]);
+
+    let places = |a: &Node, b: &Node| {
+        let here = b.machine.find_group("shared").expect("a group").priority;
+        let there = a.machine.associations().next().expect("shared");
+        (here, there.peer_priority)
+    };
+    a.ask(at(3), place(5)).expect("done");
+    later(&mut a, &mut b, at(5));
+    later(&mut a, &mut b, at(7));
+    assert_eq!(places(&a, &b), (5, 5));
+    let own = PeerAction::UpdateGroup {
+        group: group.clone(),
+        priority: Some(3),
+        max_subcloud_rehoming: None,
+    };
+    b.ask(at(8), own).expect("done");
+    later(&mut a, &mut b, at(10));
+    later(&mut a, &mut b, at(12));
+    assert_eq!(places(&a, &b), (3, 3));
+}
+
+#[test]
 fn a_piece_without_news_is_no_write() {
     let (mut a, b, id) = sharing();
     let digest = SyncDigest([4; 32]);

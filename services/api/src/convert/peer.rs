@@ -331,6 +331,7 @@ pub fn peer_group_to_wire(view: &GroupView<'_>, own: ControllerId) -> wire::Subc
     let fleet::GroupHeader {
         name,
         max_subcloud_rehoming,
+        places: _,
         revision: _,
         editor: _,
     } = header;

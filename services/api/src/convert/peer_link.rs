@@ -1,8 +1,9 @@
 //! What two controllers say to each other, and the pieces of it.
 
 use fleet::{
-    Authority, Batch, CardDigest, Correction, Epoch, Fault, Fingerprint, GroupHeader, Leader,
-    Offer, PeerCard, PeerGoodbye, PeerGroupId, PeerMessage, Pull, SubcloudId, SyncDigest, SyncItem,
+    Authority, Batch, CardDigest, ControllerId, Correction, Epoch, Fault, Fingerprint, GroupHeader,
+    Leader, MAX_PEERS, Offer, PeerCard, PeerGoodbye, PeerGroupId, PeerMessage, Pull, SubcloudId,
+    SyncDigest, SyncItem,
 };
 use prost::Message as _;
 
@@ -318,12 +319,18 @@ pub(crate) fn header_to_wire(header: &GroupHeader) -> wire::PeerGroupHeader {
     let GroupHeader {
         name,
         max_subcloud_rehoming,
+        places,
         revision,
         editor,
     } = header;
+    let place = |(controller, priority): (&ControllerId, &u32)| wire::PeerGroupPlace {
+        controller: controller.to_string(),
+        priority: *priority,
+    };
     wire::PeerGroupHeader {
         name: name.clone(),
         max_subcloud_rehoming: *max_subcloud_rehoming,
+        places: places.iter().map(place).collect(),
         revision: *revision,
         editor: editor.to_string(),
     }
@@ -333,12 +340,28 @@ pub(crate) fn header_from_wire(header: wire::PeerGroupHeader) -> Result<GroupHea
     let wire::PeerGroupHeader {
         name,
         max_subcloud_rehoming,
+        places,
         revision,
         editor,
     } = header;
+    if places.len() > MAX_PEERS + 1 {
+        let problem = format!(
+            "has {} entries; a group has at most {MAX_PEERS} peers",
+            places.len()
+        );
+        return Err(Malformed::new("header.places", problem));
+    }
+    let place = |place: wire::PeerGroupPlace| {
+        let wire::PeerGroupPlace {
+            controller,
+            priority,
+        } = place;
+        Ok((controller_from_text(&controller)?, priority))
+    };
     Ok(GroupHeader {
         name,
         max_subcloud_rehoming,
+        places: places.into_iter().map(place).collect::<Result<_, _>>()?,
         revision,
         editor: controller_from_text(&editor)?,
     })

@@ -188,6 +188,15 @@ pub enum PeerAction {
         /// The peer's place in the group.
         peer_priority: u32,
     },
+    /// `peer-group-association update`: gives the peer another place in the group.
+    UpdateAssociation {
+        /// Name or uuid of the group.
+        group: String,
+        /// Name or uuid of the peer.
+        peer: String,
+        /// The peer's place in the group.
+        peer_priority: u32,
+    },
     /// `peer-group-association delete`.
     Dissociate {
         /// Name or uuid of the group.

@@ -1,7 +1,7 @@
 //! What a controller keeps of its peers, of the groups that it shares with them, and of the
 //! ownership of each subcloud.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -267,6 +267,9 @@ pub struct GroupHeader {
     pub name: String,
     /// How many members may be on their way at one moment ([`REHOMING_BOUNDS`]).
     pub max_subcloud_rehoming: u32,
+    /// The places that operators gave to sites since they share the group; a site that is not
+    /// named has the place that it was given then. At most one for each peer, and one's own.
+    pub places: BTreeMap<ControllerId, u32>,
     /// Counts the edits.
     pub revision: u64,
     /// Which site edited last; it decides between two edits of one revision.

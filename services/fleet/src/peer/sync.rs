@@ -88,12 +88,18 @@ pub(crate) fn group_digest(
     let GroupHeader {
         name,
         max_subcloud_rehoming,
+        places,
         revision,
         editor,
     } = header;
     let mut words = Words::default();
     words.text(name);
     words.number(u64::from(*max_subcloud_rehoming));
+    words.number(u64::try_from(places.len()).unwrap_or(u64::MAX));
+    for (controller, place) in places {
+        words.bytes(controller.0.as_bytes());
+        words.number(u64::from(*place));
+    }
     words.number(*revision);
     words.bytes(editor.0.as_bytes());
     let Leader {

@@ -362,6 +362,25 @@ impl PeerService for Peers {
         }))
     }
 
+    async fn update_peer_group_association(
+        &self,
+        request: Request<wire::UpdatePeerGroupAssociationRequest>,
+    ) -> Answer<wire::UpdatePeerGroupAssociationResponse> {
+        let action = |request: wire::UpdatePeerGroupAssociationRequest| {
+            Ok(PeerAction::UpdateAssociation {
+                group: request.subcloud_peer_group,
+                peer: request.system_peer,
+                peer_priority: request.peer_priority,
+            })
+        };
+        let method = "UpdatePeerGroupAssociation";
+        self.change(method, request, action, |hub, subject| {
+            let association = Some(association(hub, subject)?);
+            Ok(wire::UpdatePeerGroupAssociationResponse { association })
+        })
+        .await
+    }
+
     async fn delete_peer_group_association(
         &self,
         request: Request<wire::DeletePeerGroupAssociationRequest>,

@@ -335,6 +335,7 @@ fn records_of_peers_groups_and_associations_come_back_as_they_were() {
     let header = fleet::GroupHeader {
         name: "shared".to_owned(),
         max_subcloud_rehoming: 5,
+        places: [(ControllerId(Uuid::from_u128(1)), 2)].into(),
         revision: 6,
         editor: ControllerId(Uuid::from_u128(1)),
     };

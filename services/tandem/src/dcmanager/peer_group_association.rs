@@ -3,7 +3,7 @@
 use api::fleet_v1::{
     AddPeerGroupAssociationRequest, DeletePeerGroupAssociationRequest,
     GetPeerGroupAssociationRequest, ListPeerGroupAssociationsRequest, PeerGroupAssociation,
-    SyncPeerGroupAssociationRequest,
+    SyncPeerGroupAssociationRequest, UpdatePeerGroupAssociationRequest,
 };
 use clap::{Args, Subcommand};
 
@@ -40,6 +40,22 @@ pub(crate) enum AssociationCommand {
     /// Show one association
     #[command(after_help = "Example:\n  tandem dcmanager peer-group-association show north east")]
     Show(Pair),
+    /// Give a peer another place in a group
+    #[command(
+        after_help = "Example:\n  tandem dcmanager peer-group-association update north east \\\n    \
+                      --peer-group-priority 2"
+    )]
+    Update {
+        #[command(flatten)]
+        pair: Pair,
+        /// The peer's place in the group, 0 to 1000; 0 is the primary site
+        #[arg(
+            long,
+            value_name = "NUMBER",
+            value_parser = clap::value_parser!(u32).range(0..=1000)
+        )]
+        peer_group_priority: u32,
+    },
     /// Share a group with a peer no longer
     #[command(after_help = "Example:\n  tandem dcmanager peer-group-association delete north east")]
     Delete(Pair),
@@ -84,7 +100,9 @@ impl AssociationCommand {
     /// What is known of the command before it runs.
     pub(crate) fn shape(&self) -> Shape {
         match self {
-            Self::Add { .. } | Self::Delete(_) | Self::Sync(_) => Shape::creates(&SHOW_COLUMNS),
+            Self::Add { .. } | Self::Update { .. } | Self::Delete(_) | Self::Sync(_) => {
+                Shape::creates(&SHOW_COLUMNS)
+            }
             Self::List => Shape::reads(&LIST_COLUMNS),
             Self::Show(_) => Shape::reads(&SHOW_COLUMNS),
         }
@@ -97,6 +115,10 @@ impl AssociationCommand {
                 pair,
                 peer_group_priority,
             } => add(session, pair, peer_group_priority).await,
+            Self::Update {
+                pair,
+                peer_group_priority,
+            } => update(session, pair, peer_group_priority).await,
             Self::List => list(session).await,
             Self::Show(pair) => show(session, pair).await,
             Self::Delete(pair) => delete(session, pair).await,
@@ -141,6 +163,19 @@ async fn show(session: &Session, pair: Pair) -> Result<Answer, Failure> {
     };
     let answer = call(session.peers().get_peer_group_association(request)).await?;
     Ok(record(&promised(answer.association, "association")?))
+}
+
+async fn update(session: &Session, pair: Pair, peer_priority: u32) -> Result<Answer, Failure> {
+    let request = UpdatePeerGroupAssociationRequest {
+        subcloud_peer_group: pair.group,
+        system_peer: pair.peer,
+        peer_priority,
+        etag: String::new(),
+        validate_only: session.dry_run(),
+        request_id: String::new(),
+    };
+    let answer = call(session.peers().update_peer_group_association(request)).await?;
+    changed(session, answer.association)
 }
 
 async fn delete(session: &Session, pair: Pair) -> Result<Answer, Failure> {

@@ -88,6 +88,7 @@ fn peers_and_what_is_shared_with_them() {
             "tandem dcmanager peer-group-association show shared north",
             "tandem dcmanager peer-group-association show shared nobody",
             "tandem dcmanager peer-group-association add shared east --peer-group-priority 1",
+            "tandem dcmanager peer-group-association update shared east --peer-group-priority 2 -f csv",
             "tandem dcmanager peer-group-association sync shared east --dry-run -c state",
             "tandem dcmanager peer-group-association delete shared east",
         ],

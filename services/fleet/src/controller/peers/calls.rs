@@ -24,6 +24,7 @@ enum Change {
     ForgetGroup(PeerGroup),
     Members(PeerGroup, Vec<Subcloud>),
     Associate(Association),
+    UpdateAssociation(PeerGroup, Association),
     Dissociate(Association),
     Sync(Association),
     Subcloud(Box<Subcloud>),
@@ -121,6 +122,11 @@ impl Controller {
                 peer,
                 peer_priority,
             } => self.judge_associate(now, group, peer, *peer_priority),
+            PeerAction::UpdateAssociation {
+                group,
+                peer,
+                peer_priority,
+            } => self.judge_update_association(now, (group, peer), *peer_priority, etag),
             PeerAction::Dissociate { group, peer } => {
                 let known = self.association_named(group, peer)?;
                 check_etag(("peer group association", group), etag, &known.etag())?;
@@ -165,6 +171,10 @@ impl Controller {
                 let group = association.group;
                 self.put_association(batch, association);
                 self.group_touched(group);
+            }
+            Change::UpdateAssociation(group, association) => {
+                self.put_association(batch, association);
+                self.put_group(batch, group);
             }
             Change::Dissociate(association) => {
                 let key = (association.group, association.peer);
@@ -310,6 +320,7 @@ fn subject(change: &Change) -> PeerSubject {
         | Change::Members(group, _)
         | Change::Migrate(group) => PeerSubject::Group(Box::new(group.clone())),
         Change::Associate(association)
+        | Change::UpdateAssociation(_, association)
         | Change::Dissociate(association)
         | Change::Sync(association) => PeerSubject::Association(Box::new(association.clone())),
         Change::Subcloud(subcloud) => PeerSubject::Subcloud(Arc::new(Subcloud::clone(subcloud))),
@@ -339,6 +350,9 @@ fn deed_of(action: &PeerAction) -> (Action, String) {
         PeerAction::DeleteGroup { group } => (Action::DeletePeerGroup, group.clone()),
         PeerAction::SetGateways { subcloud, .. } => (Action::SetGateways, subcloud.clone()),
         PeerAction::Associate { group, peer, .. } => (Action::Associate, format!("{group} {peer}")),
+        PeerAction::UpdateAssociation { group, peer, .. } => {
+            (Action::UpdateAssociation, format!("{group} {peer}"))
+        }
         PeerAction::Dissociate { group, peer } => (Action::Dissociate, format!("{group} {peer}")),
         PeerAction::SyncAssociation { group, peer } => {
             (Action::SyncAssociation, format!("{group} {peer}"))

@@ -350,6 +350,12 @@ impl Controller {
         if newer(&piece.header) > newer(&changed.header) {
             changed.header = piece.header.clone();
         }
+        if let Some(place) = changed.header.places.get(&self.config.id).copied() {
+            changed.priority = place;
+            if changed.leader.controller == self.config.id {
+                changed.leader.priority = place;
+            }
+        }
         let later = |leader: &crate::Leader| (leader.term, leader.controller);
         if later(&piece.leader) > later(&changed.leader) {
             changed.leader = piece.leader.clone();

@@ -286,6 +286,19 @@ impl PeerService for Peers {
         ok(GetPeerGroupAssociationResponse { association })
     }
 
+    async fn update_peer_group_association(
+        &self,
+        request: Request<UpdatePeerGroupAssociationRequest>,
+    ) -> Answer<UpdatePeerGroupAssociationResponse> {
+        let UpdatePeerGroupAssociationRequest {
+            subcloud_peer_group,
+            system_peer,
+            ..
+        } = self.asked.note(request);
+        let association = Some(association(&subcloud_peer_group, &system_peer)?);
+        ok(UpdatePeerGroupAssociationResponse { association })
+    }
+
     async fn delete_peer_group_association(
         &self,
         request: Request<DeletePeerGroupAssociationRequest>,

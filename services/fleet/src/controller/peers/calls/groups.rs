@@ -1,12 +1,13 @@
 //! Calls about groups, their members, who shares them, and their moves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use site::Timestamp;
 
 use crate::{
-    Association, Fault, GroupHeader, Leader, MAX_GROUPS, MAX_PRIORITY, Migration, PeerGroup,
-    PeerGroupId, REHOMING_BOUNDS, Reason, Rejection, SharedSubcloud, Subcloud, Violation,
+    Association, ControllerId, Fault, GroupHeader, Leader, MAX_GROUPS, MAX_PRIORITY, Migration,
+    PeerGroup, PeerGroupId, REHOMING_BOUNDS, Reason, Rejection, SharedSubcloud, Subcloud,
+    Violation,
 };
 
 use super::super::super::Controller;
@@ -37,6 +38,7 @@ impl Controller {
             header: GroupHeader {
                 name: name.to_owned(),
                 max_subcloud_rehoming,
+                places: BTreeMap::new(),
                 revision: 1,
                 editor: self.config.id,
             },
@@ -66,12 +68,23 @@ impl Controller {
         let nothing = nothing_named(priority.is_none() && max_subcloud_rehoming.is_none());
         let invalid = invalid_place(priority, max_subcloud_rehoming);
         Rejection::check(nothing.into_iter().chain(invalid).collect())?;
+        let own = self.config.id;
+        if let Some(priority) = priority {
+            let taken = self.place_taken(&changed, own, priority);
+            Rejection::check(
+                taken
+                    .map(|taken| taken.at("priority"))
+                    .into_iter()
+                    .collect(),
+            )?;
+            changed.header.places.insert(own, priority);
+            changed.priority = priority;
+        }
         if let Some(most) = max_subcloud_rehoming {
             changed.header.max_subcloud_rehoming = most;
-            changed.header.revision += 1;
-            changed.header.editor = self.config.id;
         }
-        changed.priority = priority.unwrap_or(changed.priority);
+        changed.header.revision += 1;
+        changed.header.editor = own;
         if changed.leader.controller == self.config.id {
             changed.leader.priority = changed.priority;
         }
@@ -271,6 +284,56 @@ impl Controller {
             faults: Vec::new(),
             updated_at: now,
         }))
+    }
+
+    /// Gives a peer another place; its site takes it when it hears of the edit.
+    pub(super) fn judge_update_association(
+        &self,
+        now: Timestamp,
+        (group, peer): (&str, &str),
+        peer_priority: u32,
+        etag: &str,
+    ) -> Judged {
+        let mut known = self.association_named(group, peer)?.clone();
+        check_etag(("peer group association", group), etag, &known.etag())?;
+        let mut changed = self.group_named(group)?.clone();
+        let mut violations = invalid_place(Some(peer_priority), None);
+        for violation in &mut violations {
+            violation.field = "peer_priority".to_owned();
+        }
+        let controller = self.peer_named(peer)?.controller();
+        if let Some(controller) = controller {
+            let taken = self.place_taken(&changed, controller, peer_priority);
+            violations.extend(taken.map(|taken| taken.at("peer_priority")));
+            changed.header.places.insert(controller, peer_priority);
+        }
+        Rejection::check(violations)?;
+        changed.header.revision += 1;
+        changed.header.editor = self.config.id;
+        changed.updated_at = now;
+        known.peer_priority = peer_priority;
+        known.updated_at = now;
+        Ok(Change::UpdateAssociation(changed, known))
+    }
+
+    /// A place in a group that another site than `mover` has.
+    fn place_taken(&self, group: &PeerGroup, mover: ControllerId, place: u32) -> Option<Violation> {
+        let own = (self.config.id, group.priority, "this site");
+        let peers = self.peers.associations_of(group.id).filter_map(|known| {
+            let peer = self.peers.peers.get(&known.peer)?;
+            Some((peer.controller()?, known.peer_priority, peer.name.as_str()))
+        });
+        let (_, _, name) = std::iter::once(own)
+            .chain(peers)
+            .find(|(controller, taken, _)| *controller != mover && *taken == place)?;
+        Some(
+            Violation::new(
+                Reason::InvalidArgument,
+                format!("priority {place} is that of {name} in the group"),
+                "give each site a priority of its own; 0 is the primary site",
+            )
+            .object("subcloud peer group", group.header.name.clone()),
+        )
     }
 
     /// All members move here, or none: a member that is not ready refuses the whole.
