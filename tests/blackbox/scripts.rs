@@ -113,7 +113,7 @@ fn the_checks_of_peers_answer_their_questions() {
         "--heartbeat-interval",
         "1",
         "--heartbeat-failure-threshold",
-        "1",
+        "3",
         "-f",
         "json",
     ];
