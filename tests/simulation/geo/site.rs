@@ -378,12 +378,12 @@ impl Geo {
         let reached = self.rng.random_range(0..=waiting.len());
         for (_, writes) in waiting.into_iter().take(reached) {
             self.sites[index].durable.apply(writes);
+            self.remember_owners(index);
         }
         let node = &mut self.sites[index];
         node.life += 1;
         node.busy_until = self.now;
         node.alarm_clock = None;
-        self.remember_owners(index);
         self.check_kept(index);
         self.cut_all_of(Node::Site(index));
     }
