@@ -76,6 +76,8 @@ const FOUND: [(Kind, &[u64]); 1] = [(
         4258,
         // A subcloud that left the group at two sites that did not know of each other.
         5917,
+        // An agent that was to be welcomed while its site heard that it had lost it.
+        36_673,
     ],
 )];
 

@@ -34,6 +34,8 @@ pub(super) struct Link {
     pub(super) subcloud: SubcloudId,
     /// What Hello named; `None` before it.
     hello: Option<Digest>,
+    /// Welcome waits for the disk, or has been sent.
+    welcoming: bool,
     /// Welcome has been sent.
     pub(super) greeted: bool,
     /// The present state of the site is the accepted one, as far as the agent has told.
@@ -92,6 +94,7 @@ impl Controller {
             subcloud,
             proof,
             hello: None,
+            welcoming: false,
             greeted: false,
             reported: false,
             networks: None,
@@ -321,6 +324,7 @@ impl Controller {
         };
         if let Some(state) = self.links.get_mut(&link) {
             state.reported = known;
+            state.welcoming = true;
         }
         // Not asking for a report acknowledges it, so the welcome waits for the disk as well.
         self.after_record(id, Deferred::Greet { link, welcome }, out);
@@ -329,6 +333,11 @@ impl Controller {
     /// Whether a link's agent was welcomed.
     pub(super) fn link_greeted(&self, link: LinkId) -> bool {
         self.links.get(&link).is_some_and(|state| state.greeted)
+    }
+
+    /// Whether a link's agent was welcomed, or will be as soon as the disk is done.
+    pub(super) fn link_welcoming(&self, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(|state| state.welcoming)
     }
 
     /// The key of the certificate at the other end of a link.

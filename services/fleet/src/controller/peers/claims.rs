@@ -272,7 +272,7 @@ impl Controller {
         self.log_event(batch, now, Some(id), &record.name, kind);
         let owners = self.known_of(self.belief(&record).owner);
         if let Some(link) = self.presence(id).link
-            && self.link_greeted(link)
+            && self.link_welcoming(link)
         {
             let goodbye = Goodbye::towards(GoodbyeReason::NotOwner, owners);
             self.close(now, link, goodbye, out);
