@@ -3,7 +3,7 @@
 use fleet::{
     Actor, AddSubcloud, AgentRecord, Candidate, Enroll, EnrollerInput, Fault, Fingerprint,
     Footprint, Input, IssueToken, NewToken, Refusal, Rejection, Report, RequestId, SecretHash,
-    Snapshot, SubcloudId, TokenId,
+    Snapshot, SubcloudEdit, SubcloudId, TokenId,
 };
 use rand::Rng;
 use std::time::Duration;
@@ -192,6 +192,7 @@ impl World {
                     let footprint = Footprint::of(&node.original.to_parts());
                     Box::new(Candidate::declared(footprint))
                 }),
+                edit: SubcloudEdit::default(),
                 validate_only: false,
             }),
             CallKind::IssueToken { token, reenroll } => {

@@ -560,3 +560,30 @@ fn groups_have_bounds_and_the_default_group_stays() {
     assert_eq!(reasons(&full), ["SUBCLOUD_GROUPS_FULL"]);
     assert_eq!(machine.fleet().groups().count(), fleet::group::MAX_GROUPS);
 }
+
+#[test]
+fn a_subcloud_is_added_with_what_is_said_of_it() {
+    let mut machine = controller("4");
+    let said = |description: &str, group: &str| {
+        let edit = SubcloudEdit {
+            description: Some(description.to_owned()),
+            location: Some("hall 7".to_owned()),
+            group: Some(group.to_owned()),
+        };
+        Input::AddSubcloud(AddSubcloud {
+            edit,
+            ..add(1, "s")
+        })
+    };
+    let refused = answer(settle(&mut machine, at(1), said("a\nb", "north")));
+    assert_eq!(
+        reasons(&refused),
+        ["INVALID_ARGUMENT", "SUBCLOUD_GROUP_NOT_FOUND"]
+    );
+    assert_eq!(machine.fleet().subclouds().count(), 0);
+
+    answer(settle(&mut machine, at(2), said("a b", "Default"))).unwrap();
+    let record = machine.fleet().subclouds().next().unwrap();
+    let told = (record.description.as_str(), record.location.as_str());
+    assert_eq!((told, record.group), (("a b", "hall 7"), GroupId::DEFAULT));
+}

@@ -11,8 +11,8 @@ use fleet::{
     ControllerConfig, ControllerId, Endpoint, Enroll, FailurePolicy, Fingerprint, FleetAlarm,
     FleetChange, Input, Management, NewToken, Operate, Output, PeerAction, PeerCall, PeerGroup,
     PeerGroupId, PeerId, PeerInput, PeerMessage, PeerOutput, PeerSettings, PeerSubject, Position,
-    Records, Rejection, Report, RequestId, SecretHash, Snapshot, SourceCheck, Subcloud, SubcloudId,
-    SystemPeer, Ticket, TokenId, Write,
+    Records, Rejection, Report, RequestId, SecretHash, Snapshot, SourceCheck, Subcloud,
+    SubcloudEdit, SubcloudId, SystemPeer, Ticket, TokenId, Write,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -228,6 +228,7 @@ impl Geo {
                     name: node.name(),
                     token,
                     declared: None,
+                    edit: SubcloudEdit::default(),
                     validate_only: false,
                 };
                 let enroll = Enroll {

@@ -76,6 +76,16 @@ pub fn add_group(
     })
 }
 
+/// What `AddSubcloud` says of the new subcloud: what is empty is not said.
+pub fn said_of_new(description: String, location: String, group: String) -> SubcloudEdit {
+    let said = |text: String| Some(text).filter(|text| !text.is_empty());
+    SubcloudEdit {
+        description: said(description),
+        location: said(location),
+        group: said(group),
+    }
+}
+
 /// `UpdateSubcloudGroup`: the fields that the mask names, or without a mask those that are set.
 ///
 /// # Errors

@@ -248,6 +248,9 @@ pub struct AddSubcloud {
     pub token: NewToken,
     /// What the site will be, when the operator gave its bootstrap file.
     pub declared: Option<Box<Candidate>>,
+    /// What the operator says about it, and its group; nothing said is empty, no group is the
+    /// default one.
+    pub edit: SubcloudEdit,
     /// Judge only; change nothing.
     pub validate_only: bool,
 }

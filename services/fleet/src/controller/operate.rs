@@ -5,8 +5,8 @@ use std::sync::Arc;
 use site::Timestamp;
 
 use crate::{
-    Action, EventKind, Goodbye, GoodbyeReason, Management, Reason, Rejection, SharedSubcloud,
-    Subcloud, SubcloudId, Violation,
+    Action, EventKind, Goodbye, GoodbyeReason, GroupId, Management, Reason, Rejection,
+    SharedSubcloud, Subcloud, SubcloudId, Violation,
 };
 
 use super::groups::subcloud_group_not_found;
@@ -143,7 +143,7 @@ impl Controller {
         let SubcloudEdit {
             description,
             location,
-            group,
+            group: _,
         } = edit;
         let mut violations = Vec::new();
         // The group that a subcloud is in is each site's own business.
@@ -151,14 +151,10 @@ impl Controller {
             violations.extend(self.owned_elsewhere(record));
         }
         violations.extend(nothing_named(edit == &SubcloudEdit::default()));
-        violations.extend(invalid_text("description", description.as_deref()));
-        violations.extend(invalid_text("location", location.as_deref()));
+        violations.extend(edit.invalid_texts());
         let mut changed = Subcloud::clone(record);
-        if let Some(group) = group {
-            match self.fleet.find_group(group) {
-                Some(found) => changed.group = found.id,
-                None => violations.push(subcloud_group_not_found(group).at("group")),
-            }
+        if let Some(group) = self.group_of_edit(edit, &mut violations) {
+            changed.group = group;
         }
         Rejection::check(violations)?;
         if let Some(description) = description {
@@ -169,6 +165,20 @@ impl Controller {
         }
         changed.updated_at = now;
         Ok(self.accepted(changed, Vec::new(), EventKind::Updated))
+    }
+
+    /// The group that is named, if one is; one that there is not is a violation.
+    pub(super) fn group_of_edit(
+        &self,
+        edit: &SubcloudEdit,
+        violations: &mut Vec<Violation>,
+    ) -> Option<GroupId> {
+        let group = edit.group.as_deref()?;
+        let found = self.fleet.find_group(group).map(|found| found.id);
+        if found.is_none() {
+            violations.push(subcloud_group_not_found(group).at("group"));
+        }
+        found
     }
 
     fn judge_delete(&self, reference: &str, etag: &str) -> Result<Accepted, Rejection> {
@@ -277,6 +287,15 @@ pub(super) fn nothing_named(nothing: bool) -> Option<Violation> {
         .at("update_mask")
     };
     nothing.then(violation)
+}
+
+impl SubcloudEdit {
+    /// What is wrong with its texts.
+    pub(super) fn invalid_texts(&self) -> impl Iterator<Item = Violation> {
+        let description = invalid_text("description", self.description.as_deref());
+        let location = invalid_text("location", self.location.as_deref());
+        description.into_iter().chain(location)
+    }
 }
 
 /// A text that is too long for a list, or would break its lines.

@@ -16,7 +16,7 @@ use crate::{
 
 use super::{
     AddSubcloud, Answer, AnsweredCall, Batch, Controller, Deed, Deferred, IssueToken, NewToken,
-    Output, RequestKey, Write,
+    Output, RequestKey, SubcloudEdit, Write,
 };
 
 /// The shortest life of a token: a script that adds and enrolls in one go needs no more.
@@ -111,13 +111,20 @@ impl Controller {
                 violations.extend(room(&self.fleet, None));
             }
         }
+        violations.extend(call.edit.invalid_texts());
+        let group = self.group_of_edit(&call.edit, &mut violations);
         Rejection::check(violations)?;
+        let SubcloudEdit {
+            description,
+            location,
+            group: _,
+        } = call.edit.clone();
         let subcloud = Subcloud {
             id: call.id,
             name: call.name.clone(),
-            description: String::new(),
-            location: String::new(),
-            group: GroupId::DEFAULT,
+            description: description.unwrap_or_default(),
+            location: location.unwrap_or_default(),
+            group: group.unwrap_or(GroupId::DEFAULT),
             management: Management::Unmanaged,
             enrollment: Enrollment::Pending(Pending {
                 token: issued(now, &call.token),

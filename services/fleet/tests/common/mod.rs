@@ -7,7 +7,8 @@ use std::time::Duration;
 use fleet::{
     Actor, AddSubcloud, Answer, Controller, ControllerConfig, ControllerId, Credential, Endpoint,
     Enroll, Entropy, Fingerprint, HEARTBEAT_INTERVAL, Input, NewToken, Output, Receipt, Records,
-    Rejection, Report, RequestId, SecretHash, Snapshot, SourceCheck, SubcloudId, TokenId,
+    Rejection, Report, RequestId, SecretHash, Snapshot, SourceCheck, SubcloudEdit, SubcloudId,
+    TokenId,
 };
 use site::{Site, Timestamp};
 use uuid::Uuid;
@@ -142,6 +143,7 @@ pub(crate) fn add(number: u8, name: &str) -> AddSubcloud {
         name: name.to_owned(),
         token: token(number),
         declared: None,
+        edit: SubcloudEdit::default(),
         validate_only: false,
     }
 }

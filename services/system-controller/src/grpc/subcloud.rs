@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::convert::{
     event_from_record, event_kind_from_wire, event_to_wire, fault_to_wire, receipt_to_wire,
-    subcloud_to_wire, time_range, update_subcloud,
+    said_of_new, subcloud_to_wire, time_range, update_subcloud,
 };
 use api::fleet_v1 as wire;
 use api::fleet_v1::subcloud_service_server::SubcloudService;
@@ -237,7 +237,11 @@ impl Subclouds {
             token_ttl_seconds,
             validate_only,
             request_id: _,
+            description,
+            location,
+            group,
         } = request;
+        let edit = said_of_new(description, location, group);
         let declared = declared(&name, &bootstrap_values)?.map(Box::new);
         let (text, token) = self.tokens.draw(token_ttl_seconds)?;
         let id = SubcloudId(random_uuid());
@@ -249,6 +253,7 @@ impl Subclouds {
                 name,
                 token,
                 declared,
+                edit,
                 validate_only,
             };
             Input::AddSubcloud(call)

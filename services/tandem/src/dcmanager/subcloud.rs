@@ -27,7 +27,8 @@ use crate::wording;
 pub(crate) enum SubcloudCommand {
     /// Add a subcloud: make its record and a single-use enrollment token
     #[command(after_help = "Example:\n  \
-                      tandem dcmanager subcloud add west-1 --bootstrap-values west-1.yaml")]
+                      tandem dcmanager subcloud add west-1 --bootstrap-values west-1.yaml \
+                      --group west")]
     Add {
         /// Name: 1 to 63 letters, digits, `-`, `_` and `.`, beginning with a letter or digit
         name: String,
@@ -35,6 +36,8 @@ pub(crate) enum SubcloudCommand {
         /// anything is installed
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         bootstrap_values: Option<PathBuf>,
+        #[command(flatten)]
+        said: Said,
         #[command(flatten)]
         token: TokenOptions,
     },
@@ -115,6 +118,20 @@ pub(crate) enum SubcloudCommand {
         #[arg(value_name = "NAME")]
         subcloud: String,
     },
+}
+
+/// What is said about a new subcloud.
+#[derive(Debug, Args)]
+pub(crate) struct Said {
+    /// What to say about it, at most 255 characters
+    #[arg(long, default_value = "", hide_default_value = true)]
+    description: String,
+    /// Where it is, at most 255 characters
+    #[arg(long, default_value = "", hide_default_value = true)]
+    location: String,
+    /// Name or uuid of the group to put it into; the default group otherwise
+    #[arg(long, default_value = "", hide_default_value = true)]
+    group: String,
 }
 
 /// Options of a new token.
@@ -312,8 +329,9 @@ impl SubcloudCommand {
             Self::Add {
                 name,
                 bootstrap_values: _,
+                said,
                 token,
-            } => add(session, name, declaration, token).await,
+            } => add(session, name, declaration, said, token).await,
             Self::Token {
                 subcloud,
                 reenroll,
@@ -334,6 +352,7 @@ async fn add(
     session: &Session,
     name: String,
     declaration: Declaration,
+    said: Said,
     options: TokenOptions,
 ) -> Result<Answer, Failure> {
     let Declaration { bytes, remarks } = declaration;
@@ -343,6 +362,9 @@ async fn add(
         token_ttl_seconds: options.token_ttl,
         validate_only: session.dry_run(),
         request_id: String::new(),
+        description: said.description,
+        location: said.location,
+        group: said.group,
     };
     let AddSubcloudResponse {
         subcloud,

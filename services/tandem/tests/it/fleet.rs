@@ -119,6 +119,10 @@ fn filters_and_lifetimes_are_sent() {
             "bootstrap_values: [], token_ttl_seconds: 3600",
         ),
         (
+            "dcmanager subcloud add a --group north --location Hall-7",
+            r#"description: "", location: "Hall-7", group: "north""#,
+        ),
+        (
             "dcmanager subcloud token pending --token-ttl 1",
             "token_ttl_seconds: 1",
         ),
