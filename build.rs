@@ -21,6 +21,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     prost_build::Config::new()
         .btree_map(["."])
+        .extern_path(
+            ".tandem.site.v1.ListAddressPoolsResponse",
+            "crate::pages::ListAddressPoolsResponse",
+        )
         .service_generator(Box::new(Services::default()))
         .compile_fds(descriptors)?;
     Ok(())

@@ -14,6 +14,7 @@ pub mod command;
 pub mod convert;
 pub mod mutation;
 pub mod page;
+pub mod pages;
 pub mod status;
 
 pub use generated::fleet::v1 as fleet_v1;
@@ -40,6 +41,7 @@ mod generated {
     pub mod site {
         pub mod v1 {
             tonic::include_proto!("tandem.site.v1");
+            pub use crate::pages::ListAddressPoolsResponse;
         }
     }
     pub mod fleet {

@@ -4,7 +4,7 @@ mod network;
 mod site_service;
 mod watch;
 
-pub(crate) use network::Networks;
+pub(crate) use network::{EncodedPools, Networks};
 pub(crate) use site_service::Sites;
 
 use std::sync::Arc;

@@ -24,7 +24,7 @@ use api::site_v1::network_service_server::SERVICE_NAME as NETWORK_SERVICE;
 use api::site_v1::site_service_server::SERVICE_NAME as SITE_SERVICE;
 
 use crate::access::Gate;
-use crate::grpc::{Networks, Sites};
+use crate::grpc::{EncodedPools, Networks, Sites};
 use crate::remote::{self, Way};
 use crate::{Bounded, Exit, Failure, KnownOperators, Life, Oversize, SiteKeeper, Witness, access};
 
@@ -241,7 +241,7 @@ pub(crate) fn site_routes(keeper: &Arc<SiteKeeper>, life: &Life) -> RoutesBuilde
     use api::site_v1::network_service_server::NetworkServiceServer;
     use api::site_v1::site_service_server::SiteServiceServer;
 
-    let networks = NetworkServiceServer::new(Networks(Arc::clone(keeper)));
+    let networks = NetworkServiceServer::new(Networks(Arc::clone(keeper), EncodedPools::default()));
     let sites = SiteServiceServer::new(Sites(Arc::clone(keeper), life.clone()));
     let mut builder = RoutesBuilder::default();
     builder

@@ -1,13 +1,15 @@
 //! `tandem.site.v1.NetworkService`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use api::convert::{self, attachment_to_wire, network_to_wire, pool_to_wire};
 use api::mutation::reference_path;
 use api::page::page;
+use api::pages::encoded;
 use api::site_v1 as wire;
 use api::site_v1::network_service_server::NetworkService;
-use site::{AttachmentRef, Change, Plan, Site, Subject};
+use prost::bytes::Bytes;
+use site::{AttachmentRef, Change, Plan, Pool, Site, Subject};
 use tonic::{Request, Response, Status};
 
 use super::{effects, malformed, refused};
@@ -15,7 +17,35 @@ use crate::{SiteKeeper, random_uuid};
 
 /// Networks, pools and their associations of one site.
 #[derive(Debug)]
-pub(crate) struct Networks(pub(crate) Arc<SiteKeeper>);
+pub(crate) struct Networks(pub(crate) Arc<SiteKeeper>, pub(crate) EncodedPools);
+
+/// The pools of the site that was listed last, by name and encoded: sites are read much more often
+/// than they change.
+#[derive(Debug, Default)]
+pub(crate) struct EncodedPools(Mutex<Option<(Arc<Site>, NamedPools)>>);
+
+/// The encoded pools of one site, in the order of their names.
+type NamedPools = Arc<[(String, Bytes)]>;
+
+impl EncodedPools {
+    fn of(&self, site: Arc<Site>) -> NamedPools {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((known, pools)) if Arc::ptr_eq(known, &site) => Arc::clone(pools),
+            _ => {
+                let mut pools: Vec<_> = site.pools().collect();
+                pools.sort_by_key(|pool| pool.name());
+                let encode = |pool: &&Pool| {
+                    let message = pool_to_wire(&site, pool);
+                    (pool.name().to_owned(), encoded(&message))
+                };
+                let pools: NamedPools = pools.iter().map(encode).collect();
+                *last = Some((Arc::clone(&site), Arc::clone(&pools)));
+                pools
+            }
+        }
+    }
+}
 
 #[tonic::async_trait]
 impl NetworkService for Networks {
@@ -86,14 +116,9 @@ impl NetworkService for Networks {
             page_size,
             page_token,
         } = request.into_inner();
-        let site = self.0.site();
-        let mut pools: Vec<_> = site.pools().collect();
-        pools.sort_by_key(|pool| pool.name());
-        let all = pools
-            .iter()
-            .map(|p| (p.name().to_owned(), pool_to_wire(&site, p)));
+        let pools = self.1.of(self.0.site());
         let (address_pools, next_page_token) =
-            page(all, page_size, &page_token).map_err(malformed)?;
+            page(pools.iter().cloned(), page_size, &page_token).map_err(malformed)?;
         Ok(Response::new(wire::ListAddressPoolsResponse {
             address_pools,
             next_page_token,
