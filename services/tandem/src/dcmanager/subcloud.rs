@@ -26,9 +26,9 @@ use crate::wording;
 #[derive(Debug, Subcommand)]
 pub(crate) enum SubcloudCommand {
     /// Add a subcloud: make its record and a single-use enrollment token
-    #[command(after_help = "Example:\n  \
-                      tandem dcmanager subcloud add west-1 --bootstrap-values west-1.yaml \
-                      --group west")]
+    #[command(after_help = "Examples:\n  \
+                      tandem dcmanager subcloud add west-1 --bootstrap-values west-1.yaml\n  \
+                      tandem dcmanager subcloud add west-2 --group west --location Hall-7")]
     Add {
         /// Name: 1 to 63 letters, digits, `-`, `_` and `.`, beginning with a letter or digit
         name: String,
