@@ -14,8 +14,8 @@
 //! a token is redeemed by one key at most; no command of an older term takes effect, an
 //! acknowledged one took effect once and a refused one left nothing; nothing that was answered or
 //! acknowledged is missing from the disk, also after a crash; every live link is of the
-//! controller's family; no two sites overlap; nobody is called offline without cause; no key is taken after it was renewed;
-//! nobody is taken for a copy who is none, and every copy is noticed; nobody is welcomed but the
+//! controller's family; no two sites overlap; nobody is called offline without cause; no key is
+//! taken after it was renewed; nobody is taken for a copy who is none, and every copy is noticed; nobody is welcomed but the
 //! holder of the key on disk, and what was deleted never comes back. Among sites that are peers: a
 //! subcloud has one owner in each term, who has it on its own disk; it moves only when an operator
 //! moves it or its agent has not heard its owner for the failover time; no live link or peering
