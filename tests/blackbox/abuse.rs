@@ -11,7 +11,6 @@ use hyper_util::rt::TokioIo;
 use identity::{EnrollmentToken, TlsStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::support::bootstrap::{Bootstrap, Stack};
@@ -239,27 +238,29 @@ impl Attacked {
             digest: by_hand.digest.clone(),
             validate_only: false,
         };
-        let mut guessing = JoinSet::new();
-        for connection in 0..CONNECTIONS {
-            let (mut channel, request) = (self.channel(10 + connection).await, request.clone());
-            let mut left = each;
-            while left > 0 {
-                // Within the time that a stranger may stay.
-                let batch = left.min(125);
-                let (with, request) = (channel, request.clone());
-                guessing.spawn(async move {
-                    let mut client = EnrollmentServiceClient::new(with);
-                    for _ in 0..batch {
+        let guess = |from: u8| {
+            let (stranger, request) = (&*self, &request);
+            async move {
+                let (mut refused, mut connections) = (0, 0);
+                while refused < each {
+                    connections += 1;
+                    assert!(connections <= each, "a connection serves no call");
+                    let channel = stranger.channel(from).await;
+                    let mut client = EnrollmentServiceClient::new(channel);
+                    while refused < each {
                         let status = client.enroll(request.clone()).await;
                         let refusal = api::status::to_refusal(&status.expect_err("a bad token"));
+                        if refusal.reason.is_empty() {
+                            // The time that a stranger may stay is over.
+                            break;
+                        }
                         assert_eq!(refusal.reason, "ENROLL_TOKEN_INVALID");
+                        refused += 1;
                     }
-                });
-                left -= batch;
-                channel = self.channel(10 + connection).await;
+                }
             }
-        }
-        guessing.join_all().await;
+        };
+        futures_util::future::join_all((0..CONNECTIONS).map(|number| guess(10 + number))).await;
         let series = r#"tandem_enrollments_total{outcome="ENROLL_TOKEN_INVALID"}"#;
         let all = u32::from(CONNECTIONS) * u32::try_from(each).expect("a small number");
         self.counted(series, f64::from(all));
