@@ -498,3 +498,25 @@ fn assert_closed(outputs: &[Output]) {
     });
     assert!(closed, "{outputs:?}");
 }
+
+#[test]
+fn members_are_named_once_and_not_too_many_at_once() {
+    let (mut a, _b, id) = sharing();
+    let mut ask = |add: &[&str], remove: &[&str]| {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let (add, remove) = (names(add), names(remove));
+        let group = GROUP.to_string();
+        let refused = a.ask(at(3), PeerAction::SetMembers { group, add, remove });
+        let refused = refused.expect_err("must be refused");
+        refused.violations()[0].message.clone()
+    };
+    assert_eq!(ask(&[], &[]), "no subcloud is named");
+    assert_eq!(ask(&[], &["west"; 1001]), "1001 subclouds are named");
+    let both = ask(&["west"], &["west"]);
+    assert_eq!(
+        both,
+        "subcloud west is named to join the group and to leave it"
+    );
+    let group = a.machine.fleet().subcloud(id).expect("it").geo.group;
+    assert_eq!(group, Some(GROUP));
+}

@@ -17,10 +17,6 @@ use crate::fleet_v1 as wire;
 /// How many members of a migration that have not come are named.
 const MAX_REMAINING: usize = 100;
 
-/// How many subclouds may join or leave a group at once: their names stay far below the limit of
-/// a message.
-const MAX_MEMBER_CHANGES: usize = 1000;
-
 /// A peer as operators see it.
 pub fn system_peer_to_wire(view: &PeerView<'_>) -> wire::SystemPeer {
     let PeerView {
@@ -116,25 +112,48 @@ pub fn previewed_peer(peer: wire::SystemPeer) -> wire::SystemPeer {
 /// A new peer: its name and settings; what is not said has its default.
 ///
 /// # Errors
-/// An absent peer, a uuid, and values that are unknown.
+/// An absent peer, or all of: a uuid, and values that are unknown.
 pub fn new_peer(peer: Option<wire::SystemPeer>) -> Result<(String, PeerSettings), Vec<Malformed>> {
     let peer = peer.ok_or_else(|| missing("system_peer"))?;
+    let mut faults = Vec::new();
     if !peer.uuid.is_empty() {
         let problem = "is given by the server; leave it out";
-        return Err(vec![Malformed::new("system_peer.uuid", problem)]);
+        faults.push(Malformed::new("system_peer.uuid", problem));
+    }
+    let (administrative, policy) = said_of_peer(&peer, &mut faults);
+    if !faults.is_empty() {
+        return Err(faults);
     }
     let settings = PeerSettings {
-        administrative: administrative_from_wire(peer.administrative_state)?
-            .unwrap_or(Administrative::Enabled),
+        administrative: administrative.unwrap_or(Administrative::Enabled),
         heartbeat_interval: Some(peer.heartbeat_interval_seconds)
             .filter(|seconds| *seconds != 0)
             .map_or(PEER_HEARTBEAT, seconds),
         failure_threshold: Some(peer.failure_threshold)
             .filter(|threshold| *threshold != 0)
             .unwrap_or(PEER_FAILURE_THRESHOLD),
-        failure_policy: policy_from_wire(peer.failure_policy)?.unwrap_or(FailurePolicy::Alarm),
+        failure_policy: policy.unwrap_or(FailurePolicy::Alarm),
     };
     Ok((peer.name, settings))
+}
+
+/// The two enumerations of a peer, as far as they are said; what is unknown is a fault.
+fn said_of_peer(
+    peer: &wire::SystemPeer,
+    faults: &mut Vec<Malformed>,
+) -> (Option<Administrative>, Option<FailurePolicy>) {
+    let administrative = administrative_from_wire(peer.administrative_state);
+    let policy = policy_from_wire(peer.failure_policy);
+    (
+        administrative.unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        }),
+        policy.unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        }),
+    )
 }
 
 /// `UpdateSystemPeer`: the fields that the mask names, or without a mask those that are set.
@@ -151,8 +170,11 @@ pub fn update_peer(request: wire::UpdateSystemPeerRequest) -> Result<PeerAction,
         request_id: _,
     } = request;
     let values = system_peer.ok_or_else(|| missing("system_peer"))?;
-    let administrative = administrative_from_wire(values.administrative_state)?;
-    let policy = policy_from_wire(values.failure_policy)?;
+    let mut faults = Vec::new();
+    let (administrative, policy) = said_of_peer(&values, &mut faults);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
     let given = [
         ("administrative_state", administrative.is_some()),
         (
@@ -253,12 +275,7 @@ pub fn update_peer_group(
 }
 
 /// `UpdateSubcloudPeerGroupMembers`.
-///
-/// # Errors
-/// Nobody, or too many at once.
-pub fn update_members(
-    request: wire::UpdateSubcloudPeerGroupMembersRequest,
-) -> Result<PeerAction, Vec<Malformed>> {
+pub fn update_members(request: wire::UpdateSubcloudPeerGroupMembersRequest) -> PeerAction {
     let wire::UpdateSubcloudPeerGroupMembersRequest {
         subcloud_peer_group,
         add,
@@ -266,16 +283,11 @@ pub fn update_members(
         validate_only: _,
         request_id: _,
     } = request;
-    let count = add.len() + remove.len();
-    if !(1..=MAX_MEMBER_CHANGES).contains(&count) {
-        let problem = format!("and remove name {count} subclouds; name 1 to {MAX_MEMBER_CHANGES}");
-        return Err(vec![Malformed::new("add", problem)]);
-    }
-    Ok(PeerAction::SetMembers {
+    PeerAction::SetMembers {
         group: subcloud_peer_group,
         add,
         remove,
-    })
+    }
 }
 
 /// `SetSubcloudGateways`.
@@ -497,7 +509,7 @@ fn administrative_to_wire(state: Administrative) -> wire::PeerAdministrativeStat
     }
 }
 
-fn administrative_from_wire(number: i32) -> Result<Option<Administrative>, Vec<Malformed>> {
+fn administrative_from_wire(number: i32) -> Result<Option<Administrative>, Malformed> {
     match wire::PeerAdministrativeState::try_from(number) {
         Ok(wire::PeerAdministrativeState::Unspecified) => Ok(None),
         Ok(wire::PeerAdministrativeState::Enabled) => Ok(Some(Administrative::Enabled)),
@@ -513,7 +525,7 @@ fn policy_to_wire(policy: FailurePolicy) -> wire::FailurePolicy {
     }
 }
 
-fn policy_from_wire(number: i32) -> Result<Option<FailurePolicy>, Vec<Malformed>> {
+fn policy_from_wire(number: i32) -> Result<Option<FailurePolicy>, Malformed> {
     match wire::FailurePolicy::try_from(number) {
         Ok(wire::FailurePolicy::Unspecified) => Ok(None),
         Ok(wire::FailurePolicy::Alarm) => Ok(Some(FailurePolicy::Alarm)),
@@ -530,11 +542,8 @@ fn peer_availability_to_wire(availability: PeerAvailability) -> wire::PeerAvaila
     }
 }
 
-fn unknown(path: &str, number: i32) -> Vec<Malformed> {
-    vec![Malformed::new(
-        path,
-        format!("is {number}, which is unknown"),
-    )]
+fn unknown(path: &str, number: i32) -> Malformed {
+    Malformed::new(path, format!("is {number}, which is unknown"))
 }
 
 fn seconds(seconds: u32) -> Duration {
@@ -618,11 +627,20 @@ mod tests {
         };
         let made = new_peer(Some(named.clone())).expect("a peer");
         assert_eq!(made, ("east".to_owned(), PeerSettings::default()));
-        let policy = wire::SystemPeer {
+        let wrong = wire::SystemPeer {
+            uuid: "x".to_owned(),
+            administrative_state: 8,
             failure_policy: 9,
             ..named
         };
-        let faults = new_peer(Some(policy)).expect_err("must be refused");
-        assert_eq!(faults[0].path, "system_peer.failure_policy");
+        let faults = new_peer(Some(wrong)).expect_err("must be refused");
+        let paths: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        let enumerations = ["administrative_state", "failure_policy"];
+        let all = ["uuid"].into_iter().chain(enumerations);
+        assert_eq!(
+            paths,
+            all.map(|field| format!("system_peer.{field}"))
+                .collect::<Vec<_>>()
+        );
     }
 }

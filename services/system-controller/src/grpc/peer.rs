@@ -1,7 +1,6 @@
 //! `tandem.fleet.v1.PeerService`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::convert::{
     Malformed, add_peer_group, association_to_wire, migration_to_wire, new_peer,
@@ -19,12 +18,9 @@ use fleet::{
 };
 use tonic::{Request, Response, Status};
 
-use super::subcloud::actor;
+use super::subcloud::{actor, token_ttl};
 use super::{malformed, refused};
 use crate::hub::{Hub, Shared, Unpeered};
-
-/// How long a token is valid when the request does not say, in seconds.
-const TOKEN_SECONDS: u32 = 3600;
 
 /// What a call of this service comes to.
 type Answer<M> = Result<Response<M>, Status>;
@@ -248,7 +244,8 @@ impl PeerService for Peers {
         request: Request<wire::UpdateSubcloudPeerGroupMembersRequest>,
     ) -> Answer<wire::UpdateSubcloudPeerGroupMembersResponse> {
         let method = "UpdateSubcloudPeerGroupMembers";
-        self.change(method, request, update_members, |hub, subject| {
+        let action = |request| Ok(update_members(request));
+        self.change(method, request, action, |hub, subject| {
             let subcloud_peer_group = Some(group(hub, subject)?);
             Ok(wire::UpdateSubcloudPeerGroupMembersResponse {
                 subcloud_peer_group,
@@ -486,11 +483,7 @@ impl Peers {
             request_id: _,
         } = request;
         let (name, settings) = new_peer(system_peer).map_err(malformed)?;
-        let seconds = match token_ttl_seconds {
-            0 => TOKEN_SECONDS,
-            seconds => seconds,
-        };
-        let ttl = Duration::from_secs(seconds.into());
+        let ttl = token_ttl(token_ttl_seconds);
         let issued = self
             .hub
             .issue_peering(actor, name, settings, ttl, validate_only);

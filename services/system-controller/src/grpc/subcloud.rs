@@ -334,15 +334,10 @@ impl TokenIssuer {
         let (id, links) = (random_uuid(), vec![self.link]);
         let drawn = EnrollmentToken::issue(id, self.authority, links, &SystemRandom::new());
         let token = drawn.map_err(|error| broken("cannot draw a token", &error))?;
-        let seconds = if ttl_seconds == 0 {
-            TOKEN_SECONDS
-        } else {
-            ttl_seconds
-        };
         let kept = NewToken {
             id: TokenId(token.id()),
             secret: SecretHash(*token.secret().hash().as_bytes()),
-            ttl: Duration::from_secs(seconds.into()),
+            ttl: token_ttl(ttl_seconds),
         };
         Ok((token.reveal(), kept))
     }
@@ -351,6 +346,12 @@ impl TokenIssuer {
     fn url(&self) -> String {
         format!("https://{}", self.link)
     }
+}
+
+/// How long a token is to be valid; 0 leaves it to the server, as the contract says.
+pub(super) fn token_ttl(seconds: u32) -> Duration {
+    let seconds = if seconds == 0 { TOKEN_SECONDS } else { seconds };
+    Duration::from_secs(seconds.into())
 }
 
 /// What a bootstrap file declares; nothing when there is none.

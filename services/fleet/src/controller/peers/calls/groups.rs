@@ -15,6 +15,10 @@ use super::super::super::operate::{check_etag, nothing_named};
 use super::super::super::operator::invalid_name;
 use super::{Change, Judged, group_exists, in_use, limit, no_link_pool};
 
+/// How many subclouds may join or leave a group at once: their names stay far below the limit of
+/// a message.
+const MAX_MEMBER_CHANGES: usize = 1000;
+
 impl Controller {
     pub(super) fn judge_add_peer_group(
         &self,
@@ -122,9 +126,11 @@ impl Controller {
         remove: &[String],
     ) -> Judged {
         let group = self.group_named(group)?;
+        // Judging each of too many would make the refusal as long as the request.
+        wrong_count(add.len() + remove.len()).map_or(Ok(()), |wrong| Err(Rejection::one(wrong)))?;
         let mut violations = Vec::new();
         let mut changed: Vec<Subcloud> = Vec::new();
-        let mut named = BTreeSet::new();
+        let mut named = BTreeMap::new();
         let all = add.iter().map(|name| (name, true));
         for (name, joins) in all.chain(remove.iter().map(|name| (name, false))) {
             let record = match self.subcloud_named(name) {
@@ -135,8 +141,13 @@ impl Controller {
                 }
             };
             violations.extend(self.unfit_member(record, group, joins));
-            if !named.insert(record.id) {
-                continue;
+            match named.insert(record.id, joins) {
+                Some(before) if before != joins => {
+                    violations.push(joins_and_leaves(&record.name));
+                    continue;
+                }
+                Some(_) => continue,
+                None => {}
             }
             let mut record = Subcloud::clone(record);
             record.geo.group = joins.then_some(group.id);
@@ -468,4 +479,25 @@ fn invalid_place(priority: Option<u32>, rehoming: Option<u32>) -> Vec<Violation>
         );
     }
     violations
+}
+
+/// Nobody, or more members than one call may change.
+fn wrong_count(count: usize) -> Option<Violation> {
+    let fault = match count {
+        1..=MAX_MEMBER_CHANGES => return None,
+        0 => "no subcloud is named".to_owned(),
+        _ => format!("{count} subclouds are named"),
+    };
+    let remedy = format!("name 1 to {MAX_MEMBER_CHANGES} subclouds to join or leave");
+    Some(Violation::new(Reason::InvalidArgument, fault, remedy).at("add"))
+}
+
+fn joins_and_leaves(name: &str) -> Violation {
+    Violation::new(
+        Reason::InvalidArgument,
+        format!("subcloud {name} is named to join the group and to leave it"),
+        "name it once",
+    )
+    .object("subcloud", name.to_owned())
+    .at("remove")
 }
