@@ -76,6 +76,27 @@ impl Answer {
         answer
     }
 
+    /// The answer to an edit of a record of the fleet, which a dry run only shows.
+    #[must_use]
+    pub(crate) fn of_edit(self, session: &Session) -> Self {
+        if session.dry_run() {
+            return self.note("dry run: nothing was changed");
+        }
+        self
+    }
+
+    /// The answer to the deletion of a record of the fleet: a dry run shows it, else there is
+    /// nothing left but `note`.
+    #[must_use]
+    pub(crate) fn of_removal(self, session: &Session, name: &str, note: String) -> Self {
+        if session.dry_run() {
+            return self.note(format!(
+                "dry run: {name} would be deleted; nothing was changed"
+            ));
+        }
+        Self::new(Body::Nothing).note(note)
+    }
+
     fn preview(effects: Vec<Effect>) -> Self {
         let what = if effects.is_empty() {
             "the change has no effects; "

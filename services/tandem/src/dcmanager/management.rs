@@ -10,7 +10,6 @@ use prost_types::FieldMask;
 use super::subcloud::{SHOW_COLUMNS, get, record};
 use crate::answer::Answer;
 use crate::failure::Failure;
-use crate::output::Body;
 use crate::program::Shape;
 use crate::session::{Session, call, promised};
 
@@ -178,18 +177,11 @@ pub(super) async fn delete(session: &Session, subcloud: String) -> Result<Answer
     };
     let answer = call(session.subclouds().delete_subcloud(request)).await?;
     let gone = promised(answer.subcloud, "subcloud")?;
-    if session.dry_run() {
-        let note = format!(
-            "dry run: {} would be deleted; nothing was changed",
-            gone.name
-        );
-        return Ok(record(&gone).note(note));
-    }
     let note = format!(
         "{} is deleted and its certificate revoked; its name, region and addresses are free",
         gone.name
     );
-    Ok(Answer::new(Body::Nothing).note(note))
+    Ok(record(&gone).of_removal(session, &gone.name, note))
 }
 
 /// The names of the fields that are given.
@@ -202,10 +194,5 @@ pub(super) fn mask(named: &[(&str, bool)]) -> FieldMask {
 
 /// The subcloud as it is now, or would be.
 pub(super) fn changed(session: &Session, subcloud: Option<Subcloud>) -> Result<Answer, Failure> {
-    let answer = record(&promised(subcloud, "subcloud")?);
-    Ok(if session.dry_run() {
-        answer.note("dry run: nothing was changed")
-    } else {
-        answer
-    })
+    Ok(record(&promised(subcloud, "subcloud")?).of_edit(session))
 }

@@ -210,12 +210,7 @@ async fn sync(session: &Session, pair: Pair) -> Result<Answer, Failure> {
 }
 
 fn changed(session: &Session, known: Option<PeerGroupAssociation>) -> Result<Answer, Failure> {
-    let answer = record(&promised(known, "association")?);
-    Ok(if session.dry_run() {
-        answer.note("dry run: nothing was changed")
-    } else {
-        answer
-    })
+    Ok(record(&promised(known, "association")?).of_edit(session))
 }
 
 fn record(known: &PeerGroupAssociation) -> Answer {

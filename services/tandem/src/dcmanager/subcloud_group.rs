@@ -222,18 +222,11 @@ async fn delete(session: &Session, subcloud_group: String) -> Result<Answer, Fai
     };
     let answer = call(session.groups().delete_subcloud_group(request)).await?;
     let gone = promised(answer.subcloud_group, "subcloud group")?;
-    if session.dry_run() {
-        let note = format!(
-            "dry run: {} would be deleted; nothing was changed",
-            gone.name
-        );
-        return Ok(record(&gone).note(note));
-    }
     let note = format!(
         "{} is deleted; its subclouds are in the Default group",
         gone.name
     );
-    Ok(Answer::new(Body::Nothing).note(note))
+    Ok(record(&gone).of_removal(session, &gone.name, note))
 }
 
 fn values(name: String, how: How) -> SubcloudGroup {
@@ -252,12 +245,7 @@ fn values(name: String, how: How) -> SubcloudGroup {
 }
 
 fn changed(session: &Session, group: Option<SubcloudGroup>) -> Result<Answer, Failure> {
-    let answer = record(&promised(group, "subcloud group")?);
-    Ok(if session.dry_run() {
-        answer.note("dry run: nothing was changed")
-    } else {
-        answer
-    })
+    Ok(record(&promised(group, "subcloud group")?).of_edit(session))
 }
 
 fn record(group: &SubcloudGroup) -> Answer {

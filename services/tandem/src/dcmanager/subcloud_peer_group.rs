@@ -298,14 +298,8 @@ async fn delete(session: &Session, subcloud_peer_group: String) -> Result<Answer
     };
     let answer = call(session.peers().delete_subcloud_peer_group(request)).await?;
     let gone = promised(answer.subcloud_peer_group, GROUP)?;
-    if session.dry_run() {
-        let note = format!(
-            "dry run: {} would be deleted; nothing was changed",
-            gone.name
-        );
-        return Ok(record(&gone).note(note));
-    }
-    Ok(Answer::new(Body::Nothing).note(format!("{} is deleted", gone.name)))
+    let note = format!("{} is deleted", gone.name);
+    Ok(record(&gone).of_removal(session, &gone.name, note))
 }
 
 /// Lets subclouds join and leave a group.
@@ -417,12 +411,7 @@ fn values(name: String, place: &Place) -> SubcloudPeerGroup {
 }
 
 fn changed(session: &Session, group: Option<SubcloudPeerGroup>) -> Result<Answer, Failure> {
-    let answer = record(&promised(group, GROUP)?);
-    Ok(if session.dry_run() {
-        answer.note("dry run: nothing was changed")
-    } else {
-        answer
-    })
+    Ok(record(&promised(group, GROUP)?).of_edit(session))
 }
 
 fn standing(group: &SubcloudPeerGroup, migration: Migration) -> Answer {

@@ -341,12 +341,7 @@ async fn update(session: &Session, target: String, settings: Settings) -> Result
         request_id: String::new(),
     };
     let answer = call(session.peers().update_system_peer(request)).await?;
-    let answer = record(&promised(answer.system_peer, "system peer")?);
-    Ok(if session.dry_run() {
-        answer.note("dry run: nothing was changed")
-    } else {
-        answer
-    })
+    Ok(record(&promised(answer.system_peer, "system peer")?).of_edit(session))
 }
 
 async fn delete(session: &Session, system_peer: String) -> Result<Answer, Failure> {
@@ -358,18 +353,11 @@ async fn delete(session: &Session, system_peer: String) -> Result<Answer, Failur
     };
     let answer = call(session.peers().delete_system_peer(request)).await?;
     let gone = promised(answer.system_peer, "system peer")?;
-    if session.dry_run() {
-        let note = format!(
-            "dry run: {} would be deleted; nothing was changed",
-            gone.name
-        );
-        return Ok(record(&gone).note(note));
-    }
     let note = format!(
         "{} is deleted; nothing of it is trusted here any more",
         gone.name
     );
-    Ok(Answer::new(Body::Nothing).note(note))
+    Ok(record(&gone).of_removal(session, &gone.name, note))
 }
 
 fn values(name: String, settings: &Settings) -> SystemPeer {
