@@ -330,7 +330,7 @@ async fn a_rollout_survives_kill_9_and_changes_every_subcloud_once() {
     let (kills, parallel) = (3 + 7 * (scale() / 10), (2 * scale()).to_string());
     let site = Bootstrap::controller(Stack::V4);
     let mut controller = Controller::install(&dir.path().join("c"), site, Place::Loopback);
-    controller.replace_settings("heartbeat_interval_milliseconds = 2000\n");
+    controller.replace_settings("heartbeat_interval_milliseconds = 5000\n");
     controller.serve();
     let channel = operators(&controller.state_dir().join("operator.sock")).await;
     let crowd = Crowd::serve(crowd::enroll(crowd::installed(&channel, agents).await).await);
@@ -401,6 +401,33 @@ async fn a_rollout_survives_kill_9_and_changes_every_subcloud_once() {
     let offline = alarms(&controller).into_iter();
     let offline: Vec<_> = offline.filter(|alarm| alarm["id"] == "280.001").collect();
     assert!(offline.is_empty(), "nobody was away for long: {offline:?}");
+}
+
+#[test]
+fn a_change_that_is_long_not_in_effect_is_an_alarm_until_it_is_not_wanted_any_more() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V4);
+    let mut controller = Controller::install(&dir.path().join("c"), site, Place::Loopback);
+    controller.replace_settings("heartbeat_interval_milliseconds = 500\n");
+    controller.serve();
+    let site = Bootstrap::subcloud("west", 1, Stack::V4);
+    let mut west = Subcloud::join(&dir.path().join("west"), site, &controller);
+    manage(&controller, "west");
+    controller.wait_for("west", "sync", "in-sync");
+    west.kill();
+    controller.wait_for("west", "availability", "offline");
+    let template = template();
+    let create = ["create", "--select", "west", "--network", "admin"];
+    let create = [&create[..], &["--template", &template, "-f", "json"]].concat();
+    let number = created(rollout(&controller, &create));
+    let raised = || {
+        let entity = format!("subcloud=west.rollout={number}");
+        let mut all = alarms(&controller).into_iter();
+        all.any(|alarm| alarm["id"] == "280.002" && alarm["entity"] == entity)
+    };
+    wait_until("280.002 of west is raised", PATIENCE, raised);
+    rollout(&controller, &["abort", &number.to_string()]).expect(0);
+    wait_until("280.002 of west is cleared", PATIENCE, || !raised());
 }
 
 /// The generation that each agent knows to be kept by the controller.
