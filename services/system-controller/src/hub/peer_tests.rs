@@ -296,15 +296,11 @@ async fn a_peer_that_floods_loses_its_link_and_nobody_else_does() {
         .send(PeerMessage::Hello(Box::new(card)))
         .await
         .expect("said");
-    let flood = async {
-        let mut said = 0_u64;
-        while words.send(PeerMessage::Heartbeat).await.is_ok() {
-            said += 1;
-        }
-        said
-    };
-    let said = tokio::time::timeout(DEADLINE, flood).await;
-    assert!(said.is_ok_and(|said| said > 1000), "it is cut off");
+    // It ends at the queue that nobody empties, or earlier: the peer itself comes back, and the
+    // newest link of a peer is the one that counts.
+    let flood = async { while words.send(PeerMessage::Heartbeat).await.is_ok() {} };
+    let ended = tokio::time::timeout(DEADLINE, flood).await;
+    assert_eq!(ended, Ok(()), "it is cut off");
     drop(unheard);
 
     until("all are well", || {
