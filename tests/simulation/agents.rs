@@ -400,6 +400,11 @@ impl World {
                 self.agents[agent].memory = next.clone();
                 self.agent_writes(agent, AgentWrite::Site(Box::new(next), networks));
             }
+            // A site that has moved where the controller did not know of it keeps what it had; the
+            // controller hears of that with its report.
+            Err(rejection) if networks.is_some() => self.note(32, || {
+                format!("the controller's networks do not fit agent {agent}: {rejection}")
+            }),
             Err(rejection) => self.fail(format!("a change of site {agent} failed: {rejection}")),
         }
     }

@@ -28,6 +28,8 @@ pub(crate) struct Call {
     pub(crate) agent: usize,
     pub(crate) kind: CallKind,
     answered: bool,
+    /// Nobody waits for the answer any more: the caller has asked again.
+    given_up: bool,
 }
 
 /// Which call.
@@ -106,9 +108,10 @@ impl World {
     }
 
     pub(crate) fn operator_timeout(&mut self, agent: usize, request: RequestId) {
-        let Some(call) = self.calls.get(&request) else {
+        let Some(call) = self.calls.get_mut(&request) else {
             return;
         };
+        call.given_up = !call.answered;
         let step = match call.kind {
             _ if call.answered => return,
             CallKind::Add { .. } => OperatorStep::Add,
@@ -160,6 +163,7 @@ impl World {
                 agent,
                 kind: kind.clone(),
                 answered: false,
+                given_up: false,
             };
             self.calls.insert(request, call);
             if copy < copies {
@@ -234,6 +238,9 @@ impl World {
             return;
         };
         call.answered = true;
+        if call.given_up && answer.outcome.is_err() {
+            return;
+        }
         let (agent, kind) = (call.agent, call.kind.clone());
         match kind {
             CallKind::Add { token, .. } => self.operator_answered(agent, token, false, answer),

@@ -67,19 +67,33 @@ const REPLAYED_SEEDS: u64 = 20;
 
 /// Seeds that found a fault once, which every run plays again. The order of what is drawn in a
 /// world must not change without looking for such seeds anew.
-const FOUND: [(Kind, &[u64]); 1] = [(
-    Kind::Geo,
-    &[
-        // A member that was taken over and out of its group while its first site was away.
-        359,
-        // Controllers to turn to that are told while an agent writes down its new owner.
-        4258,
-        // A subcloud that left the group at two sites that did not know of each other.
-        5917,
-        // An agent that was to be welcomed while its site heard that it had lost it.
-        36_673,
-    ],
-)];
+const FOUND: [(Kind, &[u64]); 2] = [
+    (
+        Kind::Link,
+        &[
+            // An operator who was refused by a call that had been asked again.
+            20_665,
+            // A subcloud whose addresses went to another while it was away from them.
+            21_021,
+            // A site that has moved where its controller's oam network comes to be.
+            25_483,
+        ],
+    ),
+    (
+        Kind::Geo,
+        &[
+            // A member that was taken over and out of its group while its first site was away.
+            359,
+            // Controllers to turn to that are told while an agent writes down its new owner.
+            4258,
+            // A subcloud that left the group at two sites that did not know of each other.
+            5917,
+            // An agent that was to be welcomed while its site heard that it had lost it.
+            36_673, // A group that one site stopped sharing while the other was away.
+            46_238,
+        ],
+    ),
+];
 
 /// How many failing seeds are told in full; more would bury the first.
 const MAX_STORIES: usize = 3;

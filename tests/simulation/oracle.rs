@@ -423,7 +423,11 @@ impl World {
             .machine
             .as_ref()
             .map(|machine| machine.networks().digest());
-        if !machine.in_sync() {
+        if record.is_some_and(Subcloud::quarantined) && self.taken(node) {
+            // Its addresses went to somebody else while it was away from them, and only an
+            // operator can say whose they are.
+            None
+        } else if !machine.in_sync() {
             Some("is not in sync")
         } else if !self.sees_online(id) {
             Some("is not seen online")
@@ -469,13 +473,18 @@ impl World {
         let rivals = twins.filter(|twin| twin.refused.is_none()).count();
         let link = node.original.link_pool().map(|pool| pool.subnet());
         let by_controller = link.is_some_and(|link| self.controller.oam.contains(&link));
-        // One that is shut out keeps what it had until it enrolls anew.
-        let mut records = self.controller.disk.durable.subclouds.values();
-        let by_shut_out = link.is_some_and(|link| {
-            records.any(|record| record.cloned().is_some() && on_link_of(record, &[link]))
-        });
-        let taken = rivals > 0 || by_controller || by_shut_out;
+        let taken = rivals > 0 || by_controller || self.taken(node);
         refused.is_empty() || (has("ADDRESS_OVERLAP") && taken)
+    }
+
+    /// Whether the addresses of a site are another's by the records: what a subcloud was taken in
+    /// with stays its own until a later report of it is accepted, or it is deleted.
+    fn taken(&self, node: &AgentNode) -> bool {
+        let Some(link) = node.original.link_pool().map(|pool| pool.subnet()) else {
+            return false;
+        };
+        let mut records = self.controller.disk.durable.subclouds.values();
+        records.any(|record| record.name != node.name() && on_link_of(record, &[link]))
     }
 
     /// At the end, exactly those are in who belong in.

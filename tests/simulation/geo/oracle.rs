@@ -327,6 +327,27 @@ impl Geo {
         None
     }
 
+    /// Whether the peer of an association shares its group with this site.
+    fn shares_back(&self, site: usize, association: &fleet::Association) -> bool {
+        let own = self.sites[site].id();
+        let here = self.sites[site].machine.as_ref();
+        let peer = here.and_then(|here| {
+            let mut peers = here.system_peers();
+            let peer = peers.find(|peer| peer.id == association.peer)?;
+            peer.controller()
+        });
+        let other = self.sites.iter().find(|other| Some(other.id()) == peer);
+        let Some(there) = other.and_then(|other| other.machine.as_ref()) else {
+            return true;
+        };
+        there.associations().any(|back| {
+            let mut peers = there.system_peers();
+            let towards = peers.find(|peer| peer.id == back.peer);
+            back.group == association.group
+                && towards.and_then(fleet::SystemPeer::controller) == Some(own)
+        })
+    }
+
     fn site_problem(&self, index: usize) -> Option<String> {
         let Some(machine) = &self.sites[index].machine else {
             return Some("is not running".to_owned());
@@ -337,6 +358,10 @@ impl Geo {
             }
         }
         for association in machine.associations() {
+            if association.ended && !self.shares_back(index, association) {
+                // An operator ended it at the other site while this one was away.
+                continue;
+            }
             let view = machine.association_view(association);
             if view.state != AssociationState::InSync {
                 return Some(format!(
