@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{
-    Answer, PeerAction, PeerGroupId, PeerId, PeerReceipt, PeerSubject, Rejection, RequestId,
-    Subcloud, SubcloudId,
+    Answer, FleetChange, PeerAction, PeerGroupId, PeerId, PeerReceipt, PeerSubject, Rejection,
+    RequestId, Subcloud, SubcloudId,
 };
 use site::Timestamp;
 
@@ -22,6 +22,8 @@ pub(super) struct Promises {
     deleted: BTreeSet<(usize, Kept)>,
     /// The newest text that a site acknowledged for a subcloud.
     told: BTreeMap<(usize, SubcloudId), u64>,
+    /// When, in what order, operators said a text at a site.
+    said: BTreeMap<(usize, u64), usize>,
     /// The texts of subclouds that were ever on a site's disk.
     seen: BTreeSet<(usize, SubcloudId, u64)>,
 }
@@ -60,6 +62,29 @@ impl Kept {
 }
 
 impl Promises {
+    /// An operator says something of a subcloud at a site.
+    pub(super) fn said(&mut self, site: usize, change: &FleetChange) {
+        let FleetChange::Update { edit, .. } = change else {
+            return;
+        };
+        let text = edit
+            .description
+            .as_deref()
+            .and_then(|text| text.parse().ok());
+        if let Some(text) = text {
+            self.said.insert((site, text), self.said.len());
+        }
+    }
+
+    /// Whether a site has on disk what an operator said there later: a crash may have kept it
+    /// without an answer.
+    fn said_later(&self, site: usize, id: SubcloudId, text: u64) -> bool {
+        let when = |text: u64| self.said.get(&(site, text));
+        let of_it = (site, id, u64::MIN)..=(site, id, u64::MAX);
+        let mut seen = self.seen.range(of_it);
+        seen.any(|(_, _, other)| when(*other) > when(text))
+    }
+
     pub(super) fn asked(&mut self, request: RequestId, action: &PeerAction, at: Timestamp) {
         let members = match action {
             PeerAction::SetMembers { add, remove, .. } => {
@@ -212,7 +237,9 @@ impl Geo {
                 let field = ("description".to_owned(), text.to_string());
                 conflict.lost.contains(&field)
             });
-            if said != Some(*text) && !kept && !shown && !(0..self.sites.len()).any(seen) {
+            let taken_in = (0..self.sites.len()).any(seen);
+            let replaced = self.oracle.promises.said_later(*site, *id, *text);
+            if said != Some(*text) && !kept && !shown && !taken_in && !replaced {
                 lost.push(format!(
                     "site {site} lost text {text} of {id} without a word"
                 ));

@@ -383,6 +383,7 @@ impl Geo {
         for (_, writes) in waiting.into_iter().take(reached) {
             self.sites[index].durable.apply(writes);
             self.remember_owners(index);
+            self.remember_texts(index);
         }
         let node = &mut self.sites[index];
         node.life += 1;
@@ -664,6 +665,7 @@ impl Geo {
         self.note(110, || format!("operator at site {index}: {change:?}"));
         let at = self.sites[index].clock.at(self.now);
         self.oracle.promises.asked_fleet(request, at);
+        self.oracle.promises.said(index, &change);
         let call = Operate {
             request,
             actor: Actor::Operator("uid=0".to_owned()),
