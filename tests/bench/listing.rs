@@ -52,7 +52,7 @@ fn main() -> Result<(), Fault> {
     };
     let request = Bytes::from(request.encode_to_vec());
     let answer = runtime.block_on(raw::ask(&real, &request))?;
-    let pools = wire::ListAddressPoolsResponse::decode(answer.clone())?.pools()?;
+    let (pools, _) = wire::ListAddressPoolsResponse::decode(answer.clone())?.read()?;
     assert_eq!(pools.len(), usize::from(POOLS));
 
     // Threads of its own, as many as those of the controller.

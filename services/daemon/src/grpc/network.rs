@@ -1,8 +1,9 @@
 //! `tandem.site.v1.NetworkService`.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::convert::{self, attachment_to_wire, network_to_wire, pool_to_wire};
+use api::convert::{self, Malformed, attachment_to_wire, network_to_wire, pool_to_wire};
 use api::mutation::reference_path;
 use api::page::page;
 use api::pages::encoded;
@@ -19,31 +20,79 @@ use crate::{SiteKeeper, random_uuid};
 #[derive(Debug)]
 pub(crate) struct Networks(pub(crate) Arc<SiteKeeper>, pub(crate) EncodedPools);
 
-/// The pools of the site that was listed last, by name and encoded: sites are read much more often
-/// than they change.
+/// Pages of the site that was listed last: sites are read much more often than they change.
 #[derive(Debug, Default)]
-pub(crate) struct EncodedPools(Mutex<Option<(Arc<Site>, NamedPools)>>);
+pub(crate) struct EncodedPools(Mutex<Option<(Arc<Site>, Pages)>>);
 
-/// The encoded pools of one site, in the order of their names.
-type NamedPools = Arc<[(String, Bytes)]>;
+/// The encoded pools of one site.
+#[derive(Debug)]
+struct Pages {
+    /// In the order of their names.
+    pools: Vec<(String, Bytes)>,
+    /// Those that were asked for, by size and token.
+    pages: BTreeMap<(i32, String), wire::ListAddressPoolsResponse>,
+}
+
+/// The most pages that are kept: those of one client that walks through a large site.
+const KEPT_PAGES: usize = 16;
+
+/// The longest token of a page that is kept; tokens are names of pools.
+const MAX_TOKEN_BYTES: usize = 255;
 
 impl EncodedPools {
-    fn of(&self, site: Arc<Site>) -> NamedPools {
+    /// One page of the pools of a site.
+    ///
+    /// # Errors
+    /// A page size that cannot be.
+    fn page(
+        &self,
+        site: Arc<Site>,
+        size: i32,
+        token: String,
+    ) -> Result<wire::ListAddressPoolsResponse, Vec<Malformed>> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
-            Some((known, pools)) if Arc::ptr_eq(known, &site) => Arc::clone(pools),
+        match &mut *last {
+            Some((known, pages)) if Arc::ptr_eq(known, &site) => pages.page(size, token),
             _ => {
-                let mut pools: Vec<_> = site.pools().collect();
-                pools.sort_by_key(|pool| pool.name());
-                let encode = |pool: &&Pool| {
-                    let message = pool_to_wire(&site, pool);
-                    (pool.name().to_owned(), encoded(&message))
-                };
-                let pools: NamedPools = pools.iter().map(encode).collect();
-                *last = Some((Arc::clone(&site), Arc::clone(&pools)));
-                pools
+                let pages = Pages::of(&site);
+                last.insert((site, pages)).1.page(size, token)
             }
         }
+    }
+}
+
+impl Pages {
+    fn of(site: &Site) -> Self {
+        let mut pools: Vec<_> = site.pools().collect();
+        pools.sort_by_key(|pool| pool.name());
+        let encode = |pool: &Pool| {
+            let message = pool_to_wire(site, pool);
+            (pool.name().to_owned(), encoded(&message))
+        };
+        Self {
+            pools: pools.into_iter().map(encode).collect(),
+            pages: BTreeMap::new(),
+        }
+    }
+
+    fn page(
+        &mut self,
+        size: i32,
+        token: String,
+    ) -> Result<wire::ListAddressPoolsResponse, Vec<Malformed>> {
+        let asked = (size, token);
+        if let Some(known) = self.pages.get(&asked) {
+            return Ok(known.clone());
+        }
+        let (pools, next) = page(self.pools.iter().cloned(), size, &asked.1)?;
+        let made = wire::ListAddressPoolsResponse::of_encoded(pools, next);
+        if asked.1.len() <= MAX_TOKEN_BYTES {
+            if self.pages.len() >= KEPT_PAGES {
+                self.pages.clear();
+            }
+            self.pages.insert(asked, made.clone());
+        }
+        Ok(made)
     }
 }
 
@@ -116,13 +165,8 @@ impl NetworkService for Networks {
             page_size,
             page_token,
         } = request.into_inner();
-        let pools = self.1.of(self.0.site());
-        let (address_pools, next_page_token) =
-            page(pools.iter().cloned(), page_size, &page_token).map_err(malformed)?;
-        Ok(Response::new(wire::ListAddressPoolsResponse {
-            address_pools,
-            next_page_token,
-        }))
+        let page = self.1.page(self.0.site(), page_size, page_token);
+        page.map(Response::new).map_err(malformed)
     }
 
     async fn get_address_pool(

@@ -266,10 +266,9 @@ async fn list(session: &Session) -> Result<Answer, Failure> {
             page_token,
         };
         let page = call(client.list_address_pools(request)).await?;
-        let pools = page.pools().map_err(|error| {
+        page.read().map_err(|error| {
             Failure::bad_answer(format!("the daemon's answer has no address pool: {error}"))
-        })?;
-        Ok((pools, page.next_page_token))
+        })
     });
     Ok(Answer::new(Body::list(
         &COLUMNS,

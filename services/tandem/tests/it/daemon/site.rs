@@ -131,10 +131,7 @@ impl NetworkService for Site {
     ) -> Answer<ListAddressPoolsResponse> {
         let token = self.0.note(request).page_token;
         let (address_pools, next_page_token) = page(answers::pools(), &token);
-        ok(ListAddressPoolsResponse::of(
-            &address_pools,
-            next_page_token,
-        ))
+        ok(ListAddressPoolsResponse::of(address_pools, next_page_token))
     }
 
     async fn get_address_pool(
