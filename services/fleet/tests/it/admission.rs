@@ -1,8 +1,6 @@
 //! Every rule of admission, its reason, and that all of them are reported in order.
 
-mod common;
-
-use common::{
+use crate::common::{
     add, answer, at, controller, enroll, installed, key, reasons, recovered, settle, site, token,
 };
 use fleet::admission::{Occasion, admit, check_family};

@@ -1,13 +1,11 @@
 //! The fleet's alarms: each cause has its alarm in the end, no alarm is without a cause, and
 //! however links behave the number of alarms and of writes is bounded.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{Calm, START, config, key, site};
+use crate::common::{Calm, START, config, key, site};
 use fleet::{
     AgentMessage, AlarmKey, AlarmKind, Availability, Controller, Enrolled, Enrollment, Epoch,
     EventKind, FLAP_MEMORY, FleetAlarm, HEARTBEAT_INTERVAL, Hello, Input, LinkId, MASS_OUTAGE,
@@ -468,7 +466,7 @@ fn a_quarantined_subcloud_has_its_alarms_until_its_report_is_right_again() {
     let link = world.up(1);
     let report = |site: &Site, digest: Digest| {
         let mut parts = site.to_parts();
-        parts.identity = common::site("s1", 1, "4").identity().clone();
+        parts.identity = crate::common::site("s1", 1, "4").identity().clone();
         AgentMessage::Report(Report {
             digest,
             site: std::sync::Arc::new(parts),

@@ -1,11 +1,9 @@
 //! Commands over a link, both ends, one at a time.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Calm, add, answer, at, controller, enroll, key, settle, site};
+use crate::common::{Calm, add, answer, at, controller, enroll, key, settle, site};
 use fleet::{
     Action, Actor, Agent, AgentInput, AgentMessage, AgentOutput, AgentRecord, Command,
     CommandFailure, CommandId, CommandOutcome, CommandResult, ConnectionId, Controller,
@@ -38,7 +36,7 @@ fn enrolled(management: Management) -> (Controller, Site) {
         subclouds: vec![subcloud],
         ..Records::default()
     };
-    (common::recovered("4", records, 100), site)
+    (crate::common::recovered("4", records, 100), site)
 }
 
 fn hello(site: &Site) -> Hello {
@@ -260,7 +258,7 @@ fn a_subcloud_that_may_not_or_cannot_obey_is_sent_nothing() {
     };
     check(&mut machine, late, "COMMAND_DEADLINE_EXCEEDED");
     // A report that breaks the rules puts it in quarantine.
-    let other = common::site("s", 3, "6");
+    let other = crate::common::site("s", 3, "6");
     let snapshot = Snapshot::of(&other);
     let message = AgentMessage::Report(Report {
         digest: snapshot.digest,
@@ -438,7 +436,7 @@ fn connected(epoch: u64) -> Agent {
     let (mut machine, _) = Agent::start(
         at(0),
         record(epoch),
-        common::credential(1),
+        crate::common::credential(1),
         instance,
         snapshot,
     );

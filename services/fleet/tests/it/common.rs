@@ -1,5 +1,4 @@
 //! Sites, records and callers that the tests share.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -1,8 +1,6 @@
 //! The life of a subcloud after its enrollment: operators' verbs, groups, and the way back.
 
-mod common;
-
-use common::{Calm, add, answer, at, controller, enroll, key, reasons, settle, site, token};
+use crate::common::{Calm, add, answer, at, controller, enroll, key, reasons, settle, site, token};
 use fleet::{
     Actor, AddSubcloud, AgentMessage, Answer, AnsweredCall, Candidate, Controller, ControllerId,
     Enroll, Epoch, Event, Fingerprint, FleetChange, Footprint, GoodbyeReason, GroupEdit, GroupId,
@@ -306,7 +304,7 @@ fn the_same_request_gets_the_same_answer_for_a_day_also_after_a_restart() {
         answers: kept,
         ..Records::default()
     };
-    let mut restarted = common::recovered("4", records, 100);
+    let mut restarted = crate::common::recovered("4", records, 100);
     let day = 24 * 60 * 60;
     assert_eq!(
         told(asked(&mut restarted, 5 + day, known(1))).unwrap(),
@@ -329,7 +327,7 @@ fn a_site_that_was_installed_anew_takes_its_place_by_an_operators_word() {
     assert_eq!(machine.links(), 1, "until it is redeemed nothing changes");
 
     // The key that is there already cannot be its own successor.
-    let anew = common::installed("s", 1, "4", "24.09", "");
+    let anew = crate::common::installed("s", 1, "4", "24.09", "");
     let mut parts = anew.to_parts();
     parts.identity.uuid = Uuid::from_u128(0xabc);
     let anew = Site::from_parts(parts).unwrap();

@@ -1,10 +1,8 @@
 //! Both ends of the link, one at a time: what is said, and what waits for the disk.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Calm, add, answer, at, controller, credential, enroll, key, settle, site};
+use crate::common::{Calm, add, answer, at, controller, credential, enroll, key, settle, site};
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentOutput, AgentRecord, Availability, Controller,
     ControllerId, ControllerMessage, ControllerNetworks, Endpoint, Epoch, Event, EventKind,
@@ -123,7 +121,7 @@ fn an_acknowledgement_waits_for_the_disk() {
     let (mut machine, site) = enrolled();
     settle(&mut machine, at(1), open(LINK, key(1)));
     settle(&mut machine, at(1), hello(LINK, &site));
-    let changed = renumbered(&site, &common::site("s", 3, "4"));
+    let changed = renumbered(&site, &crate::common::site("s", 3, "4"));
     let outputs = machine.on(at(2), &mut Calm, report(LINK, &changed));
     assert_eq!(messages(&outputs), ["(write)"]);
     // The agent reconnects meanwhile: even "no report needed" would be an acknowledgement.
@@ -153,7 +151,7 @@ fn a_violating_report_is_refused_kept_as_such_and_mended_by_a_right_one() {
     let (mut machine, site) = enrolled();
     settle(&mut machine, at(1), open(LINK, key(1)));
     settle(&mut machine, at(1), hello(LINK, &site));
-    let wrong = renumbered(&site, &common::site("s", 3, "6"));
+    let wrong = renumbered(&site, &crate::common::site("s", 3, "6"));
     let outputs = settle(&mut machine, at(2), report(LINK, &wrong));
     // The second write is that of its alarms.
     assert_eq!(messages(&outputs), ["(write)", "(write)", "refused"]);
@@ -256,7 +254,7 @@ fn offline_comes_after_three_heartbeats_and_never_right_after_a_restart() {
         subclouds,
         ..Records::default()
     };
-    let mut restarted = common::recovered("4", records, 100);
+    let mut restarted = crate::common::recovered("4", records, 100);
     assert_eq!(
         restarted.presence(id(1)).availability,
         Availability::Unknown
@@ -273,10 +271,10 @@ fn every_agent_is_told_of_a_change_of_the_controllers_networks() {
     let (mut machine, site) = enrolled();
     settle(&mut machine, at(1), open(LINK, key(1)));
     settle(&mut machine, at(1), hello(LINK, &site));
-    let same = std::sync::Arc::new(common::site("controller", 200, "4"));
+    let same = std::sync::Arc::new(crate::common::site("controller", 200, "4"));
     let outputs = settle(&mut machine, at(2), Input::ControllerSiteChanged(same));
     assert_eq!(messages(&outputs), [""; 0]);
-    let other = std::sync::Arc::new(common::site("controller", 201, "4"));
+    let other = std::sync::Arc::new(crate::common::site("controller", 201, "4"));
     let outputs = settle(&mut machine, at(2), Input::ControllerSiteChanged(other));
     assert_eq!(messages(&outputs), ["networks"]);
     assert_eq!(

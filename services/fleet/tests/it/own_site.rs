@@ -1,11 +1,9 @@
 //! Changes of the controller's own site: which of them the fleet refuses, and that nothing slips
 //! in between.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{add, answer, at, controller, enroll, installed, key, reasons, settle, site};
+use crate::common::{add, answer, at, controller, enroll, installed, key, reasons, settle, site};
 use fleet::admission::ControllerView;
 use fleet::{
     AgentMessage, Controller, ControllerId, ControllerMessage, Epoch, Hello, Input, LinkId, Output,

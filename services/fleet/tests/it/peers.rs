@@ -14,8 +14,7 @@ use fleet::{
 use site::{Site, Timestamp};
 use uuid::Uuid;
 
-mod common;
-use common::{START, add, at, config, enroll, reasons, settle, site, token};
+use crate::common::{START, add, at, config, enroll, reasons, settle, site, token};
 
 const LINK: PeerLinkId = PeerLinkId(7);
 const GROUP: PeerGroupId = PeerGroupId(Uuid::from_u128(50));

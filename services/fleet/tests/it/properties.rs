@@ -1,12 +1,10 @@
 //! Random inputs, in any order, with nonsense among them: no machine panics, and what is durable
 //! stays consistent.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use common::{Calm, add, at, controller, enroll, key, site, token};
+use crate::common::{Calm, add, at, controller, enroll, key, site, token};
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentRecord, CertificateRequest, Code, ConnectionId,
     ControllerId, ControllerMessage, ControllerNetworks, Endpoint, Enroller, EnrollerInput, Epoch,
@@ -270,7 +268,7 @@ proptest! {
         let (mut agent, _) = {
             let site = Snapshot::of(&sites()[0]);
             // Its certificate is due for renewal.
-            let mut old = common::credential(0);
+            let mut old = crate::common::credential(0);
             old.validity = Duration::from_secs(1);
             Agent::start(at(0), record, old, InstanceId(1), site)
         };

@@ -1,8 +1,6 @@
 //! To which subclouds commands may go out, and what is said about the others.
 
-mod common;
-
-use common::{add, answer, at, controller, enroll, key, reasons, recovered, settle, site};
+use crate::common::{add, answer, at, controller, enroll, key, reasons, recovered, settle, site};
 use fleet::{
     AgentMessage, Controller, ControllerId, Epoch, Hello, Input, InstanceId, LinkId, Management,
     Records, Report, Snapshot, SubcloudId,
@@ -65,7 +63,7 @@ fn come(machine: &mut Controller, site: &Site) {
 fn violate(machine: &mut Controller) {
     let report = Report {
         digest: Digest([9; 32]),
-        site: Snapshot::of(&common::site("s", 3, "6")).site,
+        site: Snapshot::of(&crate::common::site("s", 3, "6")).site,
     };
     say(machine, AgentMessage::Report(report));
 }

@@ -1,11 +1,11 @@
 //! The identity on a link: certificates that are renewed, keys that are worth nothing any more,
 //! and copies that are shut out with their originals.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Calm, START, add, answer, at, controller, credential, enroll, key, settle, site};
+use crate::common::{
+    Calm, START, add, answer, at, controller, credential, enroll, key, settle, site,
+};
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentOutput, AgentRecord, CertificateRequest, Command,
     CommandId, CommandOutcome, ConnectionId, Controller, ControllerId, ControllerMessage,

@@ -1,10 +1,8 @@
 //! Rollouts: what is foreseen, and that every subcloud is changed exactly once, whatever breaks.
 
-mod common;
-#[path = "rollout/world.rs"]
 mod world;
 
-use common::{at, reasons};
+use crate::common::{at, reasons};
 use fleet::{
     Answered, BACKSTOP, Fault, MAX_KEPT_ROLLOUTS, MAX_OPEN_ROLLOUTS, MemberState, Order,
     PoolAction, RolloutId, RolloutInput, RolloutRequest, RolloutState, Selector, Standing, Step,
@@ -114,7 +112,7 @@ fn the_text_of_a_preview() {
             text += &format!("  {line}\n");
         }
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rollout/preview.txt");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/rollout/preview.txt");
     if std::env::var_os("UPDATE_GOLDENS").is_some() {
         std::fs::write(path, &text).expect("the golden file can be written");
     }

@@ -12,7 +12,7 @@ use fleet::{
 use site::{Change, NetworkKind, Site};
 use uuid::Uuid;
 
-use crate::common::{self, add, answer, at, controller, enroll, installed, settle};
+use crate::common::{add, answer, at, controller, enroll, installed, settle};
 
 /// The template that the tests use.
 pub(crate) const TEMPLATE: &str = "name: \"{name}-admin6\"\nsubnet_within: fd00:10::/48\n\
@@ -171,7 +171,8 @@ impl World {
             Input::AddSubcloud(add(99, "pending")),
         ))
         .unwrap();
-        let (rollouts, _) = Rollouts::recover(common::START, CONTROLLER, RolloutRecords::default());
+        let (rollouts, _) =
+            Rollouts::recover(crate::common::START, CONTROLLER, RolloutRecords::default());
         Self {
             now: 1,
             view: View {
