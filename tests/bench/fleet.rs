@@ -41,6 +41,7 @@ use support::crowd::{self, Crowd};
 use support::{scale, scratch};
 
 /// The controller's allocator, so that the bare server has the same.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
