@@ -1,10 +1,12 @@
 //! Wire and records to domain, and back.
 
+mod agent_records;
 mod change;
 mod command;
 mod fleet;
 mod fleet_answers;
 mod fleet_change;
+mod history_records;
 mod link;
 mod operators;
 mod peer;
@@ -12,13 +14,17 @@ mod peer_link;
 mod peer_records;
 mod records;
 mod rollout;
+mod rollout_commands;
+mod rollout_records;
 mod site;
 
+pub use self::agent_records::*;
 pub use self::change::*;
 pub(crate) use self::command::*;
 pub use self::fleet::*;
 pub use self::fleet_answers::*;
 pub use self::fleet_change::*;
+pub use self::history_records::*;
 pub use self::link::*;
 pub use self::operators::*;
 pub use self::peer::*;
@@ -26,6 +32,8 @@ pub use self::peer_link::*;
 pub use self::peer_records::*;
 pub use self::records::*;
 pub use self::rollout::*;
+pub use self::rollout_commands::*;
+pub use self::rollout_records::*;
 pub use self::site::*;
 
 /// A message or record that cannot be read.
