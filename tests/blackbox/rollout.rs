@@ -1,6 +1,6 @@
 //! Rollouts on real subclouds: previewed, run, paused, aborted, and through `kill -9`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -153,6 +153,35 @@ fn a_rollout_is_previewed_paused_resumed_and_aborted() {
             .stdout
             .is_empty()
     );
+
+    // A group is a selection, and so is a part of it.
+    let group = |args: &[&str]| controller.tandem(&[&["dcmanager"][..], args].concat());
+    group(&["subcloud-group", "add", "coast"]).expect(0);
+    for member in ["east", "unborn"] {
+        group(&["subcloud", "update", member, "--group", "coast"]).expect(0);
+    }
+    for (narrowed, selected) in [
+        (&[][..], &["east", "unborn"][..]),
+        (&["--select", "east,west"], &["east"]),
+    ] {
+        let group = ["--group", "coast", "--dry-run", "-f", "json"];
+        let of_group = [
+            &["create", "--network", "admin", "--template", &template],
+            narrowed,
+            &group,
+        ];
+        let preview = rollout(&controller, &of_group.concat()).expect(0).json();
+        let lines = preview.as_array().expect("lines");
+        let names: BTreeSet<_> = lines
+            .iter()
+            .filter_map(|line| line["subcloud"].as_str())
+            .collect();
+        assert_eq!(names, selected.iter().copied().collect(), "{preview}");
+    }
+    let nowhere = [&dry[..], &["--group", "nowhere"]].concat();
+    rollout(&controller, &nowhere)
+        .expect(1)
+        .says(Reason::SubcloudGroupNotFound.name());
 
     // Nobody is managed: everybody waits, and a paused rollout takes up nobody who becomes ready.
     let slow = [&create[..], &["--max-parallel", "1", "-f", "json"]].concat();

@@ -41,6 +41,7 @@ pub fn rollout_request(
         subclouds,
         family,
         stack,
+        group,
     } = selector.unwrap_or_default();
     let family = match site_v1::Family::try_from(family) {
         Ok(site_v1::Family::Unspecified) => None,
@@ -69,6 +70,7 @@ pub fn rollout_request(
         selector: Selector {
             all,
             names: subclouds,
+            group: (!group.is_empty()).then_some(group),
             family,
             stack,
         },

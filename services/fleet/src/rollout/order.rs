@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use site::{Family, NetworkKind, Rank, Stack, Timestamp};
 
 use super::{Rollout, RolloutId, RolloutState, Table, Tally, Template};
-use crate::{Fleet, Reason, Rejection, SharedSubcloud, Violation, subcloud_not_found};
+use crate::{
+    Fleet, Reason, Rejection, SharedSubcloud, Violation, subcloud_group_not_found,
+    subcloud_not_found,
+};
 
 /// The most subclouds of one rollout. With some 1 KiB of memory for each they are 10 MB, and
 /// their preview takes a second or two; a larger fleet is changed in several rollouts.
@@ -85,6 +88,8 @@ pub struct Selector {
     pub all: bool,
     /// Names or uuids.
     pub names: Vec<String>,
+    /// Only those of this subcloud group, by name or uuid.
+    pub group: Option<String>,
     /// Only those of this primary family.
     pub family: Option<Family>,
     /// Only those of this stack.
@@ -230,6 +235,7 @@ impl Selector {
         if !self.names.is_empty() {
             words.push(self.names.join(","));
         }
+        words.extend(self.group.iter().map(|group| format!("group={group}")));
         words.extend(self.family.map(|family| format!("family={family}")));
         words.extend(self.stack.map(|stack| format!("stack={stack}")));
         words.join(" ")
@@ -248,7 +254,15 @@ impl Selector {
         let fault = |(index, name): (usize, &String)| {
             subcloud_not_found(name).at(format!("selector.names[{index}]"))
         };
-        Rejection::check(faults.map(fault).collect())?;
+        let mut faults: Vec<Violation> = faults.map(fault).collect();
+        let group = self.group.as_deref().and_then(|name| {
+            let group = fleet.find_group(name).map(|group| group.id);
+            if group.is_none() {
+                faults.push(subcloud_group_not_found(name).at("selector.group"));
+            }
+            group
+        });
+        Rejection::check(faults)?;
         let named: BTreeSet<_> = self
             .names
             .iter()
@@ -258,6 +272,7 @@ impl Selector {
         let mut found: Vec<_> = fleet
             .subclouds()
             .filter(|subcloud| named.is_empty() || named.contains(&subcloud.id))
+            .filter(|subcloud| group.is_none_or(|group| fleet.group_of(subcloud).id == group))
             .filter(|subcloud| self.family.is_none() || subcloud.link_family() == self.family)
             .filter(|subcloud| self.stack.is_none() || subcloud.stack() == self.stack)
             .collect();

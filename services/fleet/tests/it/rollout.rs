@@ -180,6 +180,19 @@ fn selections_are_judged() {
         ..Selector::default()
     };
     assert_eq!(select(v4).1, 2);
+    let group = |name: &str| Selector {
+        group: Some(name.to_owned()),
+        ..Selector::default()
+    };
+    assert_eq!(select(group("Default")), (vec![], 3));
+    let nobody = Selector {
+        names: vec!["x".to_owned()],
+        ..group("nowhere")
+    };
+    assert_eq!(
+        select(nobody),
+        (vec!["SUBCLOUD_NOT_FOUND", "SUBCLOUD_GROUP_NOT_FOUND"], 0)
+    );
 }
 
 #[test]

@@ -73,6 +73,14 @@ pub(crate) struct Create {
     /// Which subclouds: names or uuids with commas between, or `all`; leave it out with a table
     #[arg(long, value_name = "all|NAME,…", value_delimiter = ',')]
     select: Vec<String>,
+    /// Only subclouds of this group, by name or uuid; without `--select` all of it
+    #[arg(
+        long,
+        value_name = "NAME|UUID",
+        default_value = "",
+        hide_default_value = true
+    )]
+    group: String,
     /// Only subclouds of this primary family
     #[arg(long, value_enum, ignore_case = true)]
     family: Option<FamilyName>,
@@ -310,6 +318,7 @@ impl Create {
             subclouds: if all { Vec::new() } else { self.select },
             family: family.into(),
             stack: stack.into(),
+            group: self.group,
         };
         let (template, table) = if self.table.is_some() {
             (Vec::new(), file)
