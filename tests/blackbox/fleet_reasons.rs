@@ -62,7 +62,7 @@ const NOT_BY_MESSAGE: [(Reason, &str); 15] = [
     ),
     (
         Reason::EpochStale,
-        "needs a peer that speaks of a term that is over; played in the simulation",
+        "needs a peer that speaks of a term that is over: one restored from a backup does, in `geo`",
     ),
     (
         Reason::CertificateRevoked,

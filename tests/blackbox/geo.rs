@@ -1,7 +1,8 @@
 //! Two sites that share their subclouds, in namespaces with real addresses: a path between the
 //! sites is lost, a whole site is lost, it returns, and operators move the subclouds back.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -53,7 +54,9 @@ fn a_lost_site_is_taken_over_and_nobody_fights_when_it_returns() {
     cloud.network.0.restore("a");
 
     cloud.the_lost_site_returns(count);
+    let backup = cloud.back_up_b(dir.path());
     cloud.everybody_moves_back(count);
+    cloud.b_returns_from(&backup, count);
     for subcloud in &mut cloud.subclouds {
         assert!(subcloud.daemon().is_running(), "{}", subcloud.name());
     }
@@ -162,6 +165,9 @@ impl Cloud {
                 !alarms(site, "280.004").is_empty()
             });
         }
+        // Worse for the one whose peer leads the group.
+        assert_eq!(alarms(&self.a, "280.004"), ["major", "system_peer=b"]);
+        assert_eq!(alarms(&self.b, "280.004"), ["critical", "system_peer=a"]);
         // Longer than any agent would wait for a lost owner.
         pause(FAILOVER + Duration::from_secs(2));
         self.wait_for_owner("a", self.subclouds.len(), 1);
@@ -200,6 +206,48 @@ impl Cloud {
             let listed = listed.expect(0).json();
             assert_eq!(listed.as_array().map(Vec::len), Some(count));
         }
+    }
+
+    /// Copies the state of site B, which is down for that moment only.
+    fn back_up_b(&mut self, dir: &Path) -> PathBuf {
+        let backup = dir.join("backup");
+        self.b.kill();
+        copy(&self.b.state_dir(), &backup);
+        self.b.serve();
+        self.wait_for_owner("b", self.subclouds.len(), 2);
+        backup
+    }
+
+    /// Site B is restored from a backup of the time when it owned everybody: its claims are of a
+    /// term that is over, so that nobody moves, and it learns who owns what.
+    fn b_returns_from(&mut self, backup: &Path, count: usize) {
+        self.b.kill();
+        let state = self.b.state_dir();
+        fs::remove_dir_all(&state).expect("the state goes");
+        copy(backup, &state);
+        self.b.serve();
+        wait_until("the restored site knows", PATIENCE, || {
+            let members = self.members("b");
+            let secondary = members.iter().filter(|member| {
+                member["availability"] == "AVAILABILITY_SECONDARY" && member["owner"] == "a"
+            });
+            secondary.count() == count
+        });
+        let events = [
+            "dcmanager",
+            "event",
+            "list",
+            "--kind",
+            "DEMOTED",
+            "-f",
+            "json",
+        ];
+        let events = self.b.tandem(&events).expect(0).json();
+        // The backup is older than the moment when everybody moved back, so these are new.
+        assert_eq!(events.as_array().map(Vec::len), Some(count), "{events}");
+        self.wait_for_owner("a", count, 3);
+        wait_for_sync(&self.a, "shared", "b");
+        wait_for_sync(&self.b, "shared", "a");
     }
 
     /// An operator takes the group back at the site that it was lost from.
@@ -246,6 +294,19 @@ fn join(network: &Network, dir: &Path, controller: &Controller, count: u16) -> V
         subcloud
     };
     subclouds.into_iter().map(serve).collect()
+}
+
+/// Copies a folder of files.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("a folder");
+    let mode = fs::metadata(from).expect("a folder").permissions();
+    fs::set_permissions(to, mode).expect("its mode");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        if entry.file_type().expect("a type").is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+        }
+    }
 }
 
 /// Severity and entity of the alarms of a number at a site, one after the other.
