@@ -14,6 +14,7 @@ mod keeper;
 mod known_operators;
 mod life;
 mod logs;
+mod network;
 mod operators;
 mod remote;
 mod requests;
@@ -30,6 +31,7 @@ pub use keeper::{Call, Neighbours, SiteKeeper};
 pub use known_operators::{KnownOperator, KnownOperators};
 pub use life::{Life, SystemEntropy, now, random_uuid, ready};
 pub use logs::{LogOptions, Logs};
+pub use network::{Network, PlayedNetwork, PlayedStream};
 pub use operators::{
     Desk, MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, OperatorTraffic, Tls,
     bind_tcp,
@@ -38,5 +40,5 @@ pub use remote::{OwnSite, RemoteAnswer, RemoteCall, SUBCLOUD_METADATA, Subclouds
 pub use requests::{SecretAnswers, fingerprint};
 
 pub use state_dir::{StateDirError, create_state_dir, open_store, read_site, site_write};
-pub use transport::{TransportError, connect};
+pub use transport::TransportError;
 pub use witness::{Deed, Noted, Witness};

@@ -1,4 +1,4 @@
-//! The life of a process: signals, tasks, time and random ids.
+//! The life of a process: signals, tasks, network, time and random ids.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::{Exit, Failure};
+use crate::{Exit, Failure, Network};
 
 /// How long the tasks may take to stop before the process ends all the same, in seconds. A client
 /// that does not hear the goodbye takes all of it, and the whole stop has 5 s.
@@ -19,6 +19,7 @@ const STOP_SECONDS: u64 = 4;
 pub struct Life {
     stop: CancellationToken,
     tasks: TaskTracker,
+    network: Network,
 }
 
 impl Life {
@@ -50,6 +51,19 @@ impl Life {
             }
         });
         Ok(life)
+    }
+
+    /// A life on another network than the system's: that of a simulated host.
+    pub fn on(network: Network) -> Self {
+        Self {
+            network,
+            ..Self::default()
+        }
+    }
+
+    /// The network that connections go out to.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// Cancelled when the process shall end.

@@ -44,7 +44,7 @@ const WINDOW_BYTES: u32 = 64 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// Where operators are served.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct OperatorOptions {
     /// Unix socket for operators on this machine [default: DIR/operator.sock]
     #[arg(long, value_name = "PATH")]

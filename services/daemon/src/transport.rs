@@ -1,6 +1,7 @@
 //! Connections to a controller, of an agent or of another controller: from the link address,
 //! over TLS that pins its authority.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +9,12 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use identity::ConnectError;
 use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
+
+use crate::Network;
 
 /// How long a TCP connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,7 +34,7 @@ pub enum TransportError {
         /// The address.
         address: IpAddr,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The controller does not answer.
     #[error("cannot reach {controller}: {source}")]
@@ -38,7 +42,7 @@ pub enum TransportError {
         /// The controller.
         controller: SocketAddr,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// What answers is not the controller.
     #[error("{controller}: {source}")]
@@ -53,23 +57,43 @@ pub enum TransportError {
     Grpc(#[from] tonic::transport::Error),
 }
 
-/// Opens a connection, ready for calls.
-///
-/// # Errors
-/// Which step failed.
-pub async fn connect(
+impl Network {
+    /// Opens a connection to a controller, ready for calls.
+    ///
+    /// # Errors
+    /// Which step failed.
+    pub async fn connect(
+        &self,
+        controller: SocketAddr,
+        source: Option<IpAddr>,
+        tls: Arc<ClientConfig>,
+    ) -> Result<Channel, TransportError> {
+        match self {
+            Self::System => open(controller, tcp(controller, source).await?, tls).await,
+            Self::Played(network) => {
+                let stream = in_time(controller, network.connect(controller, source)).await?;
+                open(controller, stream, tls).await
+            }
+        }
+    }
+}
+
+/// Shakes hands over a connection, and speaks gRPC over it.
+async fn open<S>(
     controller: SocketAddr,
-    source: Option<IpAddr>,
+    stream: S,
     tls: Arc<ClientConfig>,
-) -> Result<Channel, TransportError> {
-    let stream = tcp(controller, source).await?;
+) -> Result<Channel, TransportError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let stream = identity::connect(tls, controller.ip(), stream).await;
     let stream = stream.map_err(|source| TransportError::Tls { controller, source })?;
     // The connection is made here, once: the channel gets it, and ends with it.
     let mut made = Some(TokioIo::new(stream));
     let connector = service_fn(move |_| {
         let stream = made.take();
-        async { stream.ok_or_else(|| std::io::Error::other("the connection has ended")) }
+        async { stream.ok_or_else(|| io::Error::other("the connection has ended")) }
     });
     // The scheme keeps tonic from adding TLS of its own.
     let endpoint = Endpoint::from_shared(format!("http://{controller}"))?
@@ -93,8 +117,15 @@ async fn tcp(controller: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream
         socket.bind(SocketAddr::new(address, 0)).map_err(cannot)?;
     }
     socket.set_nodelay(true).map_err(failed)?;
-    match tokio::time::timeout(CONNECT_TIMEOUT, socket.connect(controller)).await {
-        Ok(connected) => connected.map_err(failed),
-        Err(_) => Err(failed(std::io::ErrorKind::TimedOut.into())),
-    }
+    in_time(controller, socket.connect(controller)).await
+}
+
+/// Waits for a connection, but not for ever.
+async fn in_time<S>(
+    controller: SocketAddr,
+    connecting: impl Future<Output = io::Result<S>>,
+) -> Result<S, TransportError> {
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+    let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    connected.map_err(|source| TransportError::Connect { controller, source })
 }

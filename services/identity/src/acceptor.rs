@@ -4,7 +4,6 @@
 //! nor delays another. What a stranger can occupy is bounded: see [`Limits`].
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,8 +12,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::Stream;
 use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, ServerConfig};
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -27,6 +25,7 @@ use crate::certificate::{CertificateError, PeerCertificate};
 use crate::connection::{ConnectInfo, Connection};
 use crate::key::SpkiSha256;
 use crate::server::authenticate;
+use crate::socket::{Listener, Socket};
 use crate::tls::HANDSHAKE_TIMEOUT;
 use crate::trust::Trust;
 
@@ -34,12 +33,6 @@ use crate::trust::Trust;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause: descriptors become free within a second on a busy server.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// A silent peer is probed after 60 s, so that half-open connections of hosts that vanished
-/// (or of a NAT that forgot them) are found even before HTTP/2 notices.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-/// Probes follow each other every 10 s; three unanswered ones end the connection.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_PROBES: u32 = 3;
 
 /// What one listener's clients may occupy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,32 +64,17 @@ impl Default for Limits {
     }
 }
 
-/// Where TCP connections come from: a `TcpListener`, or something in front of one.
-pub trait Listener: Send + 'static {
-    /// Waits for the next connection. Dropping the future must not lose one.
-    ///
-    /// # Errors
-    /// Those of `accept(2)`; the acceptor survives them.
-    fn accept(&mut self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
-}
-
-impl Listener for TcpListener {
-    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
-        Self::accept(self).await
-    }
-}
-
 /// Accepts TLS connections until it is cancelled.
 ///
 /// Dropping it closes the listener and ends the handshakes under way; connections that were
 /// handed out live on.
 #[derive(Debug)]
-pub struct Acceptor<L = TcpListener> {
+pub struct Acceptor<L: Listener = TcpListener> {
     listener: L,
     gate: Gate,
     limits: Limits,
     connections: Connections,
-    handshakes: JoinSet<Option<Connection>>,
+    handshakes: JoinSet<Option<Connection<L::Socket>>>,
     pause: Pause,
     cancel: CancellationToken,
 }
@@ -159,7 +137,7 @@ impl<L: Listener> Acceptor<L> {
     /// The next connection that finished its handshake; `None` once cancelled.
     ///
     /// Dropping the future loses nothing. Nothing is accepted while nobody waits here.
-    pub async fn accept(&mut self) -> Option<Connection> {
+    pub async fn accept(&mut self) -> Option<Connection<L::Socket>> {
         loop {
             let room = self.handshakes.len() < self.limits.half_open;
             tokio::select! {
@@ -181,7 +159,9 @@ impl<L: Listener> Acceptor<L> {
     }
 
     /// The connections as a stream for tonic's `serve_with_incoming`; it ends once cancelled.
-    pub fn into_stream(self) -> impl Stream<Item = Result<Connection, Infallible>> + Send {
+    pub fn into_stream(
+        self,
+    ) -> impl Stream<Item = Result<Connection<L::Socket>, Infallible>> + Send {
         futures_util::stream::unfold(self, async |mut acceptor| {
             let connection = acceptor.accept().await?;
             Some((Ok(connection), acceptor))
@@ -189,7 +169,7 @@ impl<L: Listener> Acceptor<L> {
     }
 
     /// Starts the handshake of an accepted connection, if there is a place for it.
-    fn begin(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+    fn begin(&mut self, accepted: io::Result<(L::Socket, SocketAddr)>) {
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => return self.accept_failed(&error),
@@ -225,7 +205,10 @@ impl<L: Listener> Acceptor<L> {
     }
 
     /// The outcome of a handshake's task.
-    fn conclude(&self, ended: Result<Option<Connection>, JoinError>) -> Option<Connection> {
+    fn conclude(
+        &self,
+        ended: Result<Option<Connection<L::Socket>>, JoinError>,
+    ) -> Option<Connection<L::Socket>> {
         ended.unwrap_or_else(|error| {
             Tallies::add(&self.connections.tallies().handshake_failed);
             tracing::error!(%error, "the task of a TLS handshake failed");
@@ -274,18 +257,17 @@ impl std::fmt::Debug for Gate {
 }
 
 impl Gate {
-    async fn pass(
+    async fn pass<S: Socket>(
         self,
-        socket: TcpStream,
+        socket: S,
         peer: SocketAddr,
         slot: Slot,
-    ) -> Result<(Connection, HandshakeKind), HandshakeError> {
-        tune(&socket)?;
+    ) -> Result<(Connection<S>, HandshakeKind), HandshakeError> {
+        socket.tune()?;
         let local = canonical(socket.local_addr()?);
-        let stream: TlsStream<TcpStream> =
-            tokio::time::timeout(self.timeout, self.tls.accept(socket))
-                .await
-                .map_err(|_| HandshakeError::Timeout)??;
+        let stream: TlsStream<S> = tokio::time::timeout(self.timeout, self.tls.accept(socket))
+            .await
+            .map_err(|_| HandshakeError::Timeout)??;
         let session = stream.get_ref().1;
         let chain = session.peer_certificates();
         let (certificate, authority) = self.clients.authenticate(chain, SystemTime::now())?;
@@ -314,11 +296,11 @@ enum HandshakeError {
 
 /// Counts and logs how a handshake ended. Failures are told at debug level: anybody who reaches
 /// the port can cause them, as often as they like.
-fn record(
+fn record<S>(
     tallies: &Tallies,
     peer: SocketAddr,
-    ended: Result<(Connection, HandshakeKind), HandshakeError>,
-) -> Option<Connection> {
+    ended: Result<(Connection<S>, HandshakeKind), HandshakeError>,
+) -> Option<Connection<S>> {
     match ended {
         Ok((connection, kind)) => {
             Tallies::add(&tallies.established);
@@ -353,24 +335,14 @@ impl Pause {
     }
 }
 
-async fn accept_after(
+async fn accept_after<L: Listener>(
     pause: Option<Instant>,
-    listener: &mut impl Listener,
-) -> io::Result<(TcpStream, SocketAddr)> {
+    listener: &mut L,
+) -> io::Result<(L::Socket, SocketAddr)> {
     if let Some(until) = pause {
         tokio::time::sleep_until(until).await;
     }
     listener.accept().await
-}
-
-/// Small messages leave at once, and dead peers are found.
-fn tune(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES);
-    SockRef::from(socket).set_tcp_keepalive(&keepalive)
 }
 
 /// A dual-stack socket shows IPv4 peers as `::ffff:a.b.c.d`; they are the same hosts.

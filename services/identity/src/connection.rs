@@ -16,6 +16,7 @@ use tonic::transport::server::Connected;
 use crate::admission::Slot;
 use crate::certificate::PeerCertificate;
 use crate::key::SpkiSha256;
+use crate::socket::Socket;
 
 /// What handlers know of the connection that a request came over; cheap to clone.
 #[derive(Clone, Debug)]
@@ -36,8 +37,8 @@ pub struct ConnectInfo {
 
 /// A TLS connection with a place at the listener, which it gives back when dropped.
 #[derive(Debug)]
-pub struct Connection {
-    stream: TlsStream<TcpStream>,
+pub struct Connection<S = TcpStream> {
+    stream: TlsStream<S>,
     info: ConnectInfo,
     // One future each for reading and writing: either half may belong to another task, and a
     // future wakes only the task that polled it last.
@@ -47,8 +48,8 @@ pub struct Connection {
     _slot: Slot,
 }
 
-impl Connection {
-    pub(crate) fn new(stream: TlsStream<TcpStream>, info: ConnectInfo, slot: Slot) -> Self {
+impl<S> Connection<S> {
+    pub(crate) fn new(stream: TlsStream<S>, info: ConnectInfo, slot: Slot) -> Self {
         if let Some(certificate) = &info.certificate {
             slot.name(Arc::clone(certificate), info.close.clone());
         }
@@ -73,7 +74,7 @@ impl Connection {
     }
 }
 
-impl Connected for Connection {
+impl<S: Socket> Connected for Connection<S> {
     type ConnectInfo = ConnectInfo;
 
     fn connect_info(&self) -> ConnectInfo {
@@ -81,7 +82,7 @@ impl Connected for Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: Socket> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -92,7 +93,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: Socket> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

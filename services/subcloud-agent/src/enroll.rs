@@ -10,7 +10,7 @@ use api::convert::{controller_from_text, endpoint_from_url, endpoints, parts_to_
 use api::fleet_v1::enrollment_service_client::EnrollmentServiceClient;
 use api::fleet_v1::{EnrollRequest, EnrollResponse};
 use clap::Args;
-use daemon::{Exit, Failure, SystemEntropy, TransportError, now};
+use daemon::{Exit, Failure, Network, SystemEntropy, TransportError, now};
 use fleet::admission::check_family;
 use fleet::{
     AgentRecord, Credential, Enroller, EnrollerInput, EnrollerOutput, Epoch, Footprint, Refusal,
@@ -95,6 +95,7 @@ pub(crate) struct Enrollment {
     pub(crate) controllers: Vec<SocketAddr>,
     pub(crate) from: Option<IpAddr>,
     pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) network: Network,
 }
 
 /// What an attempt came to.
@@ -127,6 +128,7 @@ impl Enrollment {
             controllers,
             from,
             tls,
+            network: Network::System,
         })
     }
 
@@ -277,7 +279,10 @@ impl Enrollment {
     }
 
     async fn call(&self, controller: SocketAddr, request: EnrollRequest) -> Attempt {
-        let channel = daemon::connect(controller, self.from, Arc::clone(&self.tls)).await;
+        let channel = self
+            .network
+            .connect(controller, self.from, Arc::clone(&self.tls))
+            .await;
         let channel = match channel {
             Ok(channel) => channel,
             Err(error @ TransportError::Source { .. }) => {

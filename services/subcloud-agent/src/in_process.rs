@@ -5,7 +5,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use daemon::{Exit, Failure, Life, SiteKeeper};
+use daemon::{Exit, Failure, Life, Network, SiteKeeper};
+use fleet::AgentRecord;
 use identity::{EnrollmentToken, enroll_client_config};
 use site::Site;
 use store::{Expected, Store};
@@ -33,6 +34,10 @@ impl InProcess {
         let batch = vec![daemon::site_write(site, Expected::Absent)];
         let committed = store.commit(batch).await;
         committed.map_err(|error| Failure::because(Exit::Software, "a site", &error))?;
+        Self::of(store, from)
+    }
+
+    fn of(store: Arc<Store>, from: Option<IpAddr>) -> Result<Self, Failure> {
         let (site, revision) = daemon::read_site(&store)?;
         let keeper = SiteKeeper::new(Arc::clone(&store), site, revision)?;
         Ok(Self {
@@ -40,6 +45,23 @@ impl InProcess {
             keeper: Arc::new(keeper),
             from,
         })
+    }
+
+    /// The same site as its next process finds it: nothing is left but what is durable.
+    ///
+    /// # Errors
+    /// As [`Self::install`].
+    pub fn again(&self) -> Result<Self, Failure> {
+        Self::of(Arc::clone(&self.store), self.from)
+    }
+
+    /// Whom the agent obeys, durably; nobody before it has enrolled.
+    ///
+    /// # Errors
+    /// When the record cannot be read back, which is a defect.
+    pub fn record(&self) -> Result<Option<AgentRecord>, Failure> {
+        let enrolled = records::read_enrolled(&self.store)?;
+        Ok(enrolled.map(|enrolled| enrolled.record))
     }
 
     /// The site, to be changed and watched.
@@ -52,6 +74,14 @@ impl InProcess {
     /// # Errors
     /// The refusal, or that the controller cannot be reached.
     pub async fn enroll(&self, token: &str) -> Result<(), Failure> {
+        self.enroll_over(&Network::System, token).await
+    }
+
+    /// The same over another network.
+    ///
+    /// # Errors
+    /// As [`Self::enroll`].
+    pub async fn enroll_over(&self, network: &Network, token: &str) -> Result<(), Failure> {
         let token = EnrollmentToken::parse(token)
             .map_err(|error| Failure::because(Exit::Usage, "this is no token", &error))?;
         let tls = enroll_client_config(token.ca())
@@ -63,11 +93,12 @@ impl InProcess {
             token,
             from: self.from,
             tls,
+            network: network.clone(),
         };
         enrollment.redeem().await.map(drop)
     }
 
-    /// Keeps the link, as `subcloud-agent serve` does, until `life` stops.
+    /// Keeps the link, as `subcloud-agent serve` does, until `life` stops, over its network.
     ///
     /// # Errors
     /// When it has not enrolled.

@@ -26,6 +26,7 @@ use store::Store;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 use crate::records::{Enrolled, record_write};
 use crate::refusal;
@@ -392,12 +393,16 @@ impl Driver {
         } else {
             Some(from)
         };
-        let happenings = self.happenings.clone();
+        let (happenings, network) = (self.happenings.clone(), self.life.network().clone());
         self.life.spawn(async move {
             let talk = async {
-                match tls {
-                    Ok(tls) => talk(id, controller, from, tls, messages, &happenings).await,
-                    Err(error) => tracing::error!(%error, "cannot configure TLS"),
+                let channel = match tls {
+                    Ok(tls) => network.connect(controller.0, from, tls).await,
+                    Err(error) => return tracing::error!(%error, "cannot configure TLS"),
+                };
+                match channel {
+                    Ok(channel) => talk(id, channel, messages, &happenings).await,
+                    Err(error) => tracing::warn!(%error, "no link"),
                 }
             };
             tokio::select! {
@@ -468,16 +473,10 @@ impl Driver {
 /// Moves messages both ways until either side ends the stream.
 async fn talk(
     id: ConnectionId,
-    controller: Endpoint,
-    from: Option<IpAddr>,
-    tls: Arc<ClientConfig>,
+    channel: Channel,
     messages: mpsc::Receiver<AgentMessage>,
     happenings: &mpsc::Sender<AgentInput>,
 ) {
-    let channel = match daemon::connect(controller.0, from, tls).await {
-        Ok(channel) => channel,
-        Err(error) => return tracing::warn!(%error, "no link"),
-    };
     let outgoing = ReceiverStream::new(messages)
         .flat_map(|message| futures_util::stream::iter(agent_message_to_wire(&message)));
     let mut client = LinkServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);

@@ -3,16 +3,13 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use api::store_v1::AuthorityRecord;
 use daemon::{Exit, Failure};
 use fleet::{Fingerprint, Operator, OperatorRole};
-use identity::{Ca, CaParts, LeafKey, OPERATOR_VALIDITY, OperatorName, Role, write_private};
-use prost::Message as _;
+use identity::{Ca, LeafKey, OPERATOR_VALIDITY, OperatorName, Role, write_private};
 use site::DistributedCloudRole;
-use store::{Action, Expected, Write};
 
 use crate::grpc::timestamp;
-use crate::records::{authority_key, store_write};
+use crate::records::{authority_write, store_write};
 
 /// The name of the first operator.
 const FIRST_OPERATOR: &str = "operator-admin";
@@ -28,22 +25,8 @@ pub(crate) fn run(bootstrap: &Path, state_dir: &Path) -> Result<(), Failure> {
     daemon::install(state_dir, &site, |staging| {
         let authority = Ca::generate(site.identity().uuid, now).map_err(|error| failed(&error))?;
         let operator = write_operator(&authority, staging, now)?;
-        let CaParts {
-            certificate_der,
-            key_pkcs8_der,
-        } = authority.to_parts();
-        let record = AuthorityRecord {
-            private_key: key_pkcs8_der,
-            certificate: certificate_der,
-        };
-        let action = Action::Put(record.encode_to_vec());
-        let authority = Write {
-            key: authority_key(),
-            expected: Expected::Absent,
-            action,
-        };
         Ok(vec![
-            authority,
+            authority_write(&authority),
             store_write(&fleet::Write::Operator(operator)),
         ])
     })?;

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use identity::{Acceptor, ConnectInfo, Connection};
+use identity::{Acceptor, ConnectInfo, Connection, Listener, Socket};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -46,8 +46,8 @@ const FIRST_REQUEST: Duration = Duration::from_secs(10);
 const STRANGER_STAYS: Duration = Duration::from_secs(30);
 
 /// Serves `routes` until the process stops.
-pub(crate) async fn serve(
-    mut acceptor: Acceptor,
+pub(crate) async fn serve<L: Listener>(
+    mut acceptor: Acceptor<L>,
     routes: Routes,
     metrics: Arc<Metrics>,
     life: Life,
@@ -63,12 +63,12 @@ pub(crate) async fn serve(
 }
 
 /// One connection, from its handshake to its end.
-fn talk(
-    connection: Connection,
+fn talk<S: Socket>(
+    connection: Connection<S>,
     routes: Routes,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
-) -> impl Future<Output = ()> + Send {
+) -> impl Future<Output = ()> + Send + use<S> {
     let info = connection.info().clone();
     let peer = info.peer;
     let stranger = info.certificate.is_none();

@@ -41,7 +41,7 @@ const ALARMS: &str = "alarm/";
 const LOG_PAGE: usize = 1000;
 
 /// Where the certificate authority is.
-pub(crate) fn authority_key() -> Key {
+fn authority_key() -> Key {
     key(AUTHORITY.to_owned())
 }
 
@@ -66,6 +66,23 @@ pub(crate) fn read_authority(store: &Store) -> Result<Ca, Failure> {
         key_pkcs8_der: private_key,
     };
     Ca::from_parts(&parts).map_err(|error| failed(&error))
+}
+
+/// The write that keeps a new authority.
+pub(crate) fn authority_write(authority: &Ca) -> store::Write {
+    let CaParts {
+        certificate_der,
+        key_pkcs8_der,
+    } = authority.to_parts();
+    let record = AuthorityRecord {
+        private_key: key_pkcs8_der,
+        certificate: certificate_der,
+    };
+    store::Write {
+        key: authority_key(),
+        expected: Expected::Absent,
+        action: Action::Put(record.encode_to_vec()),
+    }
 }
 
 /// Reads what the fleet's machine starts from.

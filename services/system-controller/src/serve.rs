@@ -4,22 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use api::fleet_v1::alarm_service_server::{self, AlarmServiceServer};
 use api::fleet_v1::enrollment_service_server::EnrollmentServiceServer;
 use api::fleet_v1::link_service_server::LinkServiceServer;
-use api::fleet_v1::operator_service_server::{self, OperatorServiceServer};
 use api::fleet_v1::peer_link_service_server::PeerLinkServiceServer;
-use api::fleet_v1::peer_service_server::{self, PeerServiceServer};
 use api::fleet_v1::rollout_service_server::{self, RolloutServiceServer};
-use api::fleet_v1::subcloud_group_service_server::{self, SubcloudGroupServiceServer};
-use api::fleet_v1::subcloud_service_server::{self, SubcloudServiceServer};
 use daemon::{
     Desk, Exit, Failure, Life, Neighbours, OperatorListeners, OperatorTraffic, SiteKeeper, Tls,
     Witness, bind_tcp,
 };
 use fleet::{ControllerConfig, ControllerId, Input};
 use identity::{
-    Acceptor, CONTROLLER_VALIDITY, Ca, ClientCertificates, Connections, LeafKey,
+    Acceptor, CONTROLLER_VALIDITY, Ca, ClientCertificates, Connections, LeafKey, Listener,
     ServingCertificate, Trust, link_server_config, server_config,
 };
 use prometheus_client::registry::Registry;
@@ -31,14 +26,12 @@ use tonic::service::Routes;
 
 use crate::console::Console;
 use crate::fleet_history::FleetHistory;
-use crate::grpc::{
-    Alarms, Enrollments, Groups, Links, Operators, PeerLinks, Peers, RolloutCalls,
-    SitesOfSubclouds, Subclouds, TokenIssuer,
-};
+use crate::grpc::{Enrollments, Links, PeerLinks, RolloutCalls, SitesOfSubclouds};
 use crate::hub::{Hub, Wire};
 use crate::issuer::Issuer;
 use crate::link_listener::MAX_MESSAGE_BYTES;
 use crate::metrics::{Collected, Metrics};
+use crate::operator_services::{OPERATOR_SERVICES, OperatorServices};
 use crate::rollouts::Runner;
 use crate::settings::{ServeOptions, Settings};
 use crate::{link_listener, log_trim, records};
@@ -76,7 +69,14 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         hub,
         metrics,
         connections,
-    } = serve_link(&life, &store, (&site, &settings), link, &certificate).await?;
+    } = serve_link(
+        &life,
+        &store,
+        (&site, &settings),
+        (link, link_address),
+        &certificate,
+    )
+    .await?;
     life.spawn(log_trim::trim(
         Arc::clone(&store),
         settings.logs,
@@ -95,33 +95,6 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     ));
     let tls = certificate.tls(ClientCertificates::Required)?;
     life.spawn(certificate.renew(life.clone()));
-    let tokens = Arc::new(TokenIssuer {
-        authority: authority.spki_sha256(),
-        link: link_address,
-    });
-    let subclouds = SubcloudServiceServer::new(Subclouds {
-        hub: Arc::clone(&hub),
-        tokens,
-        answers: Arc::default(),
-        life: life.clone(),
-    });
-    let subclouds = subclouds.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
-    let groups = SubcloudGroupServiceServer::new(Groups {
-        hub: Arc::clone(&hub),
-    });
-    let groups = groups.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
-    let alarms = AlarmServiceServer::new(Alarms(Arc::clone(&hub)));
-    let alarms = alarms.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
-    let people = OperatorServiceServer::new(Operators {
-        hub: Arc::clone(&hub),
-        authority,
-        answers: Arc::default(),
-    });
-    let peers = PeerServiceServer::new(Peers {
-        hub: Arc::clone(&hub),
-        answers: Arc::default(),
-    });
-    let peers = peers.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
     let endpoints = operators.endpoints();
     let rollouts = RolloutServiceServer::new(RolloutCalls {
         runner: Runner::start(&life, &hub, controller)?,
@@ -129,14 +102,12 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         answers: Arc::default(),
     });
     let rollouts = rollouts.max_decoding_message_size(daemon::MAX_OPERATOR_MESSAGE_BYTES);
+    let services = OperatorServices::of(&life, &hub, &authority, link_address);
     let names = [
-        subcloud_service_server::SERVICE_NAME,
-        subcloud_group_service_server::SERVICE_NAME,
-        alarm_service_server::SERVICE_NAME,
-        rollout_service_server::SERVICE_NAME,
-        operator_service_server::SERVICE_NAME,
-        peer_service_server::SERVICE_NAME,
-    ];
+        &OPERATOR_SERVICES[..],
+        &[rollout_service_server::SERVICE_NAME],
+    ]
+    .concat();
     let desk = Desk {
         tls: Some(tls),
         operators: Arc::clone(hub.operators()),
@@ -144,13 +115,8 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
         way: Some(Arc::new(SitesOfSubclouds(Arc::clone(&hub)))),
     };
     let served = operators.serve(&life, &keeper, &desk, &names, |routes| {
-        routes
-            .add_service(subclouds)
-            .add_service(groups)
-            .add_service(people)
-            .add_service(peers)
-            .add_service(alarms)
-            .add_service(rollouts);
+        services.add_to(routes);
+        routes.add_service(rollouts);
     });
     let traffic = served.await?;
 
@@ -191,15 +157,14 @@ pub(crate) struct LinkSide {
 }
 
 /// Starts the fleet from what is on disk, and serves agents and peers on the link address.
-pub(crate) async fn serve_link(
+pub(crate) async fn serve_link<L: Listener>(
     life: &Life,
     store: &Arc<Store>,
     (site, settings): (&Site, &Settings),
-    link: TcpListener,
+    (link, address): (L, SocketAddr),
     certificate: &Certificate,
 ) -> Result<LinkSide, Failure> {
     let authority = &certificate.authority;
-    let address = address_of(&link)?;
     let config = settings.controller(site, address, authority);
     let issuer = Arc::new(Issuer {
         authority: Arc::clone(authority),
@@ -216,6 +181,7 @@ pub(crate) async fn serve_link(
         certificate: Arc::clone(&certificate.serving),
         trust,
         link: address,
+        network: life.network().clone(),
     };
     let hub = Hub::start(
         life,
@@ -372,7 +338,7 @@ impl Certificate {
     }
 
     /// Replaces the certificate at half of its life, for as long as the process runs.
-    fn renew(self, life: Life) -> impl Future<Output = ()> + Send + 'static {
+    pub(crate) fn renew(self, life: Life) -> impl Future<Output = ()> + Send + 'static {
         let stop = life.stopping();
         async move {
             loop {

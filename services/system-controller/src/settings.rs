@@ -59,7 +59,7 @@ const WATCH_HISTORY: Number = number("watch_history_changes", 256, 1_000_000, 16
 const CERTIFICATE_SECONDS: std::ops::RangeInclusive<u64> = 4..=30 * 24 * 60 * 60;
 
 /// The command line of `serve`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct ServeOptions {
     /// The directory that `init` made
     #[arg(long, value_name = "DIR")]
@@ -145,6 +145,15 @@ impl Number {
     }
 }
 
+/// How long a controller waits for others, and they for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// How far apart heartbeats of agents are.
+    pub heartbeat_interval: Duration,
+    /// For how long agents wait for this controller before they turn to a peer of it.
+    pub failover: Duration,
+}
+
 /// Everything that `serve` needs to know.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -219,6 +228,22 @@ impl Settings {
                 .unwrap_or(usize::MAX),
             failover: failover(file.failover_milliseconds, options.config.as_deref())?,
             fleet_limit: file.fleet_limit.unwrap_or(DEFAULT_FLEET_LIMIT),
+        })
+    }
+
+    /// The defaults, for a controller within another process, but with times of its own.
+    ///
+    /// # Errors
+    /// When the site has no link address.
+    pub(crate) fn usual(site: &Site, times: Times) -> Result<Self, Failure> {
+        let Times {
+            heartbeat_interval,
+            failover,
+        } = times;
+        Ok(Self {
+            heartbeat_interval,
+            failover,
+            ..Self::new(ServeOptions::default(), site)?
         })
     }
 

@@ -204,6 +204,8 @@ struct Exhausted {
 }
 
 impl Listener for Exhausted {
+    type Socket = TcpStream;
+
     async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         match self.failures.pop() {
             Some(error) => Err(error),

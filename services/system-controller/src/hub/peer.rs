@@ -8,7 +8,7 @@ use std::time::Duration;
 use api::convert::{PeerMessages, card_from_wire, card_to_wire, peer_message_pieces};
 use api::fleet_v1 as wire;
 use api::fleet_v1::peer_link_service_client::PeerLinkServiceClient;
-use daemon::{Life, now, random_uuid};
+use daemon::{Life, Network, TransportError, now, random_uuid};
 use fleet::{
     Actor, Authority, ControllerId, Endpoint, Fingerprint, Input, MAX_PEERS, NewToken, PeerAction,
     PeerAlarm, PeerCall, PeerCard, PeerId, PeerInput, PeerLinkId, PeerMessage, PeerOutput,
@@ -21,11 +21,13 @@ use identity::{
     peer_client_config,
 };
 use ring::rand::SystemRandom;
+use rustls::ClientConfig;
 use site::{Alarm, Severity};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tonic::transport::Channel;
 
 use super::{Driven, Hub, LAST_WORDS};
 use crate::grpc::{broken, malformed, sound};
@@ -52,12 +54,24 @@ pub(crate) struct Wire {
     pub(crate) trust: Arc<Trust>,
     /// Where this controller is found, and where it leaves from.
     pub(crate) link: SocketAddr,
+    /// What connections to peers go out to.
+    pub(crate) network: Network,
 }
 
 impl Wire {
     /// The address that connections to peers leave from.
     fn source(&self) -> Option<IpAddr> {
         Some(self.link.ip()).filter(|address| !address.is_unspecified())
+    }
+
+    /// Opens a connection to another controller.
+    async fn connect(
+        &self,
+        to: SocketAddr,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<Channel, TransportError> {
+        let tls = Arc::clone(tls);
+        self.network.connect(to, self.source(), tls).await
     }
 }
 
@@ -232,8 +246,7 @@ impl Hub {
             .map_err(|error| broken("cannot configure TLS", &error))?;
         let mut why = Vec::new();
         for address in token.controller() {
-            let channel = daemon::connect(*address, self.wire.source(), Arc::clone(&tls)).await;
-            let channel = match channel {
+            let channel = match self.wire.connect(*address, &tls).await {
                 Ok(channel) => channel,
                 Err(error) => {
                     why.push(causes(&error));
@@ -457,8 +470,7 @@ impl Hub {
             }
         };
         for endpoint in &dial.endpoints {
-            let source = self.wire.source();
-            let channel = match daemon::connect(endpoint.0, source, Arc::clone(&tls)).await {
+            let channel = match self.wire.connect(endpoint.0, &tls).await {
                 Ok(channel) => channel,
                 Err(error) => {
                     tracing::warn!(peer = %dial.peer, "no link: {}", causes(&error));

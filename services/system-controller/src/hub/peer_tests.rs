@@ -90,6 +90,7 @@ impl Site {
         let link = TcpListener::bind(self.address).await.expect("a port");
         self.address = link.local_addr().expect("bound");
         let life = Life::default();
+        let link = (link, self.address);
         let side = serve::serve_link(&life, &store, (&site, &settings), link, &certificate).await;
         let hub = side.expect("a running fleet").hub;
         self.running = Some((life, store, Arc::clone(&hub)));
