@@ -67,6 +67,16 @@ impl Store {
         Self::Volatile(Volatile::default())
     }
 
+    /// A copy of a store in memory as it is at this moment, for a simulation that plays a disk
+    /// which has forgotten what came later. `None` for any other store.
+    #[must_use]
+    pub fn copied(&self) -> Option<Self> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Volatile(volatile) => Some(Self::Volatile(volatile.copied())),
+        }
+    }
+
     /// Makes an empty store in `dir`, which is created with mode 0700 when it does not exist (its
     /// parent must).
     ///

@@ -71,6 +71,19 @@ impl Volatile {
         self.contents().last
     }
 
+    /// Another store with the same records.
+    pub(crate) fn copied(&self) -> Self {
+        let contents = self.contents();
+        let known = contents.records.iter();
+        let revisions = known.map(|(key, record)| (key.clone(), record.revision));
+        Self(Mutex::new(Contents {
+            queue: Queue::new(contents.last, revisions.collect()),
+            records: contents.records.clone(),
+            last: contents.last,
+            transactions: 0,
+        }))
+    }
+
     pub(crate) fn transactions(&self) -> u64 {
         self.contents().transactions
     }

@@ -9,7 +9,7 @@ use daemon::{Exit, Failure, Life, Network, SiteKeeper};
 use fleet::AgentRecord;
 use identity::{EnrollmentToken, enroll_client_config};
 use site::Site;
-use store::{Expected, Store};
+use store::{Expected, Revision, Store};
 use tokio::sync::watch;
 
 use crate::enroll::Enrollment;
@@ -60,8 +60,22 @@ impl InProcess {
     /// # Errors
     /// When the record cannot be read back, which is a defect.
     pub fn record(&self) -> Result<Option<AgentRecord>, Failure> {
-        let enrolled = records::read_enrolled(&self.store)?;
-        Ok(enrolled.map(|enrolled| enrolled.record))
+        records::read_record(&self.store)
+    }
+
+    /// The revision of what is durable: it grows with every write.
+    pub fn revision(&self) -> Revision {
+        self.store.revision()
+    }
+
+    /// A copy of the disk as it is now, as if it forgot whatever is written from now on.
+    ///
+    /// # Errors
+    /// As [`Self::install`].
+    pub fn copied(&self) -> Result<Self, Failure> {
+        let no_copy = || Failure::new(Exit::Software, "only memory can be copied");
+        let store = self.store.copied().ok_or_else(no_copy)?;
+        Self::of(Arc::new(store), self.from)
     }
 
     /// The site, to be changed and watched.

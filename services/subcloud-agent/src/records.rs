@@ -67,9 +67,8 @@ pub(crate) fn read_enrolled(store: &Store) -> Result<Option<Enrolled>, Failure> 
     } = message;
     let missing = || Failure::new(Exit::Io, "the agent's records are not complete");
     let KeptKey { key, token } = read_key(store, KEY)?.ok_or_else(missing)?;
-    let record = read::<wire::AgentRecord>(store, RECORD)?.ok_or_else(missing)?;
+    let record = read_record(store)?.ok_or_else(missing)?;
     let authority = CaCertificate::from_der(&authority).map_err(|error| failed(&error))?;
-    let record = agent_from_record(record).map_err(|error| failed(&error))?;
     let credential = Credential {
         key: fingerprint(&key),
         renewals,
@@ -84,6 +83,12 @@ pub(crate) fn read_enrolled(store: &Store) -> Result<Option<Enrolled>, Failure> 
         authority,
         record,
     }))
+}
+
+/// Whom the agent obeys, if this site has enrolled.
+pub(crate) fn read_record(store: &Store) -> Result<Option<AgentRecord>, Failure> {
+    let record = read::<wire::AgentRecord>(store, RECORD)?.map(agent_from_record);
+    record.transpose().map_err(|error| failed(&error))
 }
 
 /// The write that keeps a key before it is first used.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use daemon::{Exit, Failure, Life};
-use fleet::{Controller, SharedSubcloud};
+use fleet::{Controller, Records};
 use identity::{Ca, Listener};
 use site::Site;
-use store::{Expected, Store};
+use store::{Expected, Revision, Store};
 use tonic::service::{Routes, RoutesBuilder};
 
 use crate::hub::Hub;
@@ -40,6 +40,29 @@ impl InProcess {
         let site = daemon::site_write(site, Expected::Absent);
         let batch = vec![site, records::authority_write(&authority)];
         store.commit(batch).await.map_err(|error| failed(&error))?;
+        Ok(Self { store })
+    }
+
+    /// The revision of what is durable: it grows with every write.
+    pub fn revision(&self) -> Revision {
+        self.store.revision()
+    }
+
+    /// The durable records of the fleet, whether it is served or not.
+    ///
+    /// # Errors
+    /// When they cannot be read back, which is a defect.
+    pub fn records(&self) -> Result<Records, Failure> {
+        records::read_fleet(&self.store)
+    }
+
+    /// A copy of the disk as it is now, as if it forgot whatever is written from now on.
+    ///
+    /// # Errors
+    /// None while it is kept in memory.
+    pub fn copied(&self) -> Result<Self, Failure> {
+        let no_copy = || Failure::new(Exit::Software, "only memory can be copied");
+        let store = Arc::new(self.store.copied().ok_or_else(no_copy)?);
         Ok(Self { store })
     }
 
@@ -86,11 +109,5 @@ impl Serving {
     /// Lets somebody look at the machine.
     pub fn look<T>(&self, at: impl FnOnce(&Controller) -> T) -> T {
         self.hub.look(at)
-    }
-
-    /// The durable subclouds, by name.
-    pub fn subclouds(&self) -> Vec<SharedSubcloud> {
-        let all = self.hub.subclouds().into_iter();
-        all.map(|shown| shown.subcloud).collect()
     }
 }

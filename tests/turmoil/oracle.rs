@@ -1,0 +1,383 @@
+//! What must hold, judged from outside: by what is on disks and by what is said aloud.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet::{
+    AgentRecord, AssociationState, Availability, ControllerId, Epoch, Records, SubcloudId,
+};
+use site::Generation;
+use store::Revision;
+use subcloud_agent::LinkState;
+
+use crate::world::{Node, World};
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    /// Every ownership that was ever on the disk of the owner itself.
+    taken: BTreeSet<(SubcloudId, Epoch, ControllerId)>,
+    /// Whose ownership in a term an agent has confirmed, by the disk of that owner.
+    confirmed: BTreeMap<(SubcloudId, Epoch), ControllerId>,
+    /// Whom each agent obeyed in each term, by its disk.
+    obeyed: BTreeMap<(SubcloudId, Epoch), ControllerId>,
+    /// What each agent has on disk, and at which revision that was read.
+    agents: BTreeMap<usize, (Revision, AgentRecord)>,
+    /// What each agent knows of its link.
+    links: BTreeMap<usize, LinkState>,
+    /// The newest generation whose durability an owner has acknowledged in a term.
+    acknowledged: BTreeMap<(SubcloudId, Epoch), (ControllerId, Generation)>,
+    /// The records of each controller, and at which revision they were read.
+    controllers: BTreeMap<usize, (Revision, Records)>,
+    /// Whom each controller sees online.
+    online: BTreeSet<(usize, SubcloudId)>,
+}
+
+impl Oracle {
+    /// How often a subcloud got another owner.
+    pub(crate) fn moves(&self) -> u64 {
+        let later = self.obeyed.keys().filter(|(_, epoch)| *epoch > Epoch(1));
+        u64::try_from(later.count()).unwrap_or(u64::MAX)
+    }
+
+    /// A process is gone, and what it knew of links with it.
+    pub(crate) fn ended(&mut self, node: Node) {
+        match node {
+            Node::Controller(index) => self.online.retain(|(by, _)| *by != index),
+            Node::Agent(index) => drop(self.links.remove(&index)),
+        }
+    }
+
+    fn records(&self, controller: usize) -> Option<&Records> {
+        self.controllers.get(&controller).map(|(_, known)| known)
+    }
+}
+
+impl World {
+    /// Looks at every disk and every process.
+    pub(crate) fn observe(&mut self) {
+        let mut faults = Vec::new();
+        for index in 0..self.controllers.len() {
+            self.observe_controller(index, &mut faults);
+        }
+        for index in 0..self.agents.len() {
+            self.observe_agent(index, &mut faults);
+        }
+        self.check_acknowledged(&mut faults);
+        self.check_families(&mut faults);
+        let stranger = self.stranger.disk();
+        if stranger.is_some_and(|disk| !matches!(disk.record(), Ok(None))) {
+            faults.push("a site of the other family got in".to_owned());
+        }
+        for fault in faults {
+            self.fail(fault);
+        }
+    }
+
+    /// Who has made itself owner, durably; and that confirmed owners are alone.
+    fn observe_controller(&mut self, index: usize, faults: &mut Vec<String>) {
+        let Some(disk) = self.controllers[index].disk() else {
+            return;
+        };
+        let revision = disk.revision();
+        let old = self.oracle.controllers.get(&index);
+        if old.is_some_and(|(read, _)| *read == revision) {
+            return;
+        }
+        let records = match disk.records() {
+            Ok(records) => records,
+            Err(error) => {
+                return faults.push(format!("controller {index} cannot read its disk: {error}"));
+            }
+        };
+        let id = self.controller_id(index);
+        let mut words = Vec::new();
+        for record in &records.subclouds {
+            let Some(enrolled) = record.enrolled() else {
+                continue;
+            };
+            let (epoch, confirmed) = (enrolled.epoch, record.geo.confirmed);
+            let before = old.and_then(|(_, old)| old.subclouds.iter().find(|o| o.id == record.id));
+            let before = before
+                .and_then(|old| Some((old.owned_here(), old.enrolled()?.epoch, old.geo.confirmed)));
+            if before != Some((record.owned_here(), epoch, confirmed)) {
+                let owns = if record.owned_here() { "owns" } else { "knows" };
+                let surely = if confirmed { ", confirmed" } else { "" };
+                let (name, epoch) = (&record.name, epoch.0);
+                words.push(format!(
+                    "controller {index} {owns} {name} in term {epoch}{surely}"
+                ));
+            }
+            if before.is_some_and(|(_, old, _)| old > epoch) {
+                faults.push(format!(
+                    "controller {index} goes back to term {} of {}",
+                    epoch.0, record.name
+                ));
+            }
+            if !record.owned_here() {
+                continue;
+            }
+            self.oracle.taken.insert((record.id, epoch, id));
+            if !confirmed {
+                continue;
+            }
+            let key = (record.id, epoch);
+            let owner = *self.oracle.confirmed.entry(key).or_insert(id);
+            let obeyed = self.oracle.obeyed.get(&key).copied();
+            if owner != id || obeyed.is_some_and(|obeyed| obeyed != id) {
+                faults.push(format!(
+                    "{} has two confirmed owners in term {}",
+                    record.name, epoch.0
+                ));
+            }
+        }
+        self.oracle.controllers.insert(index, (revision, records));
+        for words in words {
+            self.note(&words);
+        }
+    }
+
+    /// An agent's disk: its term only grows, one owner a term, and that owner has it on its own
+    /// disk.
+    fn observe_agent(&mut self, index: usize, faults: &mut Vec<String>) {
+        self.observe_link(index);
+        let Some(disk) = self.agents[index].disk() else {
+            return;
+        };
+        let revision = disk.revision();
+        let old = self.oracle.agents.get(&index);
+        if old.is_some_and(|(read, _)| *read == revision) {
+            return;
+        }
+        let record = match disk.record() {
+            Ok(Some(record)) => record,
+            Ok(None) => return,
+            Err(error) => {
+                return faults.push(format!("subcloud {index} cannot read its disk: {error}"));
+            }
+        };
+        let term = (record.epoch, record.owner);
+        let before = old.map(|(_, old)| (old.epoch, old.owner));
+        if let Some(before) = before
+            && before != term
+            && record.epoch <= before.0
+        {
+            faults.push(format!(
+                "subcloud {index} went from {} in term {} to {} in term {}",
+                before.1, before.0.0, term.1, term.0.0
+            ));
+        }
+        let key = (record.subcloud, record.epoch);
+        let owner = *self.oracle.obeyed.entry(key).or_insert(record.owner);
+        if owner != record.owner {
+            faults.push(format!(
+                "subcloud {index} has two owners in term {}",
+                record.epoch.0
+            ));
+        }
+        let taken = (record.subcloud, record.epoch, record.owner);
+        if !self.oracle.taken.contains(&taken) {
+            faults.push(format!(
+                "subcloud {index} obeys {} in term {}, which that has not on disk",
+                record.owner, record.epoch.0
+            ));
+        }
+        if before != Some(term) {
+            let owner = self.owner_of(index);
+            let owner = owner.map_or("nobody".to_owned(), |owner| format!("controller {owner}"));
+            self.note(&format!(
+                "subcloud {index} obeys {owner} in term {}",
+                record.epoch.0
+            ));
+        }
+        self.oracle.agents.insert(index, (revision, record));
+    }
+
+    /// Remembers what a controller acknowledged.
+    fn observe_link(&mut self, index: usize) {
+        let state = self.agents[index].state();
+        let before = self.oracle.links.insert(index, state);
+        let before = before.unwrap_or_default();
+        if before == state {
+            return;
+        }
+        if before.online != state.online {
+            let online = if state.online { "online" } else { "offline" };
+            self.note(&format!("subcloud {index} is {online}"));
+        }
+        let disk = self.agents[index].disk();
+        let record = disk.and_then(|disk| disk.record().ok().flatten());
+        if let (Some(generation), Some(record)) = (state.acknowledged, record) {
+            self.note(&format!(
+                "subcloud {index} has generation {} acknowledged",
+                generation.0
+            ));
+            let key = (record.subcloud, record.epoch);
+            let known = self.oracle.acknowledged.entry(key);
+            let known = known.or_insert((record.owner, generation));
+            known.1 = generation.max(known.1);
+        }
+    }
+
+    /// What was acknowledged is on the disk of the owner, as long as that is the owner.
+    fn check_acknowledged(&self, faults: &mut Vec<String>) {
+        for ((subcloud, epoch), (owner, generation)) in &self.oracle.acknowledged {
+            let index = (0..self.controllers.len()).find(|at| self.controller_id(*at) == *owner);
+            let records = index.and_then(|index| self.oracle.records(index));
+            let record =
+                records.and_then(|known| known.subclouds.iter().find(|r| r.id == *subcloud));
+            let Some(record) = record else {
+                faults.push(format!("{owner} has lost the record of {subcloud}"));
+                continue;
+            };
+            let term = record.enrolled().map(|enrolled| enrolled.epoch);
+            if !record.owned_here() || term != Some(*epoch) {
+                if term < Some(*epoch) {
+                    faults.push(format!("{owner} has forgotten term {}", epoch.0));
+                }
+                continue;
+            }
+            let kept = record.observed.as_ref().map(|observed| observed.generation);
+            if kept < Some(*generation) {
+                faults.push(format!(
+                    "generation {} of {} was acknowledged, and {kept:?} is on disk",
+                    generation.0, record.name
+                ));
+            }
+        }
+    }
+
+    /// Every live link is of one family.
+    fn check_families(&mut self, faults: &mut Vec<String>) {
+        let mut words = Vec::new();
+        for (index, host) in self.controllers.iter().enumerate() {
+            let (Some(serving), Some(records)) = (host.serving(), self.oracle.records(index))
+            else {
+                continue;
+            };
+            let online = serving.look(|machine| {
+                let all = records.subclouds.iter();
+                let online = |id| machine.presence(id).availability == Availability::Online;
+                all.filter(|record| online(record.id))
+                    .map(|record| (record.id, record.name.clone(), record.link_family()))
+                    .collect::<Vec<_>>()
+            });
+            let mut seen = BTreeSet::new();
+            for (id, name, family) in online {
+                seen.insert((index, id));
+                if family != host.host.site.link_family() {
+                    faults.push(format!(
+                        "controller {index} has a link of another family: {name}"
+                    ));
+                }
+                if !self.oracle.online.contains(&(index, id)) {
+                    words.push(format!("controller {index} sees {name} online"));
+                }
+            }
+            self.oracle.online.retain(|(by, _)| *by != index);
+            self.oracle.online.extend(seen);
+        }
+        for words in words {
+            self.note(&words);
+        }
+    }
+
+    /// What is not yet as it must be once nothing goes wrong any more.
+    pub(crate) fn unfinished(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for index in 0..self.agents.len() {
+            // It may not have been given its token yet.
+            if self.late(index) && self.now() < self.faults_until {
+                continue;
+            }
+            let problem = self.problem_of(index);
+            left.extend(problem.map(|why| format!("subcloud {index}: {why}")));
+        }
+        for index in 0..self.controllers.len() {
+            let problem = self.controller_problem(index);
+            left.extend(problem.map(|why| format!("controller {index}: {why}")));
+        }
+        left
+    }
+
+    fn problem_of(&self, index: usize) -> Option<String> {
+        let host = &self.agents[index];
+        let state = host.state();
+        let Some(disk) = host.disk() else {
+            return Some("is not running".to_owned());
+        };
+        let Some((_, record)) = self.oracle.agents.get(&index) else {
+            let why = host.refusal().unwrap_or_default();
+            return Some(format!("has not enrolled: {why}"));
+        };
+        if !state.online {
+            return Some("is offline".to_owned());
+        }
+        if state.acknowledged != Some(disk.keeper().site().generation()) {
+            return Some("is not in sync".to_owned());
+        }
+        let Some(owner) = self.owner_of(index) else {
+            return Some("obeys nobody that is known".to_owned());
+        };
+        let Some(serving) = self.controllers[owner].serving() else {
+            return Some("obeys a site that is down".to_owned());
+        };
+        let seen = serving.look(|machine| {
+            let held = machine.fleet().subcloud(record.subcloud)?;
+            let epoch = held.enrolled()?.epoch;
+            if !held.owned_here() || epoch != record.epoch || !held.geo.confirmed {
+                return None;
+            }
+            (machine.presence(record.subcloud).availability == Availability::Online)
+                .then(|| held.clone())
+        });
+        let Some(held) = seen else {
+            return Some(format!(
+                "is not seen online by controller {owner}, its owner"
+            ));
+        };
+        let other = 1 - owner;
+        let alternates = record.alternates.controllers.len();
+        if alternates != usize::from(held.geo.group.is_some()) {
+            return Some(format!("knows {alternates} other controllers to turn to"));
+        }
+        held.geo.group?;
+        let copy = self.oracle.records(other);
+        let copy = copy.and_then(|known| known.subclouds.iter().find(|r| r.id == held.id));
+        let right = copy.is_some_and(|copy| {
+            copy.geo.owner == Some(record.owner)
+                && copy.geo.group == held.geo.group
+                && copy.description == held.description
+                && copy.management == held.management
+                && copy.enrolled().map(|known| known.epoch) == Some(record.epoch)
+        });
+        (!right).then(|| format!("is not known as a member by controller {other}"))
+    }
+
+    fn controller_problem(&self, index: usize) -> Option<String> {
+        let Some(serving) = self.controllers[index].serving() else {
+            return Some("is not running".to_owned());
+        };
+        serving.look(|machine| {
+            for peer in machine.system_peers() {
+                if !machine.peer_view(peer).synchronising {
+                    return Some(format!("{} is not synchronised with", peer.name));
+                }
+            }
+            if machine.system_peers().len() == 0 || machine.associations().len() == 0 {
+                return Some("shares nothing".to_owned());
+            }
+            for association in machine.associations() {
+                let view = machine.association_view(association);
+                if view.state != AssociationState::InSync {
+                    let (state, message) = (view.state, &view.message);
+                    return Some(format!("an association is {state:?}: {message}"));
+                }
+            }
+            let runs = |migration: &fleet::Migration| migration.running();
+            let mut groups = machine.peer_groups();
+            groups
+                .any(|group| group.migration.as_ref().is_some_and(runs))
+                .then(|| "a migration runs".to_owned())
+        })
+    }
+}
