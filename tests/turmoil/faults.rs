@@ -71,7 +71,7 @@ impl World {
         // One of the controllers is lost for so long that its subclouds go to the other.
         if self.rng.random_bool(0.6) {
             let node = Node::Controller(self.rng.random_range(0..2));
-            let lost = self.failover * 3;
+            let lost = self.failover * 2;
             let length = lost.mul_f64(self.rng.random_range(0.8..1.5));
             let crash = self.rng.random_bool(0.5);
             let at = self.moment(begin, end.saturating_sub(length).max(begin));
@@ -328,7 +328,8 @@ impl World {
             Node::Controller(index) => self.controllers[index].ended(),
             Node::Agent(index) => self.agents[index].ended(),
         }
-        self.oracle.ended(node);
+        let now = self.now();
+        self.oracle.ended(node, now);
     }
 
     fn up(&mut self, node: Node) {
@@ -370,6 +371,7 @@ impl World {
     }
 
     fn migrate(&mut self, controller: usize) {
+        self.oracle.migrated.insert(controller);
         let answer =
             self.controllers[controller].call(|operator| async move { operator.migrate().await });
         self.expect(format!("migrate at controller {controller}"), answer);

@@ -20,8 +20,11 @@ use crate::operator::Operator;
 /// The port of the link, as of every controller.
 const LINK_PORT: u16 = 8441;
 
-/// How long somebody waits before an enrollment is tried again.
-const ENROLL_AGAIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether there is a token.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long somebody waits before an enrollment that failed is tried again.
+const ENROLL_AGAIN: Duration = Duration::from_secs(20);
 
 /// An answer that may come.
 pub(crate) type Answer<T> = Rc<RefCell<Option<Result<T, Status>>>>;
@@ -180,12 +183,14 @@ impl AgentHost {
         let life = self.host.life();
         while agent.record()?.is_none() {
             let token = self.token.borrow().clone();
-            if let Some(token) = token
-                && let Err(failure) = agent.enroll_over(life.network(), &token).await
-            {
+            let Some(token) = token else {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            };
+            if let Err(failure) = agent.enroll_over(life.network(), &token).await {
                 self.refusal.replace(Some(failure.to_string()));
+                tokio::time::sleep(ENROLL_AGAIN).await;
             }
-            tokio::time::sleep(ENROLL_AGAIN).await;
         }
         let (sender, mut changes) = mpsc::unbounded_channel();
         self.changes.replace(Some(sender));

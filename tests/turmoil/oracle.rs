@@ -1,6 +1,7 @@
 //! What must hold, judged from outside: by what is on disks and by what is said aloud.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use fleet::{
     AgentRecord, AssociationState, Availability, ControllerId, Epoch, Records, SubcloudId,
@@ -30,7 +31,20 @@ pub(crate) struct Oracle {
     controllers: BTreeMap<usize, (Revision, Records)>,
     /// Whom each controller sees online.
     online: BTreeSet<(usize, SubcloudId)>,
+    /// When it is looked at links next.
+    look_at: Duration,
+    /// Since when each agent has had no link, as far as its own process says.
+    offline: BTreeMap<usize, Duration>,
+    /// The controllers to which an operator moved the group.
+    pub(crate) migrated: BTreeSet<usize>,
 }
+
+/// How often it is looked at every link.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How long an owner may have been silent when its agent gives up the link, three heartbeats and
+/// a step or two: the failover time counts from the last word.
+const SILENCE: Duration = Duration::from_secs(7);
 
 impl Oracle {
     /// How often a subcloud got another owner.
@@ -40,10 +54,15 @@ impl Oracle {
     }
 
     /// A process is gone, and what it knew of links with it.
-    pub(crate) fn ended(&mut self, node: Node) {
+    pub(crate) fn ended(&mut self, node: Node, now: Duration) {
         match node {
             Node::Controller(index) => self.online.retain(|(by, _)| *by != index),
-            Node::Agent(index) => drop(self.links.remove(&index)),
+            Node::Agent(index) => {
+                let known = self.links.remove(&index);
+                if known.is_some_and(|known| known.online) {
+                    self.offline.insert(index, now);
+                }
+            }
         }
     }
 
@@ -60,10 +79,15 @@ impl World {
             self.observe_controller(index, &mut faults);
         }
         for index in 0..self.agents.len() {
+            // Who moves is seen before it is online again.
             self.observe_agent(index, &mut faults);
+            self.observe_link(index);
         }
         self.check_acknowledged(&mut faults);
-        self.check_families(&mut faults);
+        if self.now() >= self.oracle.look_at {
+            self.oracle.look_at = self.now() + LOOK;
+            self.check_families(&mut faults);
+        }
         let stranger = self.stranger.disk();
         if stranger.is_some_and(|disk| !matches!(disk.record(), Ok(None))) {
             faults.push("a site of the other family got in".to_owned());
@@ -139,7 +163,6 @@ impl World {
     /// An agent's disk: its term only grows, one owner a term, and that owner has it on its own
     /// disk.
     fn observe_agent(&mut self, index: usize, faults: &mut Vec<String>) {
-        self.observe_link(index);
         let Some(disk) = self.agents[index].disk() else {
             return;
         };
@@ -181,6 +204,9 @@ impl World {
                 record.owner, record.epoch.0
             ));
         }
+        if before.is_some_and(|before| before.1 != term.1) {
+            self.check_move(index, faults);
+        }
         if before != Some(term) {
             let owner = self.owner_of(index);
             let owner = owner.map_or("nobody".to_owned(), |owner| format!("controller {owner}"));
@@ -192,6 +218,19 @@ impl World {
         self.oracle.agents.insert(index, (revision, record));
     }
 
+    /// A subcloud moves only where an operator wants it, or when it has lost its owner for the
+    /// failover time.
+    fn check_move(&self, index: usize, faults: &mut Vec<String>) {
+        let asked = self
+            .owner_of(index)
+            .is_some_and(|owner| self.oracle.migrated.contains(&owner));
+        let lost = self.oracle.offline.get(&index);
+        let lost = lost.is_some_and(|since| *since + self.failover <= self.now() + SILENCE);
+        if !asked && !lost {
+            faults.push(format!("subcloud {index} moved unasked"));
+        }
+    }
+
     /// Remembers what a controller acknowledged.
     fn observe_link(&mut self, index: usize) {
         let state = self.agents[index].state();
@@ -201,6 +240,12 @@ impl World {
             return;
         }
         if before.online != state.online {
+            let now = self.now();
+            if state.online {
+                self.oracle.offline.remove(&index);
+            } else {
+                self.oracle.offline.insert(index, now);
+            }
             let online = if state.online { "online" } else { "offline" };
             self.note(&format!("subcloud {index} is {online}"));
         }

@@ -23,13 +23,13 @@ use crate::system;
 use crate::trace::Trace;
 
 /// How coarse the simulated time is; each tick costs.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(100);
 
 /// How long the beginning may take, which nothing disturbs.
 const SETUP: Duration = Duration::from_secs(120);
 
 /// How long after the last fault everything must have come right.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// How often it is looked whether that is so.
 const LOOK: Duration = Duration::from_secs(1);
@@ -99,8 +99,8 @@ impl World {
         world.set_up();
         if world.failure.is_none() {
             world.faults_until = world.now()
-                + world.failover * 4
-                + Duration::from_millis(world.rng.random_range(10_000..90_000));
+                + world.failover * 3
+                + Duration::from_millis(world.rng.random_range(10_000..50_000));
             world.copy_disks();
             world.plan();
             world.run();
@@ -121,7 +121,7 @@ impl World {
         } else {
             Family::Ipv6
         };
-        let failover = Duration::from_secs(rng.random_range(8..25));
+        let failover = Duration::from_secs(rng.random_range(8..18));
         let sim = turmoil::Builder::new()
             .epoch(SystemTime::UNIX_EPOCH + system::EPOCH)
             .rng_seed(seed)
