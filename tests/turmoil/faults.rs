@@ -230,6 +230,9 @@ impl World {
             Happening::Migrate { controller } => self.migrate(controller),
             Happening::Describe { agent, text } => self.describe(agent, text),
             Happening::Change { agent, text } => {
+                if self.sabotage == Some(Sabotage::LostReport) {
+                    self.copy_disks();
+                }
                 let family = self.primary;
                 let servers = vec![match family {
                     site::Family::Ipv4 => format!("192.0.2.{}", u16::from(text) + 1),
@@ -345,7 +348,10 @@ impl World {
     /// A disk that breaks its promise.
     fn forget_on_purpose(&mut self, node: Node) {
         let old = match (self.sabotage, node) {
-            (Some(Sabotage::ForgetfulController), Node::Controller(index)) => {
+            (
+                Some(Sabotage::ForgetfulController | Sabotage::LostReport),
+                Node::Controller(index),
+            ) => {
                 let old = self.old_controllers[index].take();
                 old.map(|old| drop(self.controllers[index].put_disk(old)))
             }

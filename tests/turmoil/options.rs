@@ -21,6 +21,8 @@ pub(crate) struct Options {
 pub(crate) enum Sabotage {
     /// The disk of a controller that crashes forgets what was acknowledged.
     ForgetfulController,
+    /// The disk of a controller that crashes forgets the newest report of a site.
+    LostReport,
     /// The disk of an agent that crashes forgets whom it obeys.
     ForgetfulAgent,
     /// Sites that were cut off are never connected again.
@@ -28,8 +30,9 @@ pub(crate) enum Sabotage {
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Self; 3] = [
+    pub(crate) const ALL: [Self; 4] = [
         Self::ForgetfulController,
+        Self::LostReport,
         Self::ForgetfulAgent,
         Self::NeverHealed,
     ];
@@ -37,6 +40,7 @@ impl Sabotage {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::ForgetfulController => "forgetful-controller",
+            Self::LostReport => "lost-report",
             Self::ForgetfulAgent => "forgetful-agent",
             Self::NeverHealed => "never-healed",
         }
