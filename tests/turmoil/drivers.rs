@@ -16,12 +16,15 @@
 //! Each seed is played in a process of its own. A failing seed prints itself, the end of its story
 //! and the line that plays it again.
 
+mod beginning;
 mod faults;
 mod hosts;
 mod network;
 mod operator;
 mod options;
 mod oracle;
+mod peace;
+mod plan;
 mod processes;
 mod sites;
 mod system;
