@@ -61,7 +61,7 @@ pub enum Store {
 
 impl Store {
     /// Makes an empty store that is lost with the process: for simulated agents, which are
-    /// thousands in one process. No daemon uses it.
+    /// thousands in one process, and simulated controllers. No daemon uses it.
     #[must_use]
     pub fn volatile() -> Self {
         Self::Volatile(Volatile::default())

@@ -110,3 +110,33 @@ impl Contents {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Expected, Store};
+
+    fn put(key: &str, expected: Expected) -> Vec<Write> {
+        let key = Key::new(key).expect("a key");
+        let action = Action::Put(vec![1]);
+        vec![Write {
+            key,
+            expected,
+            action,
+        }]
+    }
+
+    #[tokio::test]
+    async fn a_copy_has_what_was_there_and_nothing_that_comes_later() {
+        let store = Store::volatile();
+        let first = store.commit(put("a", Expected::Absent)).await.expect("put");
+        let copy = store.copied().expect("memory");
+        store.commit(put("b", Expected::Absent)).await.expect("put");
+        let kept = copy.scan("").expect("read");
+        assert_eq!(kept.len(), 1);
+        assert_eq!((kept[0].revision, copy.revision()), (first, first));
+        // It goes on where the other was.
+        let next = copy.commit(put("a", Expected::At(first))).await;
+        assert!(next.expect("put") > first);
+    }
+}
