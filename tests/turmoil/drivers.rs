@@ -36,6 +36,9 @@ use std::process::ExitCode;
 use options::{NAME, Options};
 use world::World;
 
+/// The stack of a simulated thread: that of a main thread.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
@@ -63,7 +66,19 @@ fn play(options: &Options) -> ExitCode {
     if options.trace {
         tell_logs();
     }
-    let ending = World::play(options.first_seed, options.sabotage, options.trace);
+    // A thread of its own: nothing has asked for chance on it before, such as the logs have.
+    let Options {
+        first_seed: seed,
+        sabotage,
+        trace,
+        ..
+    } = *options;
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+    let played = thread.spawn(move || World::play(seed, sabotage, trace));
+    let Some(ending) = played.ok().and_then(|played| played.join().ok()) else {
+        println!("FAILED a panic (its message is above)");
+        return ExitCode::FAILURE;
+    };
     let fingerprint = ending.trace.fingerprint();
     let (faults, moves, elapsed) = (ending.faults, ending.moves, ending.elapsed.as_secs());
     let code = match ending.failure {

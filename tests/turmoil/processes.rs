@@ -59,7 +59,10 @@ pub(crate) fn play_all(options: &Options) -> ExitCode {
     }
     for (seed, fingerprint) in &tally.played {
         checks += 1;
-        if play(*seed, None).fingerprint != *fingerprint {
+        // Aloud, as somebody would replay it.
+        let mut aloud = command(*seed, None);
+        aloud.arg("--trace");
+        if run(aloud).fingerprint != *fingerprint {
             failed += 1;
             println!("seed {seed} does not replay exactly");
         }
@@ -161,7 +164,10 @@ fn command(seed: u64, sabotage: Option<Sabotage>) -> Command {
 }
 
 fn play(seed: u64, sabotage: Option<Sabotage>) -> Played {
-    let mut command = command(seed, sabotage);
+    run(command(seed, sabotage))
+}
+
+fn run(mut command: Command) -> Played {
     let output = command.stdin(Stdio::null()).output();
     match output {
         Ok(output) => read(&output),
