@@ -15,12 +15,12 @@
 //! acknowledged one took effect once and a refused one left nothing; nothing that was answered or
 //! acknowledged is missing from the disk, also after a crash; every live link is of the
 //! controller's family; no two sites overlap; nobody is called offline without cause; no key is
-//! taken after it was renewed; nobody is taken for a copy who is none, and every copy is noticed; nobody is welcomed but the
-//! holder of the key on disk, and what was deleted never comes back. Among sites that are peers: a
-//! subcloud has one owner in each term, who has it on its own disk; it moves only when an operator
-//! moves it or its agent has not heard its owner for the failover time; no live link or peering
-//! joins two families; alarms have causes; edits are kept, taken in by another site, or shown as a
-//! conflict. Once faults stop, everything must come right.
+//! taken after it was renewed; nobody is taken for a copy who is none, and every copy is noticed;
+//! nobody is welcomed but the holder of the key on disk, and what was deleted never comes back.
+//! Among sites that are peers: a subcloud has one owner in each term, who has it on its own disk;
+//! it moves only when an operator moves it or its agent has not heard its owner for the failover
+//! time; no live link or peering joins two families; alarms have causes; edits are kept, taken in
+//! by another site, or shown as a conflict. Once faults stop, everything must come right.
 //!
 //! Faults: partitions, loss in one direction, delay, duplicates, streams that stall or break unseen
 //! by one end or both, crashes that lose what was not synced, full and slow disks, clocks that jump
