@@ -123,7 +123,7 @@ impl World {
                 self.tell_controller(Input::LinkMessage { link, message });
             }
             None => {
-                self.heard_over(link, subcloud);
+                self.lost_over(link, subcloud);
                 self.tell_controller(Input::LinkClosed { link });
             }
         }
@@ -162,7 +162,7 @@ impl World {
             && wire.controller_life == Some(life)
         {
             let subcloud = wire.subcloud;
-            self.heard_over(link, subcloud);
+            self.lost_over(link, subcloud);
             self.tell_controller(Input::LinkClosed { link });
         }
     }

@@ -300,6 +300,14 @@ impl World {
         }
     }
 
+    /// The link of a subcloud ends, from when on it is quiet: unless it was offline already, with a
+    /// link that never said anything.
+    pub(crate) fn lost_over(&mut self, link: LinkId, id: SubcloudId) {
+        if self.sees_online(id) {
+            self.heard_over(link, id);
+        }
+    }
+
     /// Nobody is called offline who was heard from, nor before a restart's grace is over.
     pub(crate) fn check_offline(&mut self, id: Option<SubcloudId>) {
         let Some(id) = id else {

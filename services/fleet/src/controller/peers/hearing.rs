@@ -101,6 +101,9 @@ impl Controller {
                     corrections: Vec::new(),
                 };
                 self.tell_durably(link, synced, out);
+                // An offer before it that was being read is over: the peer is back at what was
+                // told already, and answers no pull of anything else.
+                self.peers.hearing.remove(&(offer.group, peer));
                 continue;
             }
             let changes = told.is_some() && told == offer.base;
