@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::sync::mpsc;
+use std::sync::{PoisonError, RwLock, mpsc};
 use std::thread;
 
 use rustix::process::{Signal, getpid, kill_process};
@@ -11,8 +11,12 @@ use tandem_cli::{Environment, Exit};
 use crate::daemon::{Daemon, QUIET};
 use crate::run::{check, run, run_at};
 
+/// A signal reaches every watch of this process: the test that sends one has it to itself.
+static SIGNALS: RwLock<()> = RwLock::new(());
+
 #[test]
 fn events_and_streams_that_break() {
+    let _calm = SIGNALS.read().unwrap_or_else(PoisonError::into_inner);
     check(
         "watch",
         &[
@@ -85,6 +89,7 @@ impl<Take: FnMut(&str)> Write for Reader<Take> {
 
 #[test]
 fn a_watch_outlives_its_daemon_and_ends_with_its_reader() {
+    let _calm = SIGNALS.read().unwrap_or_else(PoisonError::into_inner);
     let daemon = Daemon::start();
     let endpoint = daemon.endpoint();
     let (sent, received) = mpsc::channel();
@@ -114,6 +119,7 @@ fn a_watch_outlives_its_daemon_and_ends_with_its_reader() {
 
 #[test]
 fn a_signal_ends_a_watch_quietly() {
+    let _alone = SIGNALS.write().unwrap_or_else(PoisonError::into_inner);
     let daemon = Daemon::start();
     for signal in [Signal::TERM, Signal::INT] {
         let take = |_: &str| kill_process(getpid(), signal).expect("a signal to this process");
