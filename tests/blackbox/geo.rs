@@ -208,13 +208,22 @@ impl Cloud {
         }
     }
 
-    /// Copies the state of site B, which is down for that moment only.
+    /// Copies the state of site B, which is down for that moment. Site A cannot be reached
+    /// meanwhile, or agents would turn to it: the failover time is short.
     fn back_up_b(&mut self, dir: &Path) -> PathBuf {
         let backup = dir.join("backup");
+        self.network.0.cut("a");
         self.b.kill();
         copy(&self.b.state_dir(), &backup);
         self.b.serve();
         self.wait_for_owner("b", self.subclouds.len(), 2);
+        self.network.0.restore("a");
+        for (site, other) in [(&self.a, "b"), (&self.b, "a")] {
+            wait_for_sync(site, "shared", other);
+            wait_until("the peers are back", PATIENCE, || {
+                alarms(site, "280.004").is_empty()
+            });
+        }
         backup
     }
 
