@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -83,7 +84,7 @@ impl Connections {
 }
 
 /// What a listener has seen since it started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Connections that hold a place now, those still shaking hands included.
     pub open: usize,
@@ -102,6 +103,30 @@ pub struct Counts {
     /// Times that the operating system could not hand over a connection, such as for want of
     /// file descriptors.
     pub accept_failed: u64,
+}
+
+/// Those of several listeners together.
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            open,
+            established,
+            resumed,
+            handshake_failed,
+            handshake_timeout,
+            too_many_connections,
+            too_many_from_source,
+            accept_failed,
+        } = other;
+        self.open += open;
+        self.established += established;
+        self.resumed += resumed;
+        self.handshake_failed += handshake_failed;
+        self.handshake_timeout += handshake_timeout;
+        self.too_many_connections += too_many_connections;
+        self.too_many_from_source += too_many_from_source;
+        self.accept_failed += accept_failed;
+    }
 }
 
 /// The counters behind [`Counts`].

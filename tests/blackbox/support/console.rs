@@ -30,9 +30,12 @@ impl Metrics {
             .lines()
             .filter(|line| line.starts_with(char::is_alphabetic));
         let series = lines.filter_map(|line| line.rsplit_once(' '));
-        let series = series
+        let series: Vec<(String, f64)> = series
             .map(|(name, value)| (name.to_owned(), value.parse().expect("a number")))
             .collect();
+        let count = series.len();
+        let series: BTreeMap<String, f64> = series.into_iter().collect();
+        assert_eq!(series.len(), count, "a series comes twice: {text}");
         Self {
             text: text.to_owned(),
             series,

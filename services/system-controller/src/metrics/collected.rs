@@ -24,7 +24,7 @@ type Labels = Vec<(&'static str, &'static str)>;
 pub(crate) struct Collected {
     /// The fleet. It ends before the console does.
     pub(crate) hub: Weak<Hub>,
-    /// The name of a listener with its connections.
+    /// The name of a listener with its connections; listeners of one name are counted together.
     pub(crate) connections: Vec<(&'static str, Connections)>,
     /// The name of a listener with its messages that were too large.
     pub(crate) oversize: Vec<(&'static str, Oversize)>,
@@ -50,11 +50,8 @@ impl Collector for Collected {
 
 impl Collected {
     fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let counts: Vec<(&'static str, Counts)> = self
-            .connections
-            .iter()
-            .map(|(listener, connections)| (*listener, connections.counts()))
-            .collect();
+        let listeners = self.connections.iter();
+        let counts = together(listeners.map(|(name, connections)| (*name, connections.counts())));
         let each = |value: fn(&Counts) -> u64| {
             counts
                 .iter()
@@ -105,6 +102,16 @@ impl Collected {
             refused,
         )
     }
+}
+
+/// The counts of each name. A series must not come twice, and the operators of a dual-stack site
+/// have a listener for each family.
+fn together(each: impl Iterator<Item = (&'static str, Counts)>) -> BTreeMap<&'static str, Counts> {
+    let mut all: BTreeMap<&'static str, Counts> = BTreeMap::new();
+    for (name, counts) in each {
+        *all.entry(name).or_default() += counts;
+    }
+    all
 }
 
 fn encode_fleet(encoder: &mut DescriptorEncoder<'_>, hub: &Hub) -> fmt::Result {
@@ -245,4 +252,28 @@ fn sync(value: Sync) -> &'static str {
 
 fn whole(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_of_one_name_are_one_series() {
+        let counts = |open, established| Counts {
+            open,
+            established,
+            ..Counts::default()
+        };
+        let each = [
+            ("operators", counts(1, 4)),
+            ("link", counts(7, 9)),
+            ("operators", counts(2, 5)),
+        ];
+        let all = together(each.into_iter());
+        assert_eq!(
+            all.into_iter().collect::<Vec<_>>(),
+            [("link", counts(7, 9)), ("operators", counts(3, 9))]
+        );
+    }
 }
