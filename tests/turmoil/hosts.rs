@@ -11,6 +11,7 @@ use futures_util::future::LocalBoxFuture;
 use site::{Change, Site};
 use subcloud_agent::LinkState;
 use system_controller::{Serving, Times};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
@@ -25,6 +26,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How long somebody waits before an enrollment that failed is tried again.
 const ENROLL_AGAIN: Duration = Duration::from_secs(20);
+
+/// How much may wait for a process: more than a world asks of it in its whole life.
+const QUEUE: usize = 256;
 
 /// An answer that may come.
 pub(crate) type Answer<T> = Rc<RefCell<Option<Result<T, Status>>>>;
@@ -61,7 +65,7 @@ pub(crate) struct ControllerHost {
     times: Times,
     disk: RefCell<Option<Rc<system_controller::InProcess>>>,
     serving: RefCell<Option<Serving>>,
-    calls: RefCell<Option<mpsc::UnboundedSender<Call>>>,
+    calls: RefCell<Option<mpsc::Sender<Call>>>,
 }
 
 impl ControllerHost {
@@ -89,7 +93,7 @@ impl ControllerHost {
         let link = LinkListener::bind(address, self.host.network.gates.clone()).await?;
         let life = self.host.life();
         let serving = disk.serve(&life, (link, address), self.times).await?;
-        let (sender, mut calls) = mpsc::unbounded_channel::<Call>();
+        let (sender, mut calls) = mpsc::channel::<Call>(QUEUE);
         self.calls.replace(Some(sender));
         self.serving.replace(Some(serving.clone()));
         while let Some(call) = calls.recv().await {
@@ -141,7 +145,7 @@ impl ControllerHost {
         });
         // Nobody serves: the call is lost, as over a dead socket.
         if let Some(calls) = &*self.calls.borrow() {
-            drop(calls.send(call));
+            hand_over(calls, call);
         }
         answer
     }
@@ -152,7 +156,7 @@ pub(crate) struct AgentHost {
     pub(crate) host: Host,
     disk: RefCell<Option<Rc<subcloud_agent::InProcess>>>,
     state: RefCell<Option<watch::Receiver<LinkState>>>,
-    changes: RefCell<Option<mpsc::UnboundedSender<Change>>>,
+    changes: RefCell<Option<mpsc::Sender<Change>>>,
     token: RefCell<Option<String>>,
     refusal: RefCell<Option<String>>,
 }
@@ -192,7 +196,7 @@ impl AgentHost {
                 tokio::time::sleep(ENROLL_AGAIN).await;
             }
         }
-        let (sender, mut changes) = mpsc::unbounded_channel();
+        let (sender, mut changes) = mpsc::channel(QUEUE);
         self.changes.replace(Some(sender));
         self.state.replace(Some(agent.serve(&life)?));
         while let Some(change) = changes.recv().await {
@@ -220,7 +224,7 @@ impl AgentHost {
     /// Changes the site, as an operator there does.
     pub(crate) fn change(&self, change: Change) {
         if let Some(changes) = &*self.changes.borrow() {
-            drop(changes.send(change));
+            hand_over(changes, change);
         }
     }
 
@@ -244,5 +248,12 @@ impl AgentHost {
         let disk = Rc::new(disk);
         self.disk.replace(Some(Rc::clone(&disk)));
         disk
+    }
+}
+
+/// Hands something to a process; one that has gone down meanwhile never answers.
+fn hand_over<T>(to: &mpsc::Sender<T>, what: T) {
+    if let Err(TrySendError::Full(_)) = to.try_send(what) {
+        panic!("more than {QUEUE} wait for a simulated process");
     }
 }
