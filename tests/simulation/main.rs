@@ -39,6 +39,7 @@ mod controller;
 mod edits;
 mod faults;
 mod geo;
+mod harness;
 mod network;
 mod options;
 mod oracle;

@@ -18,6 +18,8 @@
 
 mod beginning;
 mod faults;
+#[path = "../simulation/harness.rs"]
+mod harness;
 mod hosts;
 mod network;
 mod operator;
