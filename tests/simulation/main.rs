@@ -68,7 +68,7 @@ const REPLAYED_SEEDS: u64 = 20;
 
 /// Seeds that found a fault once, which every run plays again. The order of what is drawn in a
 /// world must not change without looking for such seeds anew.
-const FOUND: [(Kind, u64, &str); 10] = [
+const FOUND: [(Kind, u64, &str); 12] = [
     (
         Kind::Link,
         20_665,
@@ -118,6 +118,16 @@ const FOUND: [(Kind, u64, &str); 10] = [
         Kind::Geo,
         83_203,
         "an offer that is taken back for one that was told before",
+    ),
+    (
+        Kind::Geo,
+        142_454,
+        "a site told in the same term that the agent chose another",
+    ),
+    (
+        Kind::Geo,
+        293_821,
+        "a member that left while the changes of a peer were being read",
     ),
 ];
 

@@ -84,7 +84,15 @@ impl Geo {
             return;
         }
         match &event.kind {
-            EventKind::Offline => self.check_offline(index, event.subcloud),
+            EventKind::Offline => {
+                self.check_offline(index, event.subcloud);
+                let gone = event.subcloud.map(|id| (index, id));
+                self.oracle.offline.extend(gone);
+            }
+            EventKind::Online => {
+                let back = event.subcloud.map(|id| (index, id));
+                self.oracle.offline.retain(|gone| Some(*gone) != back);
+            }
             EventKind::IdentityCloned { .. } => {
                 self.fail(format!("{} was shut out, and nobody copied it", event.name));
             }
@@ -105,6 +113,12 @@ impl Geo {
         if !cause {
             let (id, name) = (alarm.id(), &event.name);
             self.fail(format!("alarm {id} of {name} at site {index} has no cause"));
+        }
+        // An operator may manage what was called offline long before, and that was judged then. A
+        // word that is turned away does not bring it back.
+        let known = event.subcloud;
+        if known.is_some_and(|id| self.oracle.offline.contains(&(index, id))) {
+            return;
         }
         // It is told when it is on disk, and the subcloud may be back by then.
         let heard = event
@@ -159,7 +173,8 @@ impl Geo {
             let record = machine.fleet().subcloud(id);
             record.is_some_and(|record| {
                 let away = machine.presence(id).availability == Availability::Offline;
-                away && record.managed() && record.owned_here() && record.geo.group.is_none()
+                let untold = record.geo.group.is_none() || self.left_its_owners_group(id);
+                away && record.managed() && record.owned_here() && untold
             })
         };
         let mut expected: BTreeSet<SubcloudId> = machine

@@ -26,6 +26,8 @@ pub(super) struct Oracle {
     pub(super) started: BTreeMap<usize, Timestamp>,
     /// The subclouds that told a site, in its present life, that they lost their owner.
     lost: BTreeSet<(usize, SubcloudId)>,
+    /// The subclouds that a site, in its present life, has called offline and not online since.
+    pub(super) offline: BTreeSet<(usize, SubcloudId)>,
     /// The primary families that each site ever had.
     families: BTreeMap<usize, BTreeSet<Option<Family>>>,
     pub(super) promises: Promises,
@@ -36,6 +38,7 @@ impl Oracle {
         self.heard.retain(|(by, _), _| *by != site);
         self.heard_subcloud.retain(|(by, _), _| *by != site);
         self.lost.retain(|(by, _)| *by != site);
+        self.offline.retain(|(by, _)| *by != site);
         self.started.insert(site, now);
     }
 
@@ -232,8 +235,9 @@ impl Geo {
                     Node::Site(other) => self.sites[other].id(),
                     Node::Subcloud(_) => return None,
                 };
-                (Some(other) == peer.controller() && wire.told[end].is_some())
-                    .then_some(wire.told[end])
+                // What comes over a link that the site has ended is not for it any more.
+                let heard = wire.told[end].is_some() && !wire.over[end];
+                (Some(other) == peer.controller() && heard).then_some(wire.told[end])
             });
             if told.flatten().is_some_and(|told| Some(told) != own) {
                 faults.push(format!(
@@ -307,7 +311,9 @@ impl Geo {
                 let peer = owner
                     .system_peers()
                     .find(|peer| peer.id == association.peer);
+                // What an operator of the other site ended is told no longer.
                 association.group == group
+                    && !association.ended
                     && peer.is_some_and(|peer| {
                         peer.controller() == Some(known.id()) && !peer.suspended()
                     })
@@ -348,6 +354,27 @@ impl Geo {
         })
     }
 
+    /// Whether the agent of a subcloud obeys a site that has it in no group, so that nobody tells a
+    /// site which took it over in the same term, and was not chosen.
+    pub(super) fn left_its_owners_group(&self, subcloud: SubcloudId) -> bool {
+        let mut agents = self.subclouds.iter().filter(|node| node.id() == subcloud);
+        let obeyed = agents.find_map(|node| Some(node.record.as_ref()?.owner));
+        let owner = self.sites.iter().find(|site| Some(site.id()) == obeyed);
+        let machine = owner.and_then(|site| site.machine.as_ref());
+        let record = machine.and_then(|machine| machine.fleet().subcloud(subcloud));
+        record.is_some_and(|record| record.geo.group.is_none())
+    }
+
+    /// Whether an association says no more than that two sites claim such a subcloud.
+    fn rivals_for_another(&self, message: &str) -> bool {
+        self.subclouds.iter().any(|node| {
+            let term = node.record.as_ref().map_or(0, |record| record.epoch.0);
+            let name = node.name();
+            let claim = format!("subcloud {name} is claimed in term {term}, but obeys");
+            message.starts_with(&claim) && self.left_its_owners_group(node.id())
+        })
+    }
+
     fn site_problem(&self, index: usize) -> Option<String> {
         let Some(machine) = &self.sites[index].machine else {
             return Some("is not running".to_owned());
@@ -363,7 +390,7 @@ impl Geo {
                 continue;
             }
             let view = machine.association_view(association);
-            if view.state != AssociationState::InSync {
+            if view.state != AssociationState::InSync && !self.rivals_for_another(&view.message) {
                 return Some(format!(
                     "an association is {:?}: {}",
                     view.state, view.message

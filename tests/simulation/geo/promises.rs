@@ -34,7 +34,8 @@ struct Asked {
     at: Timestamp,
     /// The subclouds, by name, whose records it changes beside the one that is answered.
     members: Vec<String>,
-    deletes: bool,
+    /// What it deletes, and where.
+    deletes: Option<(usize, Kept)>,
 }
 
 /// A record that an answer spoke of.
@@ -85,14 +86,19 @@ impl Promises {
         seen.any(|(_, _, other)| when(*other) > when(text))
     }
 
-    pub(super) fn asked(&mut self, request: RequestId, action: &PeerAction, at: Timestamp) {
+    fn asked(
+        &mut self,
+        request: RequestId,
+        action: &PeerAction,
+        deletes: Option<(usize, Kept)>,
+        at: Timestamp,
+    ) {
         let members = match action {
             PeerAction::SetMembers { add, remove, .. } => {
                 add.iter().chain(remove).cloned().collect()
             }
             _ => Vec::new(),
         };
-        let deletes = matches!(action, PeerAction::Dissociate { .. });
         let asked = Asked {
             at,
             members,
@@ -105,13 +111,58 @@ impl Promises {
         let asked = Asked {
             at,
             members: Vec::new(),
-            deletes: false,
+            deletes: None,
         };
         self.asked.insert(request, asked);
     }
 }
 
+impl Promises {
+    fn delete(&mut self, what: (usize, Kept)) {
+        self.kept.remove(&what);
+        self.deleted.insert(what);
+    }
+}
+
 impl Geo {
+    /// An operator asks something about peers or the group.
+    pub(super) fn asked_peer(
+        &mut self,
+        index: usize,
+        request: RequestId,
+        action: &PeerAction,
+        at: Timestamp,
+    ) {
+        let deletes = match action {
+            PeerAction::Dissociate { group, peer } => {
+                let machine = self.sites[index].machine.as_ref();
+                machine.and_then(|machine| {
+                    let mut groups = machine.peer_groups();
+                    let group = groups.find(|known| known.header.name == *group)?;
+                    let peer = machine.find_peer(peer)?;
+                    Some((index, Kept::Association(group.id, peer.id)))
+                })
+            }
+            _ => None,
+        };
+        self.oracle.promises.asked(request, action, deletes, at);
+    }
+
+    /// A process ended: what it was to delete may be gone already, although nobody was answered,
+    /// and nobody will be.
+    pub(super) fn deleted_unanswered(&mut self, index: usize) {
+        let disk = &self.sites[index].durable;
+        let promises = &mut self.oracle.promises;
+        let here = |asked: &Asked| asked.deletes.filter(|(site, _)| *site == index);
+        let asked: Vec<(usize, Kept)> = promises.asked.values().filter_map(here).collect();
+        promises.asked.retain(|_, asked| here(asked).is_none());
+        for what in asked {
+            if what.1.changed(disk).is_none() {
+                promises.delete(what);
+            }
+        }
+    }
+
     /// An answer promises that what it says is on disk.
     pub(super) fn check_answer(
         &mut self,
@@ -160,10 +211,8 @@ impl Geo {
             PeerSubject::Subcloud(known) => (Kept::Subcloud(known.id), known.updated_at),
             PeerSubject::Card(_) => return,
         };
-        if asked.deletes {
-            self.oracle.promises.kept.remove(&(index, kept));
-            self.oracle.promises.deleted.insert((index, kept));
-            return;
+        if asked.deletes.is_some() {
+            return self.oracle.promises.delete((index, kept));
         }
         self.keep(index, kept, at);
         for name in &asked.members {

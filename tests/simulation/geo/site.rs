@@ -389,6 +389,7 @@ impl Geo {
         node.life += 1;
         node.busy_until = self.now;
         node.alarm_clock = None;
+        self.deleted_unanswered(index);
         self.check_kept(index);
         self.cut_all_of(Node::Site(index));
     }
@@ -647,7 +648,7 @@ impl Geo {
         let request = RequestId(self.last_request);
         self.note(109, || format!("operator at site {index}: {action:?}"));
         let at = self.sites[index].clock.at(self.now);
-        self.oracle.promises.asked(request, &action, at);
+        self.asked_peer(index, request, &action, at);
         let call = PeerCall {
             request,
             actor: Actor::Operator("uid=0".to_owned()),

@@ -109,9 +109,11 @@ impl Controller {
     }
 
     /// A member left: a peer that was away, and believes that it owns it, says so again and hears
-    /// better. So what peers offer next is read in full, although it was read before.
+    /// better. So what peers offer next is read in full, although it was read before, and what is
+    /// being read is read from the start: the member may be past already, or unchanged.
     pub(super) fn read_anew(
         &mut self,
+        now: Timestamp,
         group: PeerGroupId,
         except: Option<PeerId>,
         batch: &mut Batch,
@@ -126,6 +128,7 @@ impl Controller {
             };
             self.put_association(batch, unread);
         }
+        self.hear_from_start(now, group, except);
     }
 
     /// What is told of the group may be another thing now.

@@ -161,7 +161,7 @@ impl Controller {
             }
             Change::Members(group, members) => {
                 if members.iter().any(|member| member.geo.group.is_none()) {
-                    self.read_anew(group.id, None, batch);
+                    self.read_anew(now, group.id, None, batch);
                 }
                 for member in members {
                     self.put(batch, member);

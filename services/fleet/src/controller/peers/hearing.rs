@@ -208,6 +208,21 @@ impl Controller {
         self.pull(group, peer, out);
     }
 
+    /// Reads what peers offer of a group in full and from the start, in the next step.
+    pub(super) fn hear_from_start(
+        &mut self,
+        now: Timestamp,
+        group: PeerGroupId,
+        except: Option<PeerId>,
+    ) {
+        for ((of, peer), hearing) in &mut self.peers.hearing {
+            if *of == group && Some(*peer) != except {
+                *hearing = Hearing::new(hearing.digest, hearing.your_priority, false);
+                self.wakeups.at(now, Wake::Pull(group, *peer));
+            }
+        }
+    }
+
     /// Takes in a piece that was asked for; others are ignored.
     pub(super) fn batch(
         &mut self,
@@ -431,7 +446,7 @@ impl Controller {
                     confirmed: *confirmed,
                 };
                 self.believe(heard.now, *subcloud, claim, heard.batch, out);
-                self.correct(heard, *subcloud, *epoch);
+                self.correct(heard, *subcloud, &claim);
             }
             SyncItem::Left(id) => {
                 self.leave(heard.now, *id, heard.group, heard.speaker, heard.batch)
@@ -466,7 +481,7 @@ impl Controller {
             return Ok(());
         };
         let believed = self.belief(&local);
-        self.correct(heard, told.id, claim.epoch);
+        self.correct(heard, told.id, &claim);
         if believed.owner != claim.owner && !claim.beats(&believed) {
             return Err(Rejection::one(stale(&local, enrolled.epoch, &believed)));
         }
@@ -497,13 +512,14 @@ impl Controller {
         Ok(())
     }
 
-    /// The speaker does not know of the present term.
-    fn correct(&self, heard: &mut Heard<'_>, id: SubcloudId, told: Epoch) {
+    /// The speaker does not know of the present term, or not whom the agent chose in it.
+    fn correct(&self, heard: &mut Heard<'_>, id: SubcloudId, told: &Belief) {
         let Some(record) = self.fleet.subcloud(id) else {
             return;
         };
         let believed = self.belief(record);
-        if told < believed.epoch && heard.corrections.len() < MAX_SYNC_BATCH {
+        let news = told.epoch < believed.epoch || told.owner != believed.owner;
+        if news && believed.beats(told) && heard.corrections.len() < MAX_SYNC_BATCH {
             heard.corrections.push(Correction {
                 subcloud: id,
                 owner: believed.owner,
@@ -624,7 +640,7 @@ impl Controller {
         changed.geo.group = None;
         changed.updated_at = now;
         let speaker = self.peers.peer_of(speaker).map(|peer| peer.id);
-        self.read_anew(group, speaker, batch);
+        self.read_anew(now, group, speaker, batch);
         self.put(batch, changed);
     }
 }
@@ -689,13 +705,19 @@ fn both(earlier: Option<&Conflict>, later: Option<Box<Conflict>>) -> Option<Box<
 const MAX_LOST_FIELDS: usize = 32;
 
 fn stale(local: &Subcloud, claimed: Epoch, believed: &Belief) -> Violation {
+    let remedy = if claimed < believed.epoch {
+        "nothing: the claim ends when its site hears of the newer term"
+    } else {
+        "nothing while it is a member at the site that its agent obeys, which tells the other; \
+         else take it out of the group at the other"
+    };
     Violation::new(
         Reason::EpochStale,
         format!(
             "subcloud {} is claimed in term {}, but obeys controller {} in term {}",
             local.name, claimed.0, believed.owner, believed.epoch.0
         ),
-        "nothing: the claim ends when its site hears of the newer term",
+        remedy,
     )
     .object("subcloud", local.name.clone())
     .fact("claimedEpoch", claimed.0)
