@@ -18,8 +18,9 @@ use super::{ControllerView, gateway};
 /// own as well. The details of a refusal have 8 KiB in all.
 const MAX_LISTED_BYTES: usize = 3 * 1024;
 
-/// Asks F3-F6 and F10 of every subcloud against the controller's site as it would be. What is
-/// broken by the present site already is not held against the change.
+/// Asks F3-F6 and F10 of every subcloud against the controller's site as it would be, and whether
+/// those that obey this controller would still find it where they know it to be. What is broken by
+/// the present site already is not held against the change.
 ///
 /// # Errors
 /// `WOULD_BREAK_SUBCLOUDS`: a violation for each subcloud and rule, by name; the first one also
@@ -29,11 +30,11 @@ pub fn would_break(fleet: &Fleet, next: &ControllerView) -> Result<(), Rejection
         return Ok(());
     }
     let mut broken = breaks(fleet, next);
-    if broken.is_empty() {
-        return Ok(());
+    if !broken.is_empty() {
+        let present = breaks(fleet, fleet.controller());
+        broken.retain(|what, _| !present.contains_key(what));
     }
-    let present = breaks(fleet, fleet.controller());
-    broken.retain(|what, _| !present.contains_key(what));
+    moved(&mut broken, fleet, next);
     let mut violations: Vec<Violation> = broken
         .into_iter()
         .map(|(broken, words)| violation(fleet, &broken, words))
@@ -41,6 +42,9 @@ pub fn would_break(fleet: &Fleet, next: &ControllerView) -> Result<(), Rejection
     list_all(&mut violations);
     Rejection::check(violations)
 }
+
+/// The rule that the link address of a controller stays while subclouds obey it.
+const LINK_ADDRESS: &str = "link-address";
 
 /// One rule that one subcloud would break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +109,23 @@ fn breaks<'a>(fleet: &'a Fleet, view: &ControllerView) -> Breaks<'a> {
         }
     }
     found
+}
+
+/// The link address is where agents look for their controller, also after a restart of either.
+fn moved<'a>(found: &mut Breaks<'a>, fleet: &'a Fleet, next: &ControllerView) {
+    let address = |view: &ControllerView| view.link.as_ref()?.primary.floating;
+    let (Some(known), Some(link)) = (address(fleet.controller()), &next.link) else {
+        return;
+    };
+    if link.primary.floating == Some(known) {
+        return;
+    }
+    let obeys = |record: &&SharedSubcloud| record.enrolled().is_some() && record.owned_here();
+    for record in fleet.subclouds().filter(obeys) {
+        let message = format!("knows the controller at {known}, which would no longer be there");
+        let words = words(message, &link.primary);
+        note(found, record, LINK_ADDRESS, link.kind, words);
+    }
 }
 
 /// F4.
@@ -214,10 +235,16 @@ fn words(message: String, pool: &LinkPool) -> Words {
 
 fn violation(fleet: &Fleet, broken: &Broken<'_>, words: Words) -> Violation {
     let Words { message, pool } = words;
+    let remedy = if broken.rule == LINK_ADDRESS {
+        "keep the floating address, or let a peer take the subcloud over first \
+         (`subcloud-peer-group migrate` there), or delete it"
+    } else {
+        "choose other addresses, or change or delete the subcloud first"
+    };
     let violation = Violation::new(
         Reason::WouldBreakSubclouds,
         format!("subcloud {} {message} ({})", broken.name, broken.rule),
-        "choose other addresses, or change or delete the subcloud first",
+        remedy,
     )
     .object("subcloud", broken.name)
     .object("controller", fleet.controller().name.clone())

@@ -30,7 +30,8 @@ fn fleet_of(layout: &str, sites: &[Site]) -> Controller {
     machine
 }
 
-/// The controller's site with the pools of a network taken from another site.
+/// The controller's site with the pools of a network taken from another site, but for the link
+/// address: that it moves has a rule of its own.
 fn with_pools_of(
     site: &Site,
     kind: NetworkKind,
@@ -48,7 +49,10 @@ fn with_pools_of(
             view.oam_subnets = link.pools().map(|pool| pool.subnet).collect();
         }
         (NetworkKind::Oam, None) => view.oam_subnets = taken.oam_subnets,
-        (_, Some(link)) => view.link = Some(link),
+        (_, Some(mut link)) => {
+            link.primary.floating = view.link.and_then(|own| own.primary.floating);
+            view.link = Some(link);
+        }
         (_, None) => {
             let link = view.link.as_mut().unwrap();
             link.primary.subnet = taken.oam_subnets[0];
@@ -142,8 +146,7 @@ fn every_subcloud_and_rule_that_a_change_would_break_is_named() {
     pool.ranges = vec![site::Range::new([10, 200, 0, 1].into(), [10, 200, 0, 9].into()).unwrap()];
     check(&machine, &wide, &[("c", "F10")]);
     // No subcloud could stay.
-    let mut other_family = ControllerView::of(&own);
-    other_family.link = ControllerView::of(&site("x", 200, "6")).link;
+    let other_family = with_pools_of(&own, mgmt, &site("x", 200, "6"), mgmt);
     let all = [("a", "F4"), ("b", "F4"), ("c", "F10"), ("c", "F4")];
     check(&machine, &other_family, &all);
     let mut unlinked = ControllerView::of(&own);
@@ -180,6 +183,29 @@ fn what_is_broken_already_is_not_held_against_a_change() {
     let pool = &mut shorter.link.as_mut().unwrap().primary;
     pool.ranges = vec![site::Range::new([10, 200, 0, 1].into(), [10, 200, 0, 8].into()).unwrap()];
     assert_eq!(machine.would_break(&shorter), Ok(()));
+}
+
+#[test]
+fn the_link_address_stays_while_subclouds_obey_it() {
+    let own = site("controller", 200, "4");
+    let mut moved = ControllerView::of(&own);
+    let pool = &mut moved.link.as_mut().unwrap().primary;
+    pool.floating = Some([10, 200, 0, 3].into());
+    check(&fleet_of("4", &[]), &moved, &[]);
+
+    let mut machine = fleet_of("4", &[site("a", 1, "4"), site("b", 2, "46")]);
+    // One that has not enrolled yet has its token, which is issued anew.
+    answer(settle(
+        &mut machine,
+        at(0),
+        Input::AddSubcloud(add(3, "pending")),
+    ))
+    .unwrap();
+    check(
+        &machine,
+        &moved,
+        &[("a", "link-address"), ("b", "link-address")],
+    );
 }
 
 #[test]
