@@ -188,6 +188,29 @@ fn agent_input() -> impl Strategy<Value = AgentInput> {
     ]
 }
 
+/// Numbers the links as the driver does, which gives no number twice.
+#[derive(Default)]
+struct Links {
+    last: u64,
+    known: BTreeMap<LinkId, LinkId>,
+}
+
+impl Links {
+    fn number(&mut self, input: &mut Input) {
+        match input {
+            Input::LinkOpened { link, .. } => {
+                self.last += 1;
+                self.known.insert(*link, LinkId(self.last));
+                *link = LinkId(self.last);
+            }
+            Input::LinkMessage { link, .. } | Input::LinkClosed { link } => {
+                *link = self.known.get(link).copied().unwrap_or(LinkId(0));
+            }
+            _ => {}
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
@@ -199,16 +222,18 @@ proptest! {
         let mut waiting = std::collections::VecDeque::new();
         let mut now = 0;
         let mut redeemed = BTreeMap::new();
+        let mut links = Links::default();
         let mut keys = BTreeMap::new();
         for (input, wait) in steps {
             now += wait;
-            let input = match input {
+            let mut input = match input {
                 Some(input) => input,
                 None => match waiting.pop_front() {
                     Some(ticket) => Input::Committed { ticket },
                     None => continue,
                 },
             };
+            links.number(&mut input);
             if let Input::Enroll(call) = &input {
                 keys.insert(call.request, call.key);
             }
