@@ -294,13 +294,56 @@ fn an_agent_that_dies_at_work_leaves_a_change_that_can_be_asked_for_again() {
     let entries = entries
         .iter()
         .map(|record| AuditRecord::decode(record.value.as_slice()).expect("an entry"));
-    let outcomes: Vec<bool> = entries
+    let entries: Vec<AuditRecord> = entries
         .filter(|entry| entry.action == "COMMAND UpdateDns" && entry.name == "west")
-        .map(|entry| entry.done)
         .collect();
+    assert!(entries.last().is_some_and(|first| first.sent));
+    let ended = entries.iter().filter(|entry| !entry.sent);
+    let outcomes: Vec<bool> = ended.map(|entry| entry.done).collect();
     // The newest first: a change whose outcome nobody knew, then the change, then its answer again.
     assert!(outcomes.starts_with(&[true, true]), "{outcomes:?}");
     assert_eq!(outcomes.last(), Some(&false), "{outcomes:?}");
+}
+
+#[test]
+fn a_change_that_outlives_its_controller_is_in_the_audit_log() {
+    let dir = scratch();
+    let (mut controller, mut west) = managed(dir.path());
+    let list = [
+        "dcmanager",
+        "audit",
+        "list",
+        "--action",
+        "COMMAND UpdateDns",
+    ];
+    let told = |controller: &Controller| {
+        let lines = controller.tandem(&[&list[..], &["-f", "csv"]].concat());
+        let lines = lines.expect(0).stdout;
+        let outcomes = lines.lines().filter(|line| line.contains("west"));
+        let outcomes: Vec<String> = outcomes.map(str::to_owned).collect();
+        outcomes
+    };
+    let server = west.site.address(Net::Oam, Family::V6, 9).to_string();
+    let change = json!({"servers": [server]});
+    signal("-STOP", &mut west);
+    let target = socket(&controller.state_dir());
+    let waiting = start_with(
+        &target,
+        &["tandem-subcloud: west"],
+        "60",
+        UPDATE_DNS,
+        &change,
+    );
+    wait_until("the change is under way", PATIENCE, || {
+        !told(&controller).is_empty()
+    });
+    controller.kill();
+    answer_of(&waiting.output()).expect_err("nobody is there to answer");
+    controller.serve();
+    let entries = told(&controller);
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    assert!(entries[0].contains(",sent,"), "{entries:?}");
+    signal("-CONT", &mut west);
 }
 
 /// Asks a stopped agent until it is given no more; the reasons on the way.

@@ -268,6 +268,9 @@ pub enum Action {
 pub enum Outcome {
     /// It was done.
     Done,
+    /// It went out to a subcloud. What came of it is an entry of its own; without one the
+    /// controller ended before the answer came, and the change may or may not have been made.
+    Sent,
     /// It was refused.
     Refused {
         /// Every rule that it broke.

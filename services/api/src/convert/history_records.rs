@@ -211,9 +211,9 @@ pub fn audit_to_record(entry: &AuditEntry) -> wire::AuditRecord {
         Actor::Operator(name) => name.clone(),
         Actor::Stranger(address) => format!("stranger/{address}"),
     };
-    let (done, faults, detail) = match outcome {
-        Outcome::Done => (true, &[][..], ""),
-        Outcome::Refused { faults, detail } => (false, faults.as_slice(), detail.as_str()),
+    let (faults, detail) = match outcome {
+        Outcome::Done | Outcome::Sent => (&[][..], ""),
+        Outcome::Refused { faults, detail } => (faults.as_slice(), detail.as_str()),
     };
     wire::AuditRecord {
         at_milliseconds: at.0,
@@ -221,8 +221,9 @@ pub fn audit_to_record(entry: &AuditEntry) -> wire::AuditRecord {
         action: action.name().to_owned(),
         subcloud: subcloud.map(|id| id.to_string()).unwrap_or_default(),
         name: name.clone(),
-        done,
+        done: *outcome == Outcome::Done,
         violations: faults.iter().map(fault_to_wire).collect(),
         detail: detail.to_owned(),
+        sent: *outcome == Outcome::Sent,
     }
 }

@@ -104,6 +104,7 @@ pub fn audit_to_wire(position: Position, record: record::AuditRecord) -> wire::A
         done,
         violations,
         detail,
+        sent,
     } = record;
     wire::AuditEntry {
         sequence: position.0,
@@ -115,6 +116,7 @@ pub fn audit_to_wire(position: Position, record: record::AuditRecord) -> wire::A
         done,
         violations,
         detail,
+        sent,
     }
 }
 

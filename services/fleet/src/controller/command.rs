@@ -3,8 +3,8 @@
 //! A command is under way from the moment that it is sent until its result comes or its link
 //! ends, also when its deadline has passed and its caller was told so: only then has its place
 //! become free, and only then is known what came of it. Every command that changes something
-//! is in the audit log with its outcome; one whose result comes after its deadline is there
-//! twice, the second time with the truth.
+//! is in the audit log before it goes out, and again with its outcome; one whose result comes
+//! after its deadline has two outcomes there, the second of which is the truth.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -206,19 +206,24 @@ impl Controller {
     ) {
         let (record, link) = (&reach.subcloud, reach.link);
         let actor = call.actor.to_string();
+        let asked = Asked {
+            actor: call.actor,
+            subcloud: Some(record.id),
+            name: record.name.clone(),
+            method: call.method,
+            request_id: call.request_id,
+            changes: call.changes,
+        };
+        let mut batch = Batch::default();
+        if asked.changes {
+            self.log_command(&mut batch, now, asked.clone(), Outcome::Sent);
+        }
         let id = self.commands.begin(Running {
             request: Some(call.request),
             link,
             bytes: call.body.len(),
             deadline: call.deadline,
-            asked: Asked {
-                actor: call.actor,
-                subcloud: Some(record.id),
-                name: record.name.clone(),
-                method: call.method,
-                request_id: call.request_id,
-                changes: call.changes,
-            },
+            asked,
         });
         self.wakeups.at(call.deadline, Wake::Command(id));
         let command = Command {
@@ -229,10 +234,25 @@ impl Controller {
             within: Duration::from_millis(call.deadline.0.saturating_sub(now.0)),
             actor,
         };
-        out.push(Output::Send {
-            link,
-            message: ControllerMessage::Command(command),
-        });
+        let message = ControllerMessage::Command(command);
+        let send = Deferred::Output(Output::Send { link, message });
+        if call.changes {
+            batch.then.push(send);
+            self.commit(batch, out);
+        } else {
+            self.release(send, out);
+        }
+    }
+
+    fn log_command(&mut self, batch: &mut Batch, now: Timestamp, asked: Asked, outcome: Outcome) {
+        let deed = Deed {
+            actor: asked.actor,
+            action: Action::Command(asked.method),
+            subcloud: asked.subcloud,
+            name: &asked.name,
+            outcome,
+        };
+        self.log_audit(batch, now, deed);
     }
 
     /// Answers a call, if one still waits; a change is in the audit log before that.
@@ -247,14 +267,7 @@ impl Controller {
         let changes = asked.changes;
         let mut batch = Batch::default();
         if changes {
-            let deed = Deed {
-                actor: asked.actor,
-                action: Action::Command(asked.method),
-                subcloud: asked.subcloud,
-                name: &asked.name,
-                outcome: audited(&outcome),
-            };
-            self.log_audit(&mut batch, now, deed);
+            self.log_command(&mut batch, now, asked, audited(&outcome));
         }
         let answer =
             request.map(|request| Deferred::Output(Output::CommandAnswer { request, outcome }));

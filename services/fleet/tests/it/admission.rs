@@ -394,7 +394,7 @@ fn a_wrong_token_is_one_message_outside_and_four_in_the_audit_log() {
                 details.extend(writes.iter().filter_map(|write| match write {
                     Write::Audit(entry) => match &entry.outcome {
                         Outcome::Refused { detail, .. } => Some(detail.clone()),
-                        Outcome::Done => None,
+                        Outcome::Done | Outcome::Sent => None,
                     },
                     _ => None,
                 }));

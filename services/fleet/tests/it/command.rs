@@ -120,6 +120,7 @@ fn told(outputs: &[Output]) -> Vec<String> {
                         entry.name,
                         match &entry.outcome {
                             Outcome::Done => "done",
+                            Outcome::Sent => "sent",
                             Outcome::Refused { faults, .. } => &faults[0].reason,
                         }
                     )),
@@ -185,6 +186,20 @@ fn a_command_goes_out_in_its_term_and_its_answer_comes_back() {
     // A question leaves no trace.
     assert_eq!(run(&mut machine, 4, question(2)), ["command 2"]);
     assert_eq!(result(&mut machine, 5, 2), ["answer 2 done [9]"]);
+}
+
+#[test]
+fn a_change_goes_out_when_its_audit_entry_is_durable() {
+    let (mut machine, _) = managed();
+    let outputs = machine.on(at(2), &mut Calm, Input::RunCommand(change(1)));
+    assert_eq!(told(&outputs), ["audit COMMAND UpdateDns s sent"]);
+    let ticket = outputs.iter().find_map(|output| match output {
+        Output::Commit { ticket, .. } => Some(*ticket),
+        _ => None,
+    });
+    let ticket = ticket.expect("a write");
+    let outputs = machine.on(at(2), &mut Calm, Input::Committed { ticket });
+    assert_eq!(told(&outputs), ["command 1"]);
 }
 
 #[test]

@@ -93,6 +93,7 @@ fn row(entry: AuditEntry) -> [Cell; 7] {
         done,
         violations,
         detail,
+        sent,
     } = entry;
     let mut reasons: Vec<String> = violations
         .into_iter()
@@ -103,13 +104,18 @@ fn row(entry: AuditEntry) -> [Cell; 7] {
         )
         .collect();
     reasons.extend((!detail.is_empty()).then_some(detail));
+    let outcome = match (done, sent) {
+        (true, _) => "done",
+        (false, true) => "sent",
+        (false, false) => "refused",
+    };
     [
         Cell::number(sequence),
         wording::time(at_milliseconds),
         Cell::text(actor),
         Cell::text(action),
         Cell::text(name),
-        Cell::text(if done { "done" } else { "refused" }),
+        Cell::text(outcome),
         Cell::text(reasons.join("; ")),
     ]
 }
