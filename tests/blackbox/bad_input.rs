@@ -68,7 +68,7 @@ fn bootstrap_files_that_are_none() {
     }
     for unreadable in [dir.path(), &dir.path().join("absent")] {
         init(Program::Controller, unreadable, &state)
-            .expect(65)
+            .expect(66)
             .says("cannot read")
             .says("help: ");
     }

@@ -12,6 +12,8 @@ pub enum Exit {
     Usage,
     /// 65: an input file is wrong.
     DataError,
+    /// 66: an input file is not there, or may not be read.
+    NoInput,
     /// 69: something that is needed is not there, such as an address to listen on.
     Unavailable,
     /// 70: a defect.
@@ -29,6 +31,7 @@ impl Exit {
             Self::Refused => 2,
             Self::Usage => 64,
             Self::DataError => 65,
+            Self::NoInput => 66,
             Self::Unavailable => 69,
             Self::Software => 70,
             Self::Io => 74,

@@ -13,7 +13,8 @@ use crate::{Exit, Failure, create_state_dir, random_uuid, site_write};
 /// Reads a bootstrap file. Its warnings, and the defaults that it leaves to take, go to stderr.
 ///
 /// # Errors
-/// Exit 65 with every fault of the file, each with its line and a caret under the text.
+/// Exit 65 with every fault of the file, each with its line and a caret under the text; 66 when
+/// it cannot be read.
 pub fn read_bootstrap(path: &Path, role: DistributedCloudRole) -> Result<Site, Failure> {
     let name = path.display().to_string();
     let bytes = read_bounded(path)?;
@@ -74,7 +75,7 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, Failure> {
              this user may read",
             path.display()
         );
-        Failure::new(Exit::DataError, message)
+        Failure::new(Exit::NoInput, message)
     };
     let limit = u64::try_from(bootstrap::MAX_BYTES)
         .unwrap_or(u64::MAX)

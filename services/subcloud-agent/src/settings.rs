@@ -9,8 +9,10 @@ use clap::Args;
 use daemon::{Exit, Failure, LogOptions, OperatorOptions};
 use serde::Deserialize;
 
-/// The command line of `serve`.
+/// The command line of `serve`. The flag for listeners on TCP is known but refused, with the
+/// reason, so its help does not offer it.
 #[derive(Debug, Args)]
+#[command(mut_arg("operator_listen", |flag| flag.hide(true)))]
 pub(crate) struct ServeOptions {
     /// The directory that `init` made
     #[arg(long, value_name = "DIR")]
