@@ -143,10 +143,26 @@ fn a_change_that_would_break_subclouds_is_refused_and_names_them_all() {
         );
         assert!(!said.contains("east"), "{said}");
     }
-    // Without mgmt nobody could reach the controller.
     let lock = json!({"hostname": "controller-0"});
     let locked = controller.grpcurl("tandem.site.v1.SiteService/LockHost", &lock);
     locked.expect("locked");
+    // Both would look for the controller where it no longer is.
+    let elsewhere = controller
+        .site
+        .address(Net::Link, Family::V6, 3)
+        .to_string();
+    let pool = ["system", "addrpool-modify", "management-ipv6"];
+    let moved = [&pool[..], &["--floating-address", &elsewhere]].concat();
+    let refused = controller.tandem(&moved).expect(1);
+    for said in [
+        "WOULD_BREAK_SUBCLOUDS",
+        "link-address",
+        "subcloud west",
+        "subcloud east",
+    ] {
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    }
+    // Without mgmt nobody could reach the controller.
     let delete = "tandem.site.v1.NetworkService/DeleteNetwork";
     for validate_only in [true, false] {
         let request = json!({"network": "mgmt", "validateOnly": validate_only});
