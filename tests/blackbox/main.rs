@@ -7,6 +7,7 @@ mod audit;
 mod bad_input;
 mod command_lines;
 mod conformance;
+mod fencing;
 mod fleet_reasons;
 mod fleet_watch;
 mod geo;
