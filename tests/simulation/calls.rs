@@ -230,6 +230,9 @@ impl World {
         self.note(30, || {
             format!("call of or for agent {agent}: {}", kind_of(&input))
         });
+        if matches!(input, Input::Enroll(_)) && self.controller.machine.is_some() {
+            self.oracle.asks(agent, request);
+        }
         self.tell_controller(input);
     }
 

@@ -381,6 +381,9 @@ impl World {
                 if event.kind == EventKind::Offline {
                     self.check_offline(event.subcloud);
                 }
+                if event.kind == EventKind::Online {
+                    self.came_online(event.subcloud, event.at);
+                }
                 if matches!(event.kind, EventKind::IdentityCloned { .. }) {
                     self.check_cloned(event.subcloud);
                 }

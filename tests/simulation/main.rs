@@ -68,7 +68,7 @@ const REPLAYED_SEEDS: u64 = 20;
 
 /// Seeds that found a fault once, which every run plays again. The order of what is drawn in a
 /// world must not change without looking for such seeds anew.
-const FOUND: [(Kind, u64, &str); 12] = [
+const FOUND: [(Kind, u64, &str); 14] = [
     (
         Kind::Link,
         20_665,
@@ -88,6 +88,16 @@ const FOUND: [(Kind, u64, &str); 12] = [
         Kind::Link,
         95_471,
         "the end of a link that never said anything",
+    ),
+    (
+        Kind::Link,
+        201_208,
+        "a command that came twice to a site with no place left",
+    ),
+    (
+        Kind::Link,
+        417_543,
+        "a host that was refused, and then let in by the double of its call",
     ),
     (
         Kind::Geo,

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleet::admission::ControllerView;
 use fleet::{
     AgentMessage, AlarmKey, AlarmKind, Answer, Availability, ControllerMessage, Fingerprint,
-    LinkId, MISSED_HEARTBEATS, RESTART_GRACE, Rejection, RequestId, Subcloud, SubcloudId, TokenId,
+    LinkId, MISSED_HEARTBEATS, RESTART_GRACE, Reason, Rejection, RequestId, Subcloud, SubcloudId,
+    TokenId,
 };
 use ipnet::IpNet;
 use site::{Digest, Timestamp};
@@ -39,6 +40,13 @@ pub(crate) struct Oracle {
     edited: BTreeMap<SubcloudId, Edited>,
     /// When the present life of the controller last heard from a subcloud, by its own clock.
     heard: BTreeMap<SubcloudId, Timestamp>,
+    /// When a subcloud came online last, by the clock of the controller's present life.
+    came_online: BTreeMap<SubcloudId, Timestamp>,
+    /// The call with which each host asked to enroll last, as they reached the controller.
+    asked: BTreeMap<usize, RequestId>,
+    /// The call of each host that was refused last for addresses that another had, while it was
+    /// not enrolled.
+    turned_away: BTreeMap<usize, RequestId>,
 }
 
 /// What operators edit.
@@ -66,8 +74,15 @@ impl Oracle {
     pub(crate) fn is_said(&mut self, id: SubcloudId, text: u64) {
         self.edited.insert(id, Edited { text });
     }
+
+    /// A host's call to enroll reaches the controller.
+    pub(crate) fn asks(&mut self, agent: usize, request: RequestId) {
+        self.asked.insert(agent, request);
+    }
+
     pub(crate) fn controller_started(&mut self) {
         self.heard.clear();
+        self.came_online.clear();
         self.hellos.clear();
     }
 }
@@ -188,8 +203,13 @@ impl World {
 
     /// An answer promises that what it says is durable.
     pub(crate) fn check_answer(&mut self, request: RequestId, outcome: &Result<Answer, Rejection>) {
-        let (Ok(Answer::Subcloud(receipt)), Some(call)) = (outcome, self.calls.get(&request))
-        else {
+        let Some(call) = self.calls.get(&request) else {
+            return;
+        };
+        if let (CallKind::Enroll { .. }, Err(rejection)) = (&call.kind, outcome) {
+            return self.enrollment_refused(call.agent, request, rejection);
+        }
+        let Ok(Answer::Subcloud(receipt)) = outcome else {
             return;
         };
         let id = receipt.subcloud.id;
@@ -206,6 +226,21 @@ impl World {
             }
         }
         self.check_records();
+    }
+
+    /// An enrollment is refused. Its audit entry has just reached the disk, so what is there is
+    /// what it was judged by.
+    fn enrollment_refused(&mut self, agent: usize, request: RequestId, rejection: &Rejection) {
+        let mut faults = rejection.violations().iter();
+        if !faults.any(|fault| fault.reason == Reason::AddressOverlap) {
+            return;
+        }
+        let node = &self.agents[agent];
+        if self.in_the_way(node) && !self.is_enrolled(node) {
+            self.oracle.turned_away.insert(agent, request);
+        } else {
+            self.oracle.turned_away.remove(&agent);
+        }
     }
 
     pub(crate) fn check_hello(&mut self, link: LinkId, message: &AgentMessage) {
@@ -308,6 +343,11 @@ impl World {
         }
     }
 
+    /// A subcloud is back, which was offline until then.
+    pub(crate) fn came_online(&mut self, id: Option<SubcloudId>, at: Timestamp) {
+        self.oracle.came_online.extend(id.map(|id| (id, at)));
+    }
+
     /// Nobody is called offline who was heard from, nor before a restart's grace is over.
     pub(crate) fn check_offline(&mut self, id: Option<SubcloudId>) {
         let Some(id) = id else {
@@ -344,7 +384,8 @@ impl World {
         // It is told when it is on disk, and the subcloud may be back by then; that it was offline
         // before was judged when that was told.
         let heard = id.and_then(|id| self.oracle.heard.get(&id).copied());
-        let back = heard.is_some_and(|heard| heard > at);
+        let online = id.and_then(|id| self.oracle.came_online.get(&id).copied());
+        let back = heard.is_some_and(|heard| heard > at) || online >= Some(at);
         if alarm == AlarmKind::Offline && !back {
             self.check_offline(id);
         }
@@ -479,10 +520,30 @@ impl World {
             .iter()
             .filter(|other| other.index != node.index && other.addresses == node.addresses);
         let rivals = twins.filter(|twin| twin.refused.is_none()).count();
+        let taken = rivals > 0 || self.in_the_way(node) || self.let_in_late(node);
+        refused.is_empty() || (has("ADDRESS_OVERLAP") && taken)
+    }
+
+    /// Whether a host was refused rightly, and a call of it that came later was accepted: of a call
+    /// that is doubled or given up, one can come when what was in the way of the other is gone.
+    /// The host has its refusal and asks no more, so it does not know that it is in.
+    fn let_in_late(&self, node: &AgentNode) -> bool {
+        let refused = self.oracle.turned_away.get(&node.index);
+        let came_later = refused.is_some() && self.oracle.asked.get(&node.index) != refused;
+        came_later && !node.anew && self.is_enrolled(node)
+    }
+
+    /// Whether the fleet knows the site of a host, or one that was there before it.
+    fn is_enrolled(&self, node: &AgentNode) -> bool {
+        let mut records = self.controller.disk.durable.subclouds.values();
+        records.any(|record| record.name == node.name() && record.enrolled().is_some())
+    }
+
+    /// Whether another subcloud, or the controller, has or had the addresses of a site.
+    fn in_the_way(&self, node: &AgentNode) -> bool {
         let link = node.original.link_pool().map(|pool| pool.subnet());
         let by_controller = link.is_some_and(|link| self.controller.oam.contains(&link));
-        let taken = rivals > 0 || by_controller || self.taken(node);
-        refused.is_empty() || (has("ADDRESS_OVERLAP") && taken)
+        by_controller || self.taken(node)
     }
 
     /// Whether the addresses of a site are another's by the records: what a subcloud was taken in
@@ -505,12 +566,9 @@ impl World {
             if !refused_rightly {
                 faults.push(format!("agent {} ended as {refused:?}", node.index));
             }
-            let records = &self.controller.disk.durable.subclouds;
-            let enrolled = records
-                .values()
-                .any(|record| record.name == node.name() && record.enrolled().is_some());
             // Of a host that was installed anew the fleet still knows the site before it.
-            if !refused.is_empty() && enrolled && !node.anew {
+            let known = node.anew || self.let_in_late(node);
+            if !refused.is_empty() && self.is_enrolled(node) && !known {
                 faults.push(format!("agent {} was refused and is enrolled", node.index));
             }
         }

@@ -92,6 +92,8 @@ impl Geo {
             EventKind::Online => {
                 let back = event.subcloud.map(|id| (index, id));
                 self.oracle.offline.retain(|gone| Some(*gone) != back);
+                let back = back.map(|back| (back, event.at));
+                self.oracle.came_online.extend(back);
             }
             EventKind::IdentityCloned { .. } => {
                 self.fail(format!("{} was shut out, and nobody copied it", event.name));
@@ -124,7 +126,10 @@ impl Geo {
         let heard = event
             .subcloud
             .and_then(|id| self.oracle.heard_subcloud.get(&(index, id)));
-        let back = heard.is_some_and(|heard| *heard > event.at);
+        let online = event
+            .subcloud
+            .and_then(|id| self.oracle.came_online.get(&(index, id)));
+        let back = heard.is_some_and(|heard| *heard > event.at) || online >= Some(&event.at);
         if alarm == AlarmKind::Offline && !back {
             self.check_offline(index, event.subcloud);
         }

@@ -22,6 +22,8 @@ pub(super) struct Oracle {
     pub(super) heard: BTreeMap<(usize, usize), Timestamp>,
     /// When a site heard a subcloud last in the present life, by its own clock.
     pub(super) heard_subcloud: BTreeMap<(usize, SubcloudId), Timestamp>,
+    /// When a subcloud came online last at a site in its present life, by the site's clock.
+    pub(super) came_online: BTreeMap<(usize, SubcloudId), Timestamp>,
     /// When the present life of a site began, by its own clock.
     pub(super) started: BTreeMap<usize, Timestamp>,
     /// The subclouds that told a site, in its present life, that they lost their owner.
@@ -39,6 +41,7 @@ impl Oracle {
         self.heard_subcloud.retain(|(by, _), _| *by != site);
         self.lost.retain(|(by, _)| *by != site);
         self.offline.retain(|(by, _)| *by != site);
+        self.came_online.retain(|(by, _), _| *by != site);
         self.started.insert(site, now);
     }
 

@@ -38,6 +38,9 @@ impl Agent {
             Link::Live { .. } => self.take_up(connection, command, out),
             // The term in which it comes is not written down yet, so nothing is done in it.
             Link::Adopting { commands, .. } => {
+                if commands.iter().any(|waiting| waiting.id == command.id) {
+                    return;
+                }
                 if commands.len() < MAX_COMMANDS_PER_LINK {
                     commands.push(command);
                 } else {
@@ -53,13 +56,17 @@ impl Agent {
         }
     }
 
-    /// Does a command, unless it comes from the past or is one too many.
+    /// Does a command, unless it comes from the past or is one too many. One that comes again while
+    /// the site works on it is no other one: it is answered once, with what comes of it.
     pub(super) fn take_up(
         &mut self,
         connection: ConnectionId,
         command: Command,
         out: &mut Vec<AgentOutput>,
     ) {
+        if self.commands.running.contains(&(connection, command.id)) {
+            return;
+        }
         if command.epoch < self.record.epoch {
             self.commands.stale += 1;
             out.push(AgentOutput::StaleCommand {
@@ -74,7 +81,8 @@ impl Agent {
             self.refuse_command(connection, command.id, refusal, out);
         } else if self.commands.running.len() >= MAX_COMMANDS_PER_LINK {
             self.refuse_command(connection, command.id, too_many(), out);
-        } else if self.commands.running.insert((connection, command.id)) {
+        } else {
+            self.commands.running.insert((connection, command.id));
             out.push(AgentOutput::Execute {
                 connection,
                 command,

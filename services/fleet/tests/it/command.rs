@@ -512,6 +512,7 @@ fn an_agent_does_what_its_owner_commands_and_nothing_of_an_older_term() {
         does(&mut machine, command(99, 5)),
         ["answers 99 TOO_MANY_COMMANDS"]
     );
+    assert_eq!(does(&mut machine, command(10, 5)), [""; 0], "told twice");
 }
 
 #[test]
@@ -549,6 +550,28 @@ fn a_command_of_a_new_term_waits_until_the_term_is_written_down() {
         ),
         ["does 2", "answers 3 STALE_EPOCH"]
     );
+}
+
+#[test]
+fn a_command_of_a_new_term_that_is_told_twice_waits_once() {
+    let mut machine = connected(1);
+    let outputs = machine.on(at(1), &mut Calm, welcome(2));
+    let ticket = outputs.iter().find_map(|output| match output {
+        AgentOutput::Persist { ticket, .. } => Some(*ticket),
+        _ => None,
+    });
+    let limit = u64::try_from(MAX_COMMANDS_PER_LINK).unwrap();
+    for number in 1..=limit {
+        assert_eq!(does(&mut machine, command(number, 2)), [""; 0]);
+        assert_eq!(does(&mut machine, command(number, 2)), [""; 0]);
+    }
+    assert_eq!(
+        does(&mut machine, command(99, 2)),
+        ["answers 99 TOO_MANY_COMMANDS"]
+    );
+    let expected: Vec<String> = (1..=limit).map(|number| format!("does {number}")).collect();
+    let persisted = AgentInput::Persisted(ticket.expect("a write"));
+    assert_eq!(does(&mut machine, persisted), expected);
 }
 
 #[test]
