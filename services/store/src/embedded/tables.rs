@@ -16,9 +16,9 @@ use crate::{Action, Key, Record, Revision};
 /// The format of the file, raised by every change that an older version would misread.
 pub(super) const FORMAT: u64 = 1;
 
-/// Memory for pages. The state of a large fleet (10,000 subclouds of 10 KB) fits about once; what
-/// is read often is kept by the services anyway.
-const CACHE_BYTES: usize = 96 * 1024 * 1024;
+/// Memory for pages, half of it for those that are not written yet. What is read often is kept by
+/// the services, and the system caches the file: more here would only hold it a second time.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Facts about the store itself, by name.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
