@@ -82,7 +82,8 @@ struct Driven {
 /// The controller's end of one link's outgoing stream.
 #[derive(Debug)]
 struct LinkSender {
-    messages: mpsc::Sender<ControllerMessage>,
+    /// Boxed: a queue keeps room for 32 entries, and most links are idle.
+    messages: mpsc::Sender<Box<ControllerMessage>>,
     close: CancellationToken,
     caller: LinkCaller,
 }
@@ -136,7 +137,7 @@ pub(crate) struct OpenLink {
     /// Names the link.
     pub(crate) id: LinkId,
     /// What to send to the agent.
-    pub(crate) messages: mpsc::Receiver<ControllerMessage>,
+    pub(crate) messages: mpsc::Receiver<Box<ControllerMessage>>,
     /// Cancelled when the controller ends the link.
     pub(crate) close: CancellationToken,
 }
@@ -664,7 +665,7 @@ fn send(driven: &mut Driven, link: LinkId, message: ControllerMessage) {
     let Some(sender) = driven.links.get(&link) else {
         return;
     };
-    if sender.messages.try_send(message).is_err() {
+    if sender.messages.try_send(Box::new(message)).is_err() {
         tracing::warn!(
             ?link,
             "an agent does not take its messages; ending the link"

@@ -223,7 +223,6 @@ fn agents(life: &Life, hub: &Arc<Hub>, issuer: Arc<Issuer>, config: ControllerCo
     };
     let links = Links {
         hub: Arc::clone(hub),
-        life: life.clone(),
     };
     let enrollments =
         EnrollmentServiceServer::new(enrollments).max_decoding_message_size(MAX_MESSAGE_BYTES);

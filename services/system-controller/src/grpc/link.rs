@@ -6,18 +6,16 @@ use std::sync::Arc;
 use api::convert::{AgentMessages, controller_message_to_wire};
 use api::fleet_v1 as wire;
 use api::fleet_v1::link_service_server::LinkService;
-use daemon::Life;
 use fleet::{
     AgentMessage, ControllerMessage, Fingerprint, Goodbye, GoodbyeReason, LinkId, Reason,
     Rejection, SubcloudId, Violation,
 };
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
 use identity::{ConnectInfo, Identity};
-use tokio::sync::oneshot;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::Instrument as _;
+use tracing::Span;
 
 use super::refused;
 use crate::hub::{Hub, LinkCaller, OpenLink};
@@ -28,7 +26,6 @@ use crate::metrics::LinkRefusal;
 #[derive(Debug)]
 pub(crate) struct Links {
     pub(crate) hub: Arc<Hub>,
-    pub(crate) life: Life,
 }
 
 #[tonic::async_trait]
@@ -46,64 +43,127 @@ impl LinkService for Links {
             subcloud = %caller.subcloud,
             epoch = tracing::field::Empty,
         );
+        let opened = self.hub.open_link(caller);
+        let talk = Box::new(Conversation::new(
+            Arc::clone(&self.hub),
+            opened,
+            request.into_inner(),
+            span,
+        ));
+        Ok(Response::new(Box::pin(futures_util::stream::unfold(
+            talk,
+            async |mut talk| Some((talk.next().await?, talk)),
+        ))))
+    }
+}
+
+/// Both directions of one link. One task does both: what an agent says is handed to the machine
+/// where the answer is awaited, so that a heartbeat wakes nobody else.
+struct Conversation {
+    hub: Arc<Hub>,
+    link: LinkId,
+    incoming: Streaming<wire::ExchangeRequest>,
+    parts: AgentMessages,
+    messages: mpsc::Receiver<Box<ControllerMessage>>,
+    close: CancellationToken,
+    span: Span,
+    /// What the last message to the agent comes to.
+    pieces: std::vec::IntoIter<wire::ExchangeResponse>,
+    /// How the call ends once everything is said.
+    last_word: Option<Status>,
+    /// Nothing is read any more, and the machine knows that the link has ended.
+    ended: bool,
+}
+
+impl Conversation {
+    fn new(
+        hub: Arc<Hub>,
+        opened: OpenLink,
+        incoming: Streaming<wire::ExchangeRequest>,
+        span: Span,
+    ) -> Self {
         let OpenLink {
             id,
             messages,
             close,
-        } = self.hub.open_link(caller);
-        let (last_word, ended) = oneshot::channel();
-        let incoming = request.into_inner();
-        let reader = read(Arc::clone(&self.hub), id, incoming, close, last_word);
-        self.life.spawn(reader.instrument(span));
-        let outgoing = ReceiverStream::new(messages).flat_map(|message: ControllerMessage| {
-            let pieces = controller_message_to_wire(&message).into_iter().map(Ok);
-            futures_util::stream::iter(pieces.chain(shut_out(&message).map(Err)))
-        });
-        // After everything that the machine said: why this side cannot read on, if it cannot.
-        let end = futures_util::stream::once(ended)
-            .filter_map(|end| std::future::ready(end.ok().map(Err)));
-        Ok(Response::new(Box::pin(outgoing.chain(end))))
+        } = opened;
+        Self {
+            hub,
+            link: id,
+            incoming,
+            parts: AgentMessages::new(proven_key),
+            messages,
+            close,
+            span,
+            pieces: Vec::new().into_iter(),
+            last_word: None,
+            ended: false,
+        }
     }
-}
 
-/// Hands an agent's messages to the machine until either side ends the link. The last word is
-/// for the agent: a message of it that cannot be read.
-async fn read(
-    hub: Arc<Hub>,
-    link: LinkId,
-    mut incoming: Streaming<wire::ExchangeRequest>,
-    close: CancellationToken,
-    last_word: oneshot::Sender<Status>,
-) {
-    let mut messages = AgentMessages::new(proven_key);
-    let fault = loop {
-        let piece = tokio::select! {
-            () = close.cancelled() => break None,
-            piece = incoming.message() => piece,
-        };
+    /// The next piece for the agent. Dropping the future loses nothing.
+    async fn next(&mut self) -> Option<Result<wire::ExchangeResponse, Status>> {
+        loop {
+            if let Some(piece) = self.pieces.next() {
+                return Some(Ok(piece));
+            }
+            tokio::select! {
+                biased;
+                message = self.messages.recv() => match message {
+                    Some(message) => self.say(&message),
+                    // Everything is said.
+                    None => return self.last_word.take().map(Err),
+                },
+                () = self.close.cancelled(), if !self.ended => self.end(),
+                piece = self.incoming.message(), if !self.ended => self.hear(piece),
+            }
+        }
+    }
+
+    fn say(&mut self, message: &ControllerMessage) {
+        self.pieces = controller_message_to_wire(message).into_iter();
+        if let Some(status) = shut_out(message) {
+            self.last_word = Some(status);
+        }
+    }
+
+    /// Hands what came to the machine. The last word is for the agent: a message of it that cannot
+    /// be read.
+    fn hear(&mut self, piece: Result<Option<wire::ExchangeRequest>, Status>) {
         let message = match piece {
-            Ok(Some(piece)) => messages.take(piece).map_err(|fault| {
-                hub.metrics().refused(LinkRefusal::UnreadableMessage);
+            Ok(Some(piece)) => self.parts.take(piece).map_err(|fault| {
+                self.hub.metrics().refused(LinkRefusal::UnreadableMessage);
                 fault.to_string()
             }),
-            Ok(None) => break None,
+            Ok(None) => return self.end(),
             // A message that is too large, or the connection: then nobody hears the last word.
             Err(status) => Err(status.message().to_owned()),
         };
         match message {
-            Ok(Some(message)) => take(&hub, link, message),
+            Ok(Some(message)) => self.span.in_scope(|| take(&self.hub, self.link, message)),
             Ok(None) => {}
-            Err(fault) => break Some(fault),
-        }
-    };
-    // Said before the link ends: the stream of answers ends with it.
-    if let Some(fault) = fault {
-        tracing::warn!(?link, fault, "a link cannot be read on and ends");
-        if last_word.send(unreadable(&fault)).is_err() {
-            tracing::debug!(?link, "the agent is gone");
+            Err(fault) => {
+                let link = self.link;
+                tracing::warn!(?link, fault, "a link cannot be read on and ends");
+                self.last_word = Some(unreadable(&fault));
+                self.end();
+            }
         }
     }
-    hub.close_link(link);
+
+    /// Reads no more, and lets the machine say the rest.
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.hub.close_link(self.link);
+        }
+    }
+}
+
+impl Drop for Conversation {
+    /// The connection is gone, or the call.
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// How the call ends after a goodbye that only an operator's word can undo, so that any client of
