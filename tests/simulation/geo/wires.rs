@@ -44,6 +44,8 @@ pub(super) struct Wire {
     /// What is lost in a direction is never sent again.
     stalled: [bool; 2],
     dead: bool,
+    /// The site that dialled another one knows that it is open; a transport says so once.
+    up: bool,
     /// An end has closed it, or was told that the other one has.
     pub(super) over: [bool; 2],
     /// The families of the last cards that really reached each end.
@@ -131,6 +133,7 @@ impl Geo {
             stalled: [false; 2],
             dead: false,
             over: [false; 2],
+            up: false,
             told: [None; 2],
         };
         self.wires.insert(self.last_wire, wire);
@@ -307,6 +310,7 @@ impl Geo {
         };
         let dialled = known.peer.filter(|_| end == TO_DIALLER);
         let input = match payload {
+            Payload::Up if std::mem::replace(&mut known.up, true) => return,
             Payload::Up => self.opened(wire, other),
             Payload::Peer(message) => {
                 if let PeerMessage::Hello(card) = &message {
