@@ -152,7 +152,7 @@ async fn in_its_place(
     let welcome = Welcome {
         controller: authority.trust_domain().to_string(),
         epoch: TERM,
-        heartbeat_interval_milliseconds: 1_000,
+        heartbeat_interval_milliseconds: 60_000,
         controllers: vec![format!("https://{address}")],
         ..Welcome::default()
     };

@@ -665,12 +665,15 @@ fn send(driven: &mut Driven, link: LinkId, message: ControllerMessage) {
     let Some(sender) = driven.links.get(&link) else {
         return;
     };
-    if sender.messages.try_send(Box::new(message)).is_err() {
+    // One that is closed has ended by itself, and says so next.
+    if let Err(mpsc::error::TrySendError::Full(_)) = sender.messages.try_send(Box::new(message)) {
         tracing::warn!(
             ?link,
-            "an agent does not take its messages; ending the link"
+            "an agent does not take its messages; ending its connection"
         );
+        // Whoever does not read does not take the end of the stream either.
         sender.close.cancel();
+        sender.caller.connection.cancel();
     }
 }
 

@@ -71,6 +71,8 @@ struct Conversation {
     pieces: std::vec::IntoIter<wire::ExchangeResponse>,
     /// How the call ends once everything is said.
     last_word: Option<Status>,
+    /// The agent had its turn.
+    heard: bool,
     /// Nothing is read any more, and the machine knows that the link has ended.
     ended: bool,
 }
@@ -97,6 +99,7 @@ impl Conversation {
             span,
             pieces: Vec::new().into_iter(),
             last_word: None,
+            heard: false,
             ended: false,
         }
     }
@@ -104,18 +107,28 @@ impl Conversation {
     /// The next piece for the agent. Dropping the future loses nothing.
     async fn next(&mut self) -> Option<Result<wire::ExchangeResponse, Status>> {
         loop {
-            if let Some(piece) = self.pieces.next() {
-                return Some(Ok(piece));
+            // The directions take turns: a slow link that is told something long is heard all the
+            // same, and who says much is told what there is to say.
+            if std::mem::take(&mut self.heard) {
+                if let Some(piece) = self.pieces.next() {
+                    return Some(Ok(piece));
+                }
+                if let Ok(message) = self.messages.try_recv() {
+                    self.say(&message);
+                    continue;
+                }
             }
+            let more = self.pieces.len() > 0;
             tokio::select! {
                 biased;
+                () = self.close.cancelled(), if !self.ended => self.end(),
+                piece = self.incoming.message(), if !self.ended => self.hear(piece),
+                () = std::future::ready(()), if more => return self.pieces.next().map(Ok),
                 message = self.messages.recv() => match message {
                     Some(message) => self.say(&message),
                     // Everything is said.
                     None => return self.last_word.take().map(Err),
                 },
-                () = self.close.cancelled(), if !self.ended => self.end(),
-                piece = self.incoming.message(), if !self.ended => self.hear(piece),
             }
         }
     }
@@ -130,6 +143,7 @@ impl Conversation {
     /// Hands what came to the machine. The last word is for the agent: a message of it that cannot
     /// be read.
     fn hear(&mut self, piece: Result<Option<wire::ExchangeRequest>, Status>) {
+        self.heard = true;
         let message = match piece {
             Ok(Some(piece)) => self.parts.take(piece).map_err(|fault| {
                 self.hub.metrics().refused(LinkRefusal::UnreadableMessage);
