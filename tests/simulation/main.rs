@@ -152,11 +152,11 @@ fn main() -> ExitCode {
             return ExitCode::from(64);
         }
     };
-    if options.list {
+    if options.common.list {
         println!("{NAME}: test\n\n1 test, 0 benchmarks");
         return ExitCode::SUCCESS;
     }
-    if options.nothing {
+    if options.common.nothing {
         println!("0 passed, 0 failed");
         return ExitCode::SUCCESS;
     }
@@ -168,7 +168,7 @@ fn main() -> ExitCode {
     failed.failed += found.1;
     let run = play_all(&options);
     failed.failed += run.failed;
-    let played = options.seeds * u64::try_from(options.worlds().len()).unwrap_or(1);
+    let played = options.common.seeds * u64::try_from(options.worlds().len()).unwrap_or(1);
     println!(
         "{} worlds, {} steps, {} faults, {} commands done in {:.1} s",
         played,
@@ -211,7 +211,7 @@ fn self_checks(options: &Options) -> SelfChecks {
         checks: 0,
         failed: 0,
     };
-    if options.trace {
+    if options.common.trace {
         return result;
     }
     let worlds = options.worlds();
@@ -273,7 +273,7 @@ impl Kind {
 
 /// Plays again the seeds that once found a fault: how many were played, and how many fail.
 fn play_found(options: &Options) -> (u64, u64) {
-    if options.trace {
+    if options.common.trace {
         return (0, 0);
     }
     let mut counts = (0, 0);
@@ -303,12 +303,12 @@ fn play_all(options: &Options) -> Tally {
                 let mut own = Tally::default();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= options.seeds {
+                    if number >= options.common.seeds {
                         break;
                     }
-                    let seed = options.first_seed.wrapping_add(number);
+                    let seed = options.common.first_seed.wrapping_add(number);
                     for kind in options.worlds() {
-                        if let Some(story) = play_one(kind, seed, options.trace, &mut own) {
+                        if let Some(story) = play_one(kind, seed, options.common.trace, &mut own) {
                             locked(&stories).push((seed, kind.name(), story));
                         }
                     }

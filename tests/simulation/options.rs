@@ -5,13 +5,8 @@ use crate::harness::{self, Common};
 /// What to play.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
-    pub(crate) seeds: u64,
-    pub(crate) first_seed: u64,
-    pub(crate) trace: bool,
+    pub(crate) common: Common,
     pub(crate) world: Option<Kind>,
-    pub(crate) list: bool,
-    /// A filter names other tests.
-    pub(crate) nothing: bool,
 }
 
 /// A kind of world.
@@ -60,21 +55,7 @@ impl Options {
             world = Some(kind(value())?);
             Ok(true)
         })?;
-        let Common {
-            seeds,
-            first_seed,
-            trace,
-            list,
-            nothing,
-        } = common;
-        Ok(Self {
-            seeds,
-            first_seed,
-            trace,
-            world,
-            list,
-            nothing,
-        })
+        Ok(Self { common, world })
     }
 }
 

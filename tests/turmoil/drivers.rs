@@ -49,11 +49,11 @@ fn main() -> ExitCode {
             return ExitCode::from(64);
         }
     };
-    if options.list {
+    if options.common.list {
         println!("{NAME}: test\n\n1 test, 0 benchmarks");
         return ExitCode::SUCCESS;
     }
-    if options.nothing {
+    if options.common.nothing {
         println!("0 passed, 0 failed");
         return ExitCode::SUCCESS;
     }
@@ -65,16 +65,12 @@ fn main() -> ExitCode {
 
 /// Plays the first seed in this process.
 fn play(options: &Options) -> ExitCode {
-    if options.trace {
+    if options.common.trace {
         tell_logs();
     }
     // A thread of its own: nothing has asked for chance on it before, such as the logs have.
-    let Options {
-        first_seed: seed,
-        sabotage,
-        trace,
-        ..
-    } = *options;
+    let (seed, trace) = (options.common.first_seed, options.common.trace);
+    let sabotage = options.sabotage;
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
     let played = thread.spawn(move || World::play(seed, sabotage, trace));
     let Some(ending) = played.ok().and_then(|played| played.join().ok()) else {

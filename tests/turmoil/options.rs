@@ -5,16 +5,11 @@ use crate::harness::{self, Common};
 /// What to play.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
-    pub(crate) seeds: u64,
-    pub(crate) first_seed: u64,
-    pub(crate) trace: bool,
+    pub(crate) common: Common,
     /// Only this process, and only the first seed: what the others are started for.
     pub(crate) play: bool,
     /// What is broken on purpose in that seed.
     pub(crate) sabotage: Option<Sabotage>,
-    pub(crate) list: bool,
-    /// A filter names other tests.
-    pub(crate) nothing: bool,
 }
 
 /// What can be broken on purpose, to see that it is noticed.
@@ -66,21 +61,10 @@ impl Options {
             }
             Ok(true)
         })?;
-        let Common {
-            seeds,
-            first_seed,
-            trace,
-            list,
-            nothing,
-        } = common;
         Ok(Self {
-            seeds,
-            first_seed,
-            trace,
+            common,
             play,
             sabotage: broken,
-            list,
-            nothing,
         })
     }
 }

@@ -41,7 +41,7 @@ struct Tally {
 /// Plays every seed, and what else must hold of the simulation itself.
 pub(crate) fn play_all(options: &Options) -> ExitCode {
     let started = Instant::now();
-    if options.trace {
+    if options.common.trace {
         return tell_all(options);
     }
     let tally = play_seeds(options);
@@ -69,7 +69,7 @@ pub(crate) fn play_all(options: &Options) -> ExitCode {
     }
     println!(
         "{} worlds, {} simulated seconds, {} blows and calls, {} changes of owner in {:.1} s",
-        options.seeds,
+        options.common.seeds,
         tally.seconds,
         tally.faults,
         tally.moves,
@@ -77,7 +77,7 @@ pub(crate) fn play_all(options: &Options) -> ExitCode {
     );
     println!(
         "{} passed, {failed} failed",
-        options.seeds + checks - failed
+        options.common.seeds + checks - failed
     );
     if failed == 0 {
         ExitCode::SUCCESS
@@ -89,14 +89,14 @@ pub(crate) fn play_all(options: &Options) -> ExitCode {
 /// Plays seeds one after the other, aloud.
 fn tell_all(options: &Options) -> ExitCode {
     let mut failed = 0;
-    for number in 0..options.seeds {
-        let seed = options.first_seed.wrapping_add(number);
+    for number in 0..options.common.seeds {
+        let seed = options.common.first_seed.wrapping_add(number);
         println!("seed {seed}");
         let mut command = command(seed, options.sabotage);
         let ended = command.arg("--trace").status();
         failed += u64::from(!ended.is_ok_and(|status| status.success()));
     }
-    println!("{} passed, {failed} failed", options.seeds - failed);
+    println!("{} passed, {failed} failed", options.common.seeds - failed);
     if failed == 0 {
         ExitCode::SUCCESS
     } else {
@@ -114,10 +114,10 @@ fn play_seeds(options: &Options) -> Tally {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= options.seeds {
+                    if number >= options.common.seeds {
                         break;
                     }
-                    let seed = options.first_seed.wrapping_add(number);
+                    let seed = options.common.first_seed.wrapping_add(number);
                     let played = play(seed, options.sabotage);
                     let mut all = tally
                         .lock()
