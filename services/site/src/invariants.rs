@@ -3,6 +3,7 @@
 //! single changes beyond the shape of one pool, so it can be held against them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::address::{overlap, unusable};
@@ -37,7 +38,7 @@ pub(crate) fn faults(parts: &SiteParts) -> Vec<Violation> {
     }
     let mut faults = identity(parts);
     for (index, pool) in parts.pools.iter().enumerate() {
-        faults.extend(one_pool(&format!("pools[{index}]."), pool));
+        faults.extend(one_pool(format_args!("pools[{index}]."), pool));
     }
     faults.extend(pool_set(parts));
     let pools: BTreeMap<PoolId, &PoolParts> =
@@ -114,9 +115,9 @@ fn identity(parts: &SiteParts) -> Vec<Violation> {
     faults
 }
 
-fn one_pool(path: &str, pool: &PoolParts) -> Vec<Violation> {
+fn one_pool(path: fmt::Arguments<'_>, pool: &PoolParts) -> Vec<Violation> {
     let mut faults = Vec::new();
-    faults.extend(name_fault(&format!("{path}name"), &pool.name));
+    faults.extend(name_fault(format_args!("{path}name"), &pool.name));
     faults.extend(subnet_faults(path, pool.subnet));
     faults.extend(range_faults(path, pool.subnet, &pool.ranges));
     faults.extend(address_faults(path, pool.subnet, &pool.addresses));
@@ -136,24 +137,20 @@ fn one_pool(path: &str, pool: &PoolParts) -> Vec<Violation> {
     let named: BTreeSet<IpAddr> = pool.addresses.iter().map(|(_, address)| address).collect();
     let mut holders = BTreeSet::new();
     for (address, holder) in &pool.holders {
-        let field = format!("{path}holders[{address}]");
+        let field = || format!("{path}holders[{address}]");
         if let Some(why) = unusable(pool.subnet, *address) {
             let message = format!("{address} of {holder} in pool {} {why}", pool.name);
-            faults.push(broken(
-                "I4",
-                Reason::InvalidArgument,
-                field.clone(),
-                message,
-            ));
+            faults.push(broken("I4", Reason::InvalidArgument, field(), message));
         }
         if named.contains(address) {
             let message = format!("{address} of {holder} is a named address of {}", pool.name);
-            faults.push(broken("I10", Reason::AddressInUse, field.clone(), message));
+            faults.push(broken("I10", Reason::AddressInUse, field(), message));
         }
-        faults.extend(name_fault(&field, holder));
+        let path = format_args!("{path}holders[{address}]");
+        faults.extend(name_fault(path, holder));
         if !holders.insert(holder) {
             let message = format!("{holder} holds two addresses of pool {}", pool.name);
-            faults.push(broken("I10", Reason::AddressInUse, field, message));
+            faults.push(broken("I10", Reason::AddressInUse, field(), message));
         }
     }
     for (holder, address) in &pool.remembered {
@@ -166,15 +163,16 @@ fn one_pool(path: &str, pool: &PoolParts) -> Vec<Violation> {
     faults
 }
 
-/// Reports every value that was seen before.
-fn unique<T: Ord>(
+/// Reports every value that was seen before; each comes with its field and how it is called.
+fn unique<T: Ord, F: FnOnce() -> (String, String)>(
     faults: &mut Vec<Violation>,
     reason: Reason,
-    items: impl Iterator<Item = (String, T, String)>,
+    items: impl Iterator<Item = (T, F)>,
 ) {
     let mut seen = BTreeSet::new();
-    for (field, value, shown) in items {
+    for (value, told) in items {
         if !seen.insert(value) {
+            let (field, shown) = told();
             let message = format!("{shown} occurs twice");
             faults.push(Violation::new(reason, message, REPAIR).at(field));
         }
@@ -184,14 +182,14 @@ fn unique<T: Ord>(
 fn pool_set(parts: &SiteParts) -> Vec<Violation> {
     let mut faults = Vec::new();
     let pools = || parts.pools.iter().enumerate();
-    let ids = pools().map(|(i, pool)| (format!("pools[{i}].id"), pool.id.0, pool.id.0.to_string()));
+    let ids = pools().map(|(i, pool)| {
+        let id = pool.id.0;
+        (id, move || (format!("pools[{i}].id"), id.to_string()))
+    });
     unique(&mut faults, Reason::NameTaken, ids);
     let names = pools().map(|(i, pool)| {
-        (
-            format!("pools[{i}].name"),
-            &pool.name,
-            format!("pool {}", pool.name),
-        )
+        let told = move || (format!("pools[{i}].name"), format!("pool {}", pool.name));
+        (&pool.name, told)
     });
     unique(&mut faults, Reason::NameTaken, names);
     let mut attached = BTreeSet::new();
@@ -217,34 +215,28 @@ fn network_set(parts: &SiteParts) -> Vec<Violation> {
     let mut faults = Vec::new();
     let networks = || parts.networks.iter().enumerate();
     let field = |index: usize, name: &str| format!("networks[{index}].{name}");
-    unique(
-        &mut faults,
-        Reason::NameTaken,
-        networks().map(|(i, n)| (field(i, "id"), n.id, format!("network number {}", n.id.0))),
-    );
-    unique(
-        &mut faults,
-        Reason::NameTaken,
-        networks().map(|(i, n)| (field(i, "uuid"), n.uuid, n.uuid.to_string())),
-    );
-    unique(
-        &mut faults,
-        Reason::NameTaken,
-        networks().map(|(i, n)| (field(i, "name"), &n.name, format!("network {}", n.name))),
-    );
-    unique(
-        &mut faults,
-        Reason::NetworkTypeExists,
-        networks().map(|(i, n)| (field(i, "kind"), n.kind, format!("network type {}", n.kind))),
-    );
+    let ids = networks().map(|(i, n)| {
+        let told = move || (field(i, "id"), format!("network number {}", n.id.0));
+        (n.id, told)
+    });
+    unique(&mut faults, Reason::NameTaken, ids);
+    let uuids = networks().map(|(i, n)| (n.uuid, move || (field(i, "uuid"), n.uuid.to_string())));
+    unique(&mut faults, Reason::NameTaken, uuids);
+    let names = networks().map(|(i, n)| {
+        let told = move || (field(i, "name"), format!("network {}", n.name));
+        (&n.name, told)
+    });
+    unique(&mut faults, Reason::NameTaken, names);
+    let kinds = networks().map(|(i, n)| {
+        let told = move || (field(i, "kind"), format!("network type {}", n.kind));
+        (n.kind, told)
+    });
+    unique(&mut faults, Reason::NetworkTypeExists, kinds);
     let ends = networks().flat_map(|(n, network)| {
         let pools = network.pools.iter().enumerate();
         pools.map(move |(p, (id, _))| {
-            (
-                format!("networks[{n}].pools[{p}].id"),
-                id.0,
-                id.0.to_string(),
-            )
+            let told = move || (format!("networks[{n}].pools[{p}].id"), id.0.to_string());
+            (id.0, told)
         })
     });
     unique(&mut faults, Reason::NameTaken, ends);
@@ -258,16 +250,16 @@ fn one_network(
     pools: &BTreeMap<PoolId, &PoolParts>,
 ) -> Vec<Violation> {
     let mut faults = Vec::new();
-    let field = format!("networks[{index}].pools");
+    let field = || format!("networks[{index}].pools");
     let name = &network.name;
-    faults.extend(name_fault(&format!("networks[{index}].name"), name));
+    faults.extend(name_fault(format_args!("networks[{index}].name"), name));
     for (p, (_, id)) in network.pools.iter().enumerate() {
         if !pools.contains_key(id) {
             let message = format!(
                 "network {name} refers to the pool {}, which is missing",
                 id.0
             );
-            let at = format!("{field}[{p}]");
+            let at = format!("{}[{p}]", field());
             faults.push(Violation::new(Reason::PoolNotFound, message, REPAIR).at(at));
         }
     }
@@ -275,19 +267,23 @@ fn one_network(
     if network.pools.len() > 1 && version < SoftwareVersion::DUAL_STACK {
         let message = format!("network {name} has a secondary pool on software {version}");
         let reason = Reason::DualStackUnsupportedByVersion;
-        faults.push(broken("I9", reason, field.clone(), message));
+        faults.push(broken("I9", reason, field(), message));
     }
     faults.extend(pools_of_one(field, network, &families_of(network, pools)));
     faults
 }
 
 /// How many pools of which family a network has (I1, I3).
-fn pools_of_one(field: String, network: &NetworkParts, families: &[Family]) -> Vec<Violation> {
+fn pools_of_one(
+    field: impl Fn() -> String,
+    network: &NetworkParts,
+    families: &[Family],
+) -> Vec<Violation> {
     let name = &network.name;
     let mut faults = Vec::new();
     let mut fault = |invariant, reason, what: String| {
         let message = format!("network {name} has {what}");
-        faults.push(broken(invariant, reason, field.clone(), message));
+        faults.push(broken(invariant, reason, field(), message));
     };
     match network.pools.len() {
         0 => fault("I1", Reason::InvalidArgument, "no pool".into()),
@@ -345,7 +341,8 @@ fn primary_families(parts: &SiteParts, pools: &BTreeMap<PoolId, &PoolParts>) -> 
     faults
 }
 
-type Attached<'a> = (String, &'a NetworkParts, &'a PoolParts);
+/// A pool with the network that it is attached to: the places of the network and of the pool in it.
+type Attached<'a> = ([usize; 2], &'a NetworkParts, &'a PoolParts);
 
 fn attached<'a>(
     parts: &'a SiteParts,
@@ -355,11 +352,8 @@ fn attached<'a>(
     let all = networks.flat_map(|(n, network)| {
         let ends = network.pools.iter().enumerate();
         ends.filter_map(move |(p, (_, id))| {
-            Some((
-                format!("networks[{n}].pools[{p}]"),
-                network,
-                *pools.get(id)?,
-            ))
+            let pool = *pools.get(id)?;
+            Some(([n, p], network, pool))
         })
     });
     all.collect()
@@ -368,7 +362,7 @@ fn attached<'a>(
 fn overlaps(parts: &SiteParts, pools: &BTreeMap<PoolId, &PoolParts>) -> Vec<Violation> {
     let mut faults = Vec::new();
     let attached = attached(parts, pools);
-    for (index, (field, network, pool)) in attached.iter().enumerate() {
+    for (index, ([n, p], network, pool)) in attached.iter().enumerate() {
         for (_, other, met) in &attached[..index] {
             let both = [network.kind, other.kind];
             let allowed = both.contains(&NetworkKind::Oam)
@@ -379,7 +373,8 @@ fn overlaps(parts: &SiteParts, pools: &BTreeMap<PoolId, &PoolParts>) -> Vec<Viol
                     "{} of {} overlaps {} of {}",
                     pool.subnet, network.name, met.subnet, other.name
                 );
-                faults.push(broken("I6", Reason::AddressOverlap, field.clone(), message));
+                let field = format!("networks[{n}].pools[{p}]");
+                faults.push(broken("I6", Reason::AddressOverlap, field, message));
             }
         }
     }
@@ -467,17 +462,15 @@ fn servers(parts: &SiteParts, oam: &[Family]) -> Vec<Violation> {
         faults.push(malformed("dns_servers", message));
     }
     for (index, server) in parts.dns_servers.iter().enumerate() {
-        let field = format!("dns_servers[{index}]");
+        let field = || format!("dns_servers[{index}]");
         if !oam.contains(&Family::of(*server)) {
             let message = format!("oam has no {} for DNS server {server}", Family::of(*server));
             let fault = Violation::new(Reason::DnsFamilyNotOnOam, message, REPAIR);
-            faults.push(fault.at(field.clone()));
+            faults.push(fault.at(field()));
         }
         if parts.dns_servers[..index].contains(server) {
-            faults.push(malformed(
-                field,
-                format!("DNS server {server} occurs twice"),
-            ));
+            let message = format!("DNS server {server} occurs twice");
+            faults.push(malformed(field(), message));
         }
     }
     let gateways = &parts.systemcontroller_gateways;
@@ -499,11 +492,9 @@ fn servers(parts: &SiteParts, oam: &[Family]) -> Vec<Violation> {
 fn hosts(parts: &SiteParts) -> Vec<Violation> {
     let mut faults = Vec::new();
     let names = parts.hosts.iter().enumerate().map(|(index, host)| {
-        (
-            format!("hosts[{index}].hostname"),
-            &host.hostname,
-            format!("host {}", host.hostname),
-        )
+        let shown = move || format!("host {}", host.hostname);
+        let told = move || (format!("hosts[{index}].hostname"), shown());
+        (&host.hostname, told)
     });
     unique(&mut faults, Reason::NameTaken, names);
     let is_controller = |host: &&crate::Host| host.personality == Personality::Controller;
@@ -518,7 +509,7 @@ fn hosts(parts: &SiteParts) -> Vec<Violation> {
     }
     for (index, host) in parts.hosts.iter().enumerate() {
         let name = &host.hostname;
-        faults.extend(name_fault(&format!("hosts[{index}].hostname"), name));
+        faults.extend(name_fault(format_args!("hosts[{index}].hostname"), name));
         if host.applied > host.target {
             let message = format!(
                 "{name} has applied {}, asked was {}",
@@ -548,11 +539,8 @@ fn alarms(parts: &SiteParts) -> Vec<Violation> {
     let mut faults = Vec::new();
     let ids = parts.alarms.iter().enumerate();
     let ids = ids.map(|(i, alarm)| {
-        (
-            format!("alarms[{i}].uuid"),
-            alarm.uuid,
-            alarm.uuid.to_string(),
-        )
+        let told = move || (format!("alarms[{i}].uuid"), alarm.uuid.to_string());
+        (alarm.uuid, told)
     });
     unique(&mut faults, Reason::NameTaken, ids);
     let own = || parts.alarms.iter().filter(|alarm| alarm.id == OUT_OF_DATE);

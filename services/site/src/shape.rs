@@ -1,5 +1,6 @@
 //! What makes one pool right or wrong by itself: name, subnet, ranges, named addresses (I4).
 
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -45,23 +46,21 @@ pub(crate) fn read_address(field: &str, text: &str, faults: &mut Vec<Violation>)
     }
 }
 
-/// The faults of a name of a pool or a network.
-pub(crate) fn name_fault(field: &str, name: &str) -> Option<Violation> {
-    let remedy = format!("give a name of 1 to {MAX_NAME_LENGTH} characters");
+/// The faults of a name of a pool or a network. As everywhere here, the path of the field is
+/// written only when there is a fault: every report of every site is judged.
+pub(crate) fn name_fault(field: impl Display, name: &str) -> Option<Violation> {
+    let fault = |message: String, remedy: String| Some(invalid(field.to_string(), message, remedy));
+    let remedy = || format!("give a name of 1 to {MAX_NAME_LENGTH} characters");
     let length = name.chars().count();
     if name.is_empty() {
-        return Some(invalid(field, format!("{field} is empty"), remedy));
+        return fault(format!("{field} is empty"), remedy());
     }
     if length > MAX_NAME_LENGTH {
-        return Some(invalid(
-            field,
-            format!("{field} has {length} characters"),
-            remedy,
-        ));
+        return fault(format!("{field} has {length} characters"), remedy());
     }
     if name.chars().any(char::is_control) || name.trim() != name {
         let message = format!("{field} {name:?} has control characters or blanks at its ends");
-        return Some(invalid(field, message, "leave them out"));
+        return fault(message, "leave them out".to_owned());
     }
     None
 }
@@ -103,7 +102,7 @@ pub(crate) fn make_subnet(
 }
 
 /// The faults of a subnet; fields are `network` and `prefix` behind `path`.
-pub(crate) fn subnet_faults(path: &str, subnet: IpNet) -> Vec<Violation> {
+pub(crate) fn subnet_faults(path: impl Display, subnet: IpNet) -> Vec<Violation> {
     let mut faults = Vec::new();
     let family = Family::of_subnet(subnet);
     if subnet.addr().is_unspecified() || subnet.network().is_unspecified() {
@@ -151,7 +150,7 @@ fn too_many_ranges(field: impl Into<String>, count: usize) -> Violation {
 
 /// The faults of ranges within their subnet; `path` comes before `ranges[1]`.
 pub(crate) fn range_faults(
-    path: &str,
+    path: impl Display,
     subnet: IpNet,
     ranges: &[(IpAddr, IpAddr)],
 ) -> Vec<Violation> {
@@ -175,7 +174,7 @@ pub(crate) fn faults_without_subnet(
 }
 
 fn range_faults_where(
-    path: &str,
+    path: impl Display,
     ranges: &[(IpAddr, IpAddr)],
     unusable: impl Fn(IpAddr) -> Option<String>,
 ) -> Vec<Violation> {
@@ -184,10 +183,10 @@ fn range_faults_where(
     }
     let mut faults = Vec::new();
     for (index, (first, last)) in ranges.iter().enumerate() {
-        let field = format!("{path}ranges[{index}]");
         let mut fault = |end: &str, message: String, remedy: &str| {
+            let field = format!("{path}ranges[{index}]{end}");
             let message = format!("range {first}-{last}: {message}");
-            faults.push(invalid(format!("{field}{end}"), message, remedy));
+            faults.push(invalid(field, message, remedy));
         };
         let inside = "give addresses of the subnet between its network address and its end";
         if let Some(why) = unusable(*first) {
@@ -218,34 +217,32 @@ fn range_faults_where(
 }
 
 /// The faults of named addresses by themselves (I4): all usable, no two equal.
-pub(crate) fn address_faults(path: &str, subnet: IpNet, addresses: &Addresses) -> Vec<Violation> {
+pub(crate) fn address_faults(
+    path: impl Display,
+    subnet: IpNet,
+    addresses: &Addresses,
+) -> Vec<Violation> {
     address_faults_where(path, addresses, |address| unusable(subnet, address))
 }
 
 fn address_faults_where(
-    path: &str,
+    path: impl Display,
     addresses: &Addresses,
     unusable: impl Fn(IpAddr) -> Option<String>,
 ) -> Vec<Violation> {
     let mut faults = Vec::new();
     let named: Vec<_> = addresses.iter().collect();
     for (index, (role, address)) in named.iter().enumerate() {
-        let field = format!("{path}{}", role.field());
+        let mut fault = |message: String, remedy: &str| {
+            faults.push(invalid(format!("{path}{}", role.field()), message, remedy));
+        };
         if let Some(why) = unusable(*address) {
             let message = format!("{} {address} {why}", role.field());
-            faults.push(invalid(
-                &field,
-                message,
-                "give a usable address of the subnet",
-            ));
+            fault(message, "give a usable address of the subnet");
         }
         if let Some((first, _)) = named[..index].iter().find(|(_, other)| other == address) {
             let message = format!("{} and {} are both {address}", first.field(), role.field());
-            faults.push(invalid(
-                &field,
-                message,
-                "give each its own address, or none",
-            ));
+            fault(message, "give each its own address, or none");
         }
     }
     faults

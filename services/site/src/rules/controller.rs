@@ -36,7 +36,7 @@ pub(crate) fn set_controller_networks(
         faults.extend(
             network
                 .iter()
-                .flat_map(|net| subnet_faults(&format!("{field}."), net.subnet)),
+                .flat_map(|net| subnet_faults(format_args!("{field}."), net.subnet)),
         );
     }
     Rejection::check(faults)?;
