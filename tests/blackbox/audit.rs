@@ -3,9 +3,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use api::fleet_v1::AddSubcloudRequest;
 use api::fleet_v1::subcloud_service_client::SubcloudServiceClient;
+use api::fleet_v1::{AddSubcloudRequest, GetRolloutRequest, ManageSubcloudResponse};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use http::uri::PathAndQuery;
 use serde_json::{Value, json};
+use tonic_prost::ProstCodec;
 
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::client::operators;
@@ -147,6 +150,64 @@ fn every_change_is_noted_with_who_and_why() {
     assert_eq!(listed.as_array().map(Vec::len), Some(10), "{listed}");
     let events = ["dcmanager", "event", "list", "--until", "1h", "-f", "json"];
     assert_eq!(controller.tandem(&events).expect(0).json(), json!([]));
+}
+
+#[tokio::test]
+async fn a_change_that_no_rule_has_seen_is_noted_too() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let controller = Controller::start(&dir.path().join("controller"), site);
+    let socket = controller.state_dir().join("operator.sock");
+    let channel = operators(&socket).await;
+    let (subclouds, groups) = ("SubcloudService", "SubcloudGroupService");
+    let file = BASE64_STANDARD.encode("name: west\n");
+    let mask = json!({"target": "x", "updateMask": {"paths": ["nope"]}});
+    let calls = [
+        (
+            subclouds,
+            "AddSubcloud",
+            json!({"name": "west", "bootstrapValues": file}),
+        ),
+        (subclouds, "UpdateSubcloud", mask.clone()),
+        (groups, "UpdateSubcloudGroup", mask),
+        ("OperatorService", "AddOperator", json!({"name": "a b"})),
+        (
+            "PeerService",
+            "AddSystemPeer",
+            json!({"systemPeer": {"name": "b"}, "token": "td1_x"}),
+        ),
+        ("RolloutService", "CreateRollout", json!({"network": "lan"})),
+    ];
+    let mut expected = Vec::new();
+    for (service, method, request) in calls {
+        let path = format!("tandem.fleet.v1.{service}/{method}");
+        let refusal = controller.grpcurl(&path, &request).expect_err(method);
+        let noted = (format!("/{path}"), refusal.reason);
+        let mut preview = request;
+        preview["validateOnly"] = json!(true);
+        controller.grpcurl(&path, &preview).expect_err("a preview");
+        expected.push(noted);
+    }
+    // Bytes that are not the message of the method: a number where a name is due.
+    let manage = "/tandem.fleet.v1.SubcloudService/ManageSubcloud";
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.expect("a connection");
+    let number = tonic::Request::new(GetRolloutRequest { number: 5 });
+    let codec = ProstCodec::<_, ManageSubcloudResponse>::default();
+    let answer = client.unary(number, PathAndQuery::from_static(manage), codec);
+    answer.await.expect_err("undecodable");
+    expected.push((manage.to_owned(), "INTERNAL".to_owned()));
+    // What only reads is not noted, however wrong it is.
+    let never = json!({"sinceMilliseconds": 5, "untilMilliseconds": 5});
+    controller
+        .grpcurl("tandem.fleet.v1.SubcloudService/ListFleetEvents", &never)
+        .expect_err("no time");
+
+    let found: Vec<_> = deeds(&entries(&controller, &json!({})))
+        .into_iter()
+        .map(|(action, _, outcome)| (action, outcome))
+        .collect();
+    assert_eq!(found, expected);
 }
 
 #[tokio::test]

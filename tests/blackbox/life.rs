@@ -10,7 +10,7 @@ use api::fleet_v1::{DeleteSubcloudRequest, DeleteSubcloudResponse};
 use api::store_v1::{AgentCertificateRecord, AgentKeyRecord, AuthorityRecord};
 use identity::{Ca, CaParts, LeafKey, SUBCLOUD_VALIDITY};
 use prost::Message;
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::{Action, Expected, Key, Store, Write};
 use uuid::Uuid;
 
@@ -58,10 +58,19 @@ async fn a_deleted_subcloud_is_cut_off_at_once_and_never_comes_back() {
     let mut again = west.link(&added, &enrolled).await;
     assert_eq!(last_words(&mut again).await, "REVOKED");
 
-    // The same request gets the same answer, also from the next process.
+    // The same request gets the same answer, also from the next process, and about peers too.
+    let add = json!({"subcloudPeerGroup": {"name": "shared"}, "requestId": "group"});
+    let group = |controller: &Controller, asked: &Value| {
+        controller.grpcurl("tandem.fleet.v1.PeerService/AddSubcloudPeerGroup", asked)
+    };
+    let added_group = group(&controller, &add).expect("a group");
     controller.kill();
     controller.serve();
     assert_eq!(delete(&controller, &request).await, answer);
+    assert_eq!(group(&controller, &add).expect("the same"), added_group);
+    let other = json!({"subcloudPeerGroup": {"name": "other"}, "requestId": "group"});
+    let refusal = group(&controller, &other).expect_err("an id for two requests");
+    assert_eq!(refusal.fields[0].0, "request_id", "{refusal:?}");
     assert_eq!(controller.events("west", "DELETED").len(), 1);
     let mut again = west.link(&added, &enrolled).await;
     assert_eq!(last_words(&mut again).await, "REVOKED");

@@ -162,7 +162,7 @@ impl World {
         let durable = &self.controller.disk.durable;
         let records = Records {
             operators: Vec::new(),
-            subclouds: durable.subclouds.values().cloned().collect(),
+            subclouds: durable.subclouds.values().cloned().map(Arc::new).collect(),
             groups: Vec::new(),
             answers: durable.answers.values().cloned().collect(),
             alarms: durable.alarms.values().cloned().collect(),

@@ -25,6 +25,21 @@ pub enum AccessReason {
     MessageTooLarge,
 }
 
+impl AccessReason {
+    /// Every reason.
+    pub const ALL: &[Self] = &[
+        Self::NotAnOperator,
+        Self::OperatorRevoked,
+        Self::RoleTooLow,
+        Self::WatcherTooSlow,
+        Self::SubcloudMetadataInvalid,
+        Self::SubcloudMetadataMisplaced,
+        Self::MethodNotRemote,
+        Self::NotAController,
+        Self::MessageTooLarge,
+    ];
+}
+
 impl ReasonSet for AccessReason {
     fn name(self) -> &'static str {
         match self {

@@ -8,11 +8,12 @@ use tonic_prost::ProstCodec;
 
 /// The buffers of one link, in bytes. A link says little, so that what it holds while it is idle
 /// decides how much memory a fleet takes: two buffers of the usual 8 KiB would be half of it.
-/// Longer messages, the pieces of a report, grow the buffer while they pass.
-const BUFFER_BYTES: usize = 512;
+/// A longer message, such as the piece of a command's answer, grows the buffer for good.
+pub const BUFFER_BYTES: usize = 512;
 
-/// From how many bytes on messages leave without waiting for more; the usual value.
-const YIELD_BYTES: usize = 32 * 1024;
+/// From how many bytes on messages leave without waiting for more: each by itself, for what leaves
+/// together is buffered together at the other end.
+const YIELD_BYTES: usize = 1;
 
 /// Protobuf in small buffers; the build script gives it to the link service alone.
 #[derive(Debug, Clone)]

@@ -5,10 +5,12 @@
 //! type is its reason, the first object as `ResourceInfo`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use site::{Code, Object, Reason, ReasonSet, Rejection, Violation};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::access::AccessReason;
 use crate::convert::Malformed;
 
 /// The domain of every `ErrorInfo`.
@@ -132,6 +134,71 @@ pub fn from_malformed(faults: &[Malformed]) -> tonic::Status {
     match Rejection::check(faults.iter().map(violation).collect()) {
         Ok(()) => tonic::Status::invalid_argument("the request cannot be read"),
         Err(rejection) => from_rejection(&rejection),
+    }
+}
+
+/// Says of a status, within this process, whether rules were asked before it was given. They note
+/// in the audit log what they are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Asked {
+    /// They were.
+    #[error("the rules were asked")]
+    Yes,
+    /// They were not: the call could not be handed to them.
+    #[error("no rule was asked")]
+    No,
+}
+
+/// The same status with that mark.
+#[must_use]
+pub fn marked(mut status: tonic::Status, asked: Asked) -> tonic::Status {
+    status.set_source(Arc::new(asked));
+    status
+}
+
+/// The faults of a refusal that no rule was asked about: the call could not be read, was too
+/// large, or was not for this process. `None` for those that the audit log has.
+pub fn unheard(status: &tonic::Status) -> Option<Vec<fleet::Fault>> {
+    let mark = std::error::Error::source(status).and_then(|mark| mark.downcast_ref());
+    let Refusal {
+        reason, message, ..
+    } = to_refusal(status);
+    let of_access = |known: &AccessReason| known.name() == reason;
+    match mark {
+        Some(Asked::Yes) => None,
+        // Not ours: the message could not be decoded, or something broke.
+        _ if reason.is_empty() => Some(vec![fleet::Fault {
+            reason: code_name(status.code()).to_owned(),
+            message,
+            ..fleet::Fault::default()
+        }]),
+        Some(Asked::No) => Some(to_failure(status).faults),
+        None if AccessReason::ALL.iter().any(of_access) => Some(to_failure(status).faults),
+        None => None,
+    }
+}
+
+/// The name of a code as a reason, for statuses that give none.
+pub fn code_name(code: tonic::Code) -> &'static str {
+    use tonic::Code;
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 
@@ -300,6 +367,35 @@ mod tests {
             ("INVALID_ARGUMENT", "ranges[0]", "do this"),
         ];
         assert_eq!(faults, expected);
+    }
+
+    #[test]
+    fn the_audit_log_is_told_of_what_no_rule_was_asked() {
+        let of_a_rule = || from_rejection(&Rejection::one(violation(Reason::NameTaken, "taken")));
+        let too_large = Violation::new(AccessReason::MessageTooLarge, "too large", "send less");
+        let undecoded = || tonic::Status::internal("failed to decode");
+        let reasons = |status: &tonic::Status| {
+            let faults = unheard(status)?;
+            Some(
+                faults
+                    .into_iter()
+                    .map(|fault| fault.reason)
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let some = |reason: &str| Some(vec![reason.to_owned()]);
+        for (status, expected) in [
+            (of_a_rule(), None),
+            (marked(of_a_rule(), Asked::No), some("NAME_TAKEN")),
+            (
+                from_rejection(&Rejection::one(too_large)),
+                some("MESSAGE_TOO_LARGE"),
+            ),
+            (undecoded(), some("INTERNAL")),
+            (marked(undecoded(), Asked::Yes), None),
+        ] {
+            assert_eq!(reasons(&status), expected, "{status:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use axum::response::Response;
 use fleet::Fault;
 use identity::{ConnectInfo, Identity, Role};
 use site::{Rejection, Violation};
+use tonic::Status;
 use tonic::transport::server::UdsConnectInfo;
 
 use crate::{Deed, KnownOperators, Witness, roles};
@@ -85,11 +86,22 @@ pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
     let needed = roles::needed(path);
     if caller.role() < needed {
         let violation = role_too_low(&caller, path, needed);
-        gate.note(caller, path, &violation).await;
+        if let Some((path, _)) = roles::entry(path) {
+            let faults = vec![Fault::from(&violation)];
+            gate.note(caller, path, faults).await;
+        }
         return turned_away(violation);
     }
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    let called = roles::entry(path).filter(|_| needed > Role::Reader);
+    request.extensions_mut().insert(caller.clone());
+    let answer = next.run(request).await;
+    // A change that was refused before any rule was asked: nobody else notes it.
+    let refusal = answer.extensions().get::<Status>();
+    let unheard = refusal.and_then(api::status::unheard);
+    if let Some(((path, _), faults)) = called.zip(unheard) {
+        gate.note(caller, path, faults).await;
+    }
+    answer
 }
 
 impl Gate {
@@ -128,15 +140,14 @@ impl Gate {
         }
     }
 
-    /// Notes a call that was not allowed.
-    async fn note(&self, caller: Caller, path: &str, violation: &Violation<AccessReason>) {
-        let witness = self.witness.as_ref();
-        if let Some((witness, (path, _))) = witness.zip(roles::entry(path)) {
+    /// Notes a call that was not even looked at.
+    async fn note(&self, caller: Caller, path: &'static str, faults: Vec<Fault>) {
+        if let Some(witness) = &self.witness {
             let deed = Deed {
                 caller,
                 path,
-                forbidden: true,
-                faults: vec![Fault::from(violation)],
+                unheard: true,
+                faults,
             };
             witness.note(deed).await;
         }

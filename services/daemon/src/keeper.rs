@@ -364,7 +364,7 @@ fn deed(caller: &Caller, method: &str, faults: Vec<Fault>) -> Option<Deed> {
     Some(Deed {
         caller: caller.clone(),
         path: known.path(),
-        forbidden: false,
+        unheard: false,
         faults,
     })
 }

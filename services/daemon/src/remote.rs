@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::access::AccessReason;
+use api::status::Asked;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -184,7 +185,10 @@ impl UnaryService<Vec<u8>> for Passing {
             request: request.into_inner(),
             within: self.within,
         });
-        Box::pin(async { answer.await.map(tonic::Response::new) })
+        Box::pin(async {
+            let answer = answer.await.map(tonic::Response::new);
+            answer.map_err(|refusal| api::status::marked(refusal, Asked::Yes))
+        })
     }
 }
 

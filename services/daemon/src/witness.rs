@@ -14,8 +14,9 @@ pub struct Deed {
     pub caller: Caller,
     /// The path of the method.
     pub path: &'static str,
-    /// Whether the role of the caller did not allow it; it was not even looked at then.
-    pub forbidden: bool,
+    /// Whether no rule was asked: the role of the caller does not allow the call, or it cannot
+    /// be read.
+    pub unheard: bool,
     /// Why it was refused; empty when it was done.
     pub faults: Vec<Fault>,
 }

@@ -215,8 +215,9 @@ pub enum Action {
     AddOperator,
     /// `operator revoke`.
     RevokeOperator,
-    /// A call of this path that the caller's role does not allow.
-    Forbidden(&'static str),
+    /// A call of this path that no rule was asked about: the caller's role does not allow it, or
+    /// it cannot be read.
+    Unheard(&'static str),
     /// `system-peer add` without a token.
     IssuePeering,
     /// `system-peer add` with a token.
@@ -330,7 +331,7 @@ impl Action {
             Self::Site(method) => method.own_audit_name(),
             Self::AddOperator => "OPERATOR_ADD",
             Self::RevokeOperator => "OPERATOR_REVOKE",
-            Self::Forbidden(path) => path,
+            Self::Unheard(path) => path,
             Self::IssuePeering => "SYSTEM_PEER_TOKEN",
             Self::AddPeer => "SYSTEM_PEER_ADD",
             Self::AcceptPeering => "SYSTEM_PEER_ACCEPT",

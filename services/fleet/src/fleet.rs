@@ -179,10 +179,10 @@ impl Fleet {
     }
 }
 
-impl Extend<crate::Subcloud> for Fleet {
-    fn extend<T: IntoIterator<Item = crate::Subcloud>>(&mut self, subclouds: T) {
+impl Extend<SharedSubcloud> for Fleet {
+    fn extend<T: IntoIterator<Item = SharedSubcloud>>(&mut self, subclouds: T) {
         for subcloud in subclouds {
-            self.put(Arc::new(subcloud));
+            self.put(subcloud);
         }
     }
 }

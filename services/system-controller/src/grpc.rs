@@ -24,6 +24,7 @@ pub(crate) use rollout::RolloutCalls;
 pub(crate) use subcloud::{Subclouds, TokenIssuer};
 
 use api::convert::Malformed;
+use api::status::Asked;
 use site::{ReasonSet, Rejection};
 use tonic::Status;
 
@@ -35,6 +36,13 @@ pub(crate) fn refused<R: ReasonSet>(rejection: Rejection<R>) -> Status {
 /// Unreadable fields as a status.
 pub(crate) fn malformed(faults: Vec<Malformed>) -> Status {
     api::status::from_malformed(&faults)
+}
+
+/// The refusal of a change before it is handed to the rules. It gets into the audit log, unless
+/// the call only asks what would happen.
+pub(crate) fn unheard(preview: bool) -> impl Fn(Status) -> Status {
+    let asked = if preview { Asked::Yes } else { Asked::No };
+    move |refusal| api::status::marked(refusal, asked)
 }
 
 /// A defect or a failing disk: logged here, and told without its details.

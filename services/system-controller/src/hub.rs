@@ -280,11 +280,7 @@ impl Hub {
         asked: &R,
         change: FleetChange,
     ) -> Result<A, Rejection> {
-        let id = asked.request_id();
-        let key = (!id.is_empty()).then(|| RequestKey {
-            id: id.to_owned(),
-            fingerprint: daemon::fingerprint(method, asked),
-        });
+        let key = request_key(method, asked);
         let validate_only = asked.validate_only();
         self.ask(|request| {
             Input::Operate(Operate {
@@ -675,6 +671,15 @@ fn send(driven: &mut Driven, link: LinkId, message: ControllerMessage) {
         sender.close.cancel();
         sender.caller.connection.cancel();
     }
+}
+
+/// By which a request is known when it comes again; `None` when the client gave it no id.
+fn request_key<R: Mutation>(method: &str, asked: &R) -> Option<RequestKey> {
+    let id = asked.request_id();
+    (!id.is_empty()).then(|| RequestKey {
+        id: id.to_owned(),
+        fingerprint: daemon::fingerprint(method, asked),
+    })
 }
 
 /// What counts of an operator at the listeners.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::error::Error;
+use std::sync::Arc;
 
 use api::convert::{
     Malformed, alarm_from_record, alarm_to_record, answered_from_record, answered_to_record,
@@ -97,8 +98,9 @@ pub(crate) fn read_fleet(store: &Store) -> Result<Records, Failure> {
             .and_then(|record| position_of(prefix, &record.key))
             .unwrap_or_default())
     };
+    let subclouds = read_all::<SubcloudRecord, _>(store, SUBCLOUDS, subcloud_from_record)?;
     Ok(Records {
-        subclouds: read_all::<SubcloudRecord, _>(store, SUBCLOUDS, subcloud_from_record)?,
+        subclouds: subclouds.into_iter().map(Arc::new).collect(),
         groups: read_all::<SubcloudGroupRecord, _>(store, GROUPS, group_from_record)?,
         answers: read_all::<FleetAnswerRecord, _>(store, ANSWERS, answered_from_record)?,
         alarms: read_all::<FleetAlarmRecord, _>(store, ALARMS, alarm_from_record)?,

@@ -13,9 +13,9 @@ use std::time::Duration;
 use api::convert::{answered, command_of};
 use daemon::{Failure, Life, fatal, now};
 use fleet::{
-    Action, Actor, Answered, Audited, COMMAND_TIMEOUT, ControllerId, Fault, Input, Member, Outcome,
-    Rejection, RequestId, Rollout, RolloutId, RolloutInput, RolloutOutput, RolloutReceipt,
-    Rollouts, RunCommand, Standing, Step, SubcloudId, Ticket,
+    Actor, Answered, COMMAND_TIMEOUT, ControllerId, Fault, Input, Member, Rejection, RequestId,
+    Rollout, RolloutId, RolloutInput, RolloutOutput, RolloutReceipt, Rollouts, RunCommand,
+    Standing, Step, SubcloudId, Ticket,
 };
 use site::{Change, Timestamp};
 use store::Store;
@@ -94,15 +94,12 @@ impl Runner {
         Ok(runner)
     }
 
-    /// Asks the machine for something, keeps that in the audit log, and waits for the answer.
+    /// Asks the machine for something and waits for the answer.
     ///
     /// # Errors
     /// The refusal.
     pub(crate) async fn ask(
         self: &Arc<Self>,
-        actor: String,
-        action: Option<Action>,
-        name: String,
         question: impl FnOnce(RequestId) -> RolloutInput,
     ) -> Result<RolloutReceipt, Rejection> {
         let answer = {
@@ -114,13 +111,9 @@ impl Runner {
             self.feed_locked(&mut driven, question(request));
             answer
         };
-        let answer = answer
-            .await
-            .unwrap_or_else(|_| Err(Rejection::one(crate::hub::stopping())));
-        if let Some(action) = action {
-            self.audit(actor, action, name, &answer);
-        }
         answer
+            .await
+            .unwrap_or_else(|_| Err(Rejection::one(crate::hub::stopping())))
     }
 
     /// The answer to a request that made a rollout before.
@@ -150,31 +143,6 @@ impl Runner {
         &self.hub
     }
 
-    fn audit(
-        &self,
-        actor: String,
-        action: Action,
-        name: String,
-        answer: &Result<RolloutReceipt, Rejection>,
-    ) {
-        let (name, outcome) = match answer {
-            Ok(receipt) => (format!("rollout {}", receipt.rollout.id), Outcome::Done),
-            Err(rejection) => {
-                let outcome = Outcome::Refused {
-                    faults: Fault::all_of(rejection),
-                    detail: String::new(),
-                };
-                (name, outcome)
-            }
-        };
-        self.hub.feed(Input::Audited(Audited {
-            actor: Actor::Operator(actor),
-            action,
-            name,
-            outcome,
-        }));
-    }
-
     fn feed(self: &Arc<Self>, input: RolloutInput) {
         self.feed_locked(&mut self.lock(), input);
     }
@@ -191,6 +159,7 @@ impl Runner {
                 RolloutOutput::Commit { ticket, writes } => {
                     self.commit(ticket, writes.iter().map(store_write).collect());
                 }
+                RolloutOutput::Audit(call) => self.hub.feed(Input::Audited(call)),
                 RolloutOutput::Answer { request, outcome } => {
                     if let Some(waiting) = driven.answers.remove(&request)
                         && waiting.send(outcome).is_err()

@@ -231,7 +231,7 @@ impl From<Status> for Failure {
             let reason = if known {
                 reason
             } else {
-                code_name(status.code()).to_owned()
+                api::status::code_name(status.code()).to_owned()
             };
             faults.push(Fault {
                 reason,
@@ -307,29 +307,6 @@ fn broken_connection(status: &Status) -> Option<Broken> {
 fn is_tls_alert(cause: &(dyn std::error::Error + 'static)) -> bool {
     let fault = cause.downcast_ref::<std::io::Error>();
     fault.is_some_and(|fault| fault.kind() == crate::witness::ALERT)
-}
-
-/// The name of a code as a reason, for servers that give none.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 /// What helps when the server does not say; empty when nothing general does.

@@ -172,7 +172,7 @@ impl Durable {
 
     fn records(&self) -> Records {
         Records {
-            subclouds: self.subclouds.values().cloned().collect(),
+            subclouds: self.subclouds.values().cloned().map(Arc::new).collect(),
             peers: self.peers.values().cloned().collect(),
             peer_groups: self.groups.values().cloned().collect(),
             associations: self.associations.values().cloned().collect(),
@@ -637,6 +637,7 @@ fn call(action: PeerAction) -> Input {
         actor: Actor::Operator("uid=0".to_owned()),
         action,
         etag: String::new(),
+        key: None,
         validate_only: false,
     }))
 }
@@ -654,6 +655,7 @@ impl Geo {
             actor: Actor::Operator("uid=0".to_owned()),
             action,
             etag: String::new(),
+            key: None,
             validate_only: false,
         };
         self.tell_site(index, Input::Peer(PeerInput::Call(call)));

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use fleet::{
-    Answer, AnsweredCall, Availability, GroupId, Presence, Receipt, RequestKey, SubcloudGroup,
-    UpdateApply,
+    Answer, AnsweredCall, Availability, GroupId, PeerReceipt, PeerSubject, Presence, Receipt,
+    RequestKey, SubcloudGroup, UpdateApply,
 };
 use site::Timestamp;
 
 use super::fleet_change::update_to_wire;
 use super::{
-    Malformed, availability_to_wire, bytes32, parse_uuid, subcloud_from_record, subcloud_to_record,
+    Malformed, association_from_record, association_to_record, availability_to_wire, bytes32,
+    parse_uuid, peer_from_record, peer_group_from_record, peer_group_to_record, peer_to_record,
+    subcloud_from_record, subcloud_to_record,
 };
 use crate::fleet_v1::{Availability as WireAvailability, UpdateApplyType};
 use crate::store_v1 as wire;
@@ -80,9 +82,10 @@ pub fn answered_to_record(answered: &AnsweredCall) -> wire::FleetAnswerRecord {
     let kept = match answer {
         Answer::Subcloud(receipt) => Some(Kept::Subcloud(receipt_to_record(receipt))),
         Answer::Group(group) => Some(Kept::Group(group_to_record(group))),
-        // Calls about peers and for the audit log have no request id, and the answer to one about
-        // an operator goes with a certificate: none of them is kept here.
-        Answer::Peer(_) | Answer::Operator(_) | Answer::Noted => None,
+        Answer::Peer(receipt) => subject_to_record(&receipt.subject),
+        // Entries of the audit log have no request id, and the answer to a call about an operator
+        // goes with a certificate: neither is kept here.
+        Answer::Operator(_) | Answer::Noted => None,
     };
     wire::FleetAnswerRecord {
         request_id: id.clone(),
@@ -106,6 +109,16 @@ pub fn answered_from_record(record: wire::FleetAnswerRecord) -> Result<AnsweredC
     let answer = match answer {
         Some(Kept::Subcloud(receipt)) => Answer::Subcloud(receipt_from_record(receipt)?),
         Some(Kept::Group(group)) => Answer::Group(Arc::new(group_from_record(group)?)),
+        Some(Kept::SystemPeer(peer)) => shown(PeerSubject::Peer(peer_from_record(peer)?.into())),
+        Some(Kept::PeerGroup(group)) => {
+            shown(PeerSubject::Group(peer_group_from_record(group)?.into()))
+        }
+        Some(Kept::Association(known)) => shown(PeerSubject::Association(
+            association_from_record(known)?.into(),
+        )),
+        Some(Kept::SharedSubcloud(subcloud)) => shown(PeerSubject::Subcloud(
+            subcloud_from_record(subcloud)?.into(),
+        )),
         None => return Err(Malformed::new("answer", "is missing")),
     };
     Ok(AnsweredCall {
@@ -116,6 +129,23 @@ pub fn answered_from_record(record: wire::FleetAnswerRecord) -> Result<AnsweredC
         at: Timestamp(at_milliseconds),
         answer,
     })
+}
+
+/// The record that a call about peers was about. A card is the answer to a token, which has no
+/// request id.
+fn subject_to_record(subject: &PeerSubject) -> Option<Kept> {
+    Some(match subject {
+        PeerSubject::Peer(peer) => Kept::SystemPeer(peer_to_record(peer)),
+        PeerSubject::Group(group) => Kept::PeerGroup(peer_group_to_record(group)),
+        PeerSubject::Association(known) => Kept::Association(association_to_record(known)),
+        PeerSubject::Subcloud(subcloud) => Kept::SharedSubcloud(subcloud_to_record(subcloud)),
+        PeerSubject::Card(_) => return None,
+    })
+}
+
+fn shown(subject: PeerSubject) -> Answer {
+    let warnings = Vec::new();
+    Answer::Peer(Box::new(PeerReceipt { subject, warnings }))
 }
 
 fn receipt_to_record(receipt: &Receipt) -> wire::SubcloudAnswer {

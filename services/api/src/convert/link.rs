@@ -20,9 +20,13 @@ use crate::fleet_v1 as wire;
 use wire::exchange_request::Message as FromAgent;
 use wire::exchange_response::Message as FromController;
 
-/// The size of the pieces of a report or a command: small enough that a fleet reporting at once does not
-/// leave every connection with a large buffer.
+/// The size of the pieces of a command or of its answer: few connections carry one.
 pub(super) const CHUNK_BYTES: usize = 4 * 1024;
+
+/// The size of the pieces of a report. Each fits into the buffer that a link has anyway
+/// ([`crate::codec::BUFFER_BYTES`]), so that a fleet which reports at once leaves the controller
+/// with no larger ones.
+const REPORT_CHUNK_BYTES: usize = 448;
 
 /// The largest report: 1 MiB, some 10,000 allocated addresses.
 pub const MAX_REPORT_BYTES: usize = 1024 * 1024;
@@ -50,9 +54,9 @@ pub fn agent_message_to_wire(message: &AgentMessage) -> Vec<wire::ExchangeReques
 fn chunks(report: &Report) -> Vec<wire::ExchangeRequest> {
     let Report { digest, site } = report;
     let encoded = parts_to_wire(site).encode_to_vec();
-    let count = encoded.len().div_ceil(CHUNK_BYTES);
+    let count = encoded.len().div_ceil(REPORT_CHUNK_BYTES);
     let pieces = encoded
-        .chunks(CHUNK_BYTES)
+        .chunks(REPORT_CHUNK_BYTES)
         .enumerate()
         .map(|(index, data)| {
             let chunk = wire::ReportChunk {
@@ -555,4 +559,43 @@ pub(crate) fn bytes32(path: &str, bytes: &[u8]) -> Result<[u8; 32], Malformed> {
     bytes
         .try_into()
         .map_err(|_| Malformed::new(path, format!("has {} bytes instead of 32", bytes.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::BUFFER_BYTES;
+    use site::bootstrap;
+
+    /// gRPC puts a flag and the length before each message.
+    const PREFIX_BYTES: usize = 5;
+
+    #[test]
+    fn a_report_arrives_in_pieces_that_fit_into_the_buffer_of_a_link() {
+        let file = include_bytes!("../../../../deploy/examples/subcloud-v6-dual.yaml");
+        let declared = bootstrap::parse("example", file).expect("a sound file");
+        let mut number = 0;
+        let mut ids = || {
+            number += 1;
+            uuid::Uuid::from_u128(number)
+        };
+        let site = declared.install(&mut ids).expect("a sound site");
+        let mut parts = site.to_parts();
+        parts.generation = Generation(u64::MAX / 2);
+        let digest = Digest([255; 32]);
+        let report = AgentMessage::Report(Report {
+            digest,
+            site: Arc::new(parts),
+        });
+        let mut messages = AgentMessages::new(|_| Err("no request is sent".to_owned()));
+        let mut whole = None;
+        let pieces = agent_message_to_wire(&report);
+        assert!(pieces.len() > 2, "{} pieces", pieces.len());
+        for piece in pieces {
+            assert!(whole.is_none(), "complete before the last piece");
+            assert!(piece.encoded_len() + PREFIX_BYTES <= BUFFER_BYTES);
+            whole = messages.take(piece).expect("a piece");
+        }
+        assert_eq!(whole, Some(report));
+    }
 }

@@ -15,8 +15,8 @@ use crate::{
     CommandOutcome, ControllerMessage, Event, Fingerprint, FleetAlarm, Goodbye, GroupId, LinkId,
     Operator, Outcome, PeerGroup, PeerGroupId, PeerId, PeerInput, PeerOutput, PeerReceipt,
     Position, Presence, Rejection, Report, RequestId, RolloutId, SecretHash, SharedAlarm,
-    SharedGroup, SharedSubcloud, SiteMethod, Subcloud, SubcloudGroup, SubcloudId, SystemPeer,
-    Ticket, TokenId, UpdateApply, Violation,
+    SharedGroup, SharedSubcloud, SiteMethod, SubcloudGroup, SubcloudId, SystemPeer, Ticket,
+    TokenId, UpdateApply, Violation,
 };
 
 /// Something that happened.
@@ -212,7 +212,7 @@ pub enum Write {
 #[derive(Debug, Clone, Default)]
 pub struct Records {
     /// Every subcloud.
-    pub subclouds: Vec<Subcloud>,
+    pub subclouds: Vec<SharedSubcloud>,
     /// Every operator.
     pub operators: Vec<Operator>,
     /// Every peer.
@@ -419,7 +419,7 @@ pub struct Enroll {
 }
 
 /// A call that another machine has judged.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audited {
     /// Who asked.
     pub actor: Actor,

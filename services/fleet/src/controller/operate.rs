@@ -21,13 +21,9 @@ const MAX_TEXT: usize = 255;
 impl Controller {
     pub(super) fn operate(&mut self, now: Timestamp, call: Operate, out: &mut Vec<Output>) {
         let request = call.request;
-        let known = match &call.key {
-            Some(key) if !call.validate_only => self.answers.find(key, now),
-            _ => Ok(None),
-        };
-        let judged = match known {
+        let judged = match self.answered_before(now, call.key.as_ref(), call.validate_only) {
             Ok(Some(answer)) => {
-                let outcome = Ok(answer.clone());
+                let outcome = Ok(answer);
                 self.after_all(Deferred::Output(Output::Answer { request, outcome }), out);
                 return;
             }

@@ -261,21 +261,47 @@ impl Controller {
             }
         }
         self.log_event(batch, now, subcloud, &name, event);
-        if let Some(key) = key {
-            let answered = AnsweredCall {
-                key,
-                at: now,
-                answer: answer.clone(),
-            };
-            batch
-                .writes
-                .push(Write::AnsweredCall(Box::new(answered.clone())));
-            let forgotten = self.answers.keep(answered);
-            batch
-                .writes
-                .extend(forgotten.into_iter().map(Write::ForgetAnswer));
-        }
+        self.keep_answer(now, batch, key, &answer);
         answer
+    }
+
+    /// Keeps what was answered, so that the same request gets the same answer for a day.
+    pub(super) fn keep_answer(
+        &mut self,
+        now: Timestamp,
+        batch: &mut Batch,
+        key: Option<RequestKey>,
+        answer: &Answer,
+    ) {
+        let Some(key) = key else {
+            return;
+        };
+        let answered = AnsweredCall {
+            key,
+            at: now,
+            answer: answer.clone(),
+        };
+        let write = Write::AnsweredCall(Box::new(answered.clone()));
+        batch.writes.push(write);
+        let forgotten = self.answers.keep(answered);
+        let forgotten = forgotten.into_iter().map(Write::ForgetAnswer);
+        batch.writes.extend(forgotten);
+    }
+
+    /// What the same request was answered before; nothing is done for it again.
+    ///
+    /// # Errors
+    /// An id that is too long, or that another request had.
+    pub(super) fn answered_before(
+        &self,
+        now: Timestamp,
+        key: Option<&RequestKey>,
+        validate_only: bool,
+    ) -> Result<Option<Answer>, Rejection> {
+        match key {
+            Some(key) if !validate_only => Ok(self.answers.find(key, now)?.cloned()),
+            _ => Ok(None),
+        }
     }
 
     fn invalid_token(&self, token: &NewToken) -> Option<Violation> {

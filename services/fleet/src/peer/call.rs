@@ -7,7 +7,7 @@ use crate::{
     PeerGroupId, PeerId, PeerLinkId, PeerMessage, PeerSettings, RequestId, SecretHash,
     SharedSubcloud, SystemPeer, TokenId, Violation,
 };
-use crate::{ControllerId, NewToken};
+use crate::{ControllerId, NewToken, RequestKey};
 
 /// Something that happened between peers; see [`crate::peer`] for what the driver does.
 #[derive(Debug, Clone)]
@@ -96,6 +96,8 @@ pub struct PeerCall {
     pub action: PeerAction,
     /// What the caller read of the record that is updated or deleted; empty skips the check.
     pub etag: String,
+    /// By which the same request is known when it comes again.
+    pub key: Option<RequestKey>,
     /// Judge only; change nothing.
     pub validate_only: bool,
 }

@@ -2,7 +2,7 @@
 //! however links behave the number of alarms and of writes is bounded.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::common::{Calm, START, config, key, site};
@@ -103,7 +103,7 @@ impl World {
     ) -> Self {
         let site = site("controller", 200, "4");
         let records = Records {
-            subclouds: subclouds.values().cloned().collect(),
+            subclouds: subclouds.values().cloned().map(Arc::new).collect(),
             alarms: alarms.values().cloned().collect(),
             ..Records::default()
         };

@@ -33,7 +33,7 @@ fn enrolled(management: Management) -> (Controller, Site) {
         ..Subcloud::clone(known)
     };
     let records = Records {
-        subclouds: vec![subcloud],
+        subclouds: vec![subcloud.into()],
         ..Records::default()
     };
     (crate::common::recovered("4", records, 100), site)

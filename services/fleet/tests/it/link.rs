@@ -245,11 +245,7 @@ fn offline_comes_after_three_heartbeats_and_never_right_after_a_restart() {
     let outputs = settle(&mut machine, at(35), Input::Timer);
     assert_eq!(events(&outputs), [&EventKind::Offline]);
 
-    let subclouds = machine
-        .fleet()
-        .subclouds()
-        .map(|record| (**record).clone())
-        .collect();
+    let subclouds = machine.fleet().subclouds().cloned().collect();
     let records = Records {
         subclouds,
         ..Records::default()

@@ -8,8 +8,8 @@ use fleet::{
     AcceptPeering, Actor, Answer, AssociationState, Authority, Batch, Controller, ControllerConfig,
     Epoch, Fingerprint, Input, MAX_GROUPS, MAX_HANDOVER, NewToken, Offer, Output, PeerAction,
     PeerCall, PeerCard, PeerGoodbye, PeerGroupId, PeerId, PeerInput, PeerLinkId, PeerMessage,
-    PeerOutput, PeerSettings, PeerSubject, Records, Rejection, RequestId, SubcloudId, SyncDigest,
-    SyncItem,
+    PeerOutput, PeerSettings, PeerSubject, Records, Rejection, RequestId, RequestKey, SubcloudId,
+    SyncDigest, SyncItem, Write,
 };
 use site::{Site, Timestamp};
 use uuid::Uuid;
@@ -51,6 +51,7 @@ impl Node {
             actor: Actor::Operator("uid=0".to_owned()),
             action,
             etag: String::new(),
+            key: None,
             validate_only: false,
         };
         subject(settle(
@@ -177,6 +178,58 @@ fn converse(a: &mut Node, b: &mut Node, now: Timestamp, mut talk: VecDeque<(usiz
         let answers = said(&node.hears(now, message));
         talk.extend(answers.into_iter().map(|message| (1 - listener, message)));
     }
+}
+
+#[test]
+fn the_same_request_gets_the_same_answer_also_after_a_restart() {
+    let mut node = Node::new("a", 201, "6");
+    let call = |id: u128, fingerprint: u8, validate_only: bool| {
+        Input::Peer(PeerInput::Call(PeerCall {
+            request: RequestId(1),
+            actor: Actor::Operator("uid=0".to_owned()),
+            action: PeerAction::AddGroup {
+                id: PeerGroupId(Uuid::from_u128(id)),
+                name: "shared".to_owned(),
+                priority: 0,
+                max_subcloud_rehoming: 10,
+            },
+            etag: String::new(),
+            key: Some(RequestKey {
+                id: "once".to_owned(),
+                fingerprint: [fingerprint; 32],
+            }),
+            validate_only,
+        }))
+    };
+    subject(settle(&mut node.machine, START, call(50, 1, true))).expect("a preview");
+    let outputs = settle(&mut node.machine, START, call(51, 1, false));
+    let kept: Vec<_> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Commit { writes, .. } => Some(writes),
+            _ => None,
+        })
+        .flatten()
+        .filter_map(|write| match write {
+            Write::AnsweredCall(answered) => Some((**answered).clone()),
+            _ => None,
+        })
+        .collect();
+    let first = subject(outputs).expect("a group");
+    let again = settle(&mut node.machine, START, call(52, 1, false));
+    assert_eq!(again.len(), 1, "nothing is written");
+    assert_eq!(subject(again), Ok(first.clone()));
+    let other = subject(settle(&mut node.machine, START, call(53, 2, false)));
+    assert_eq!(reasons(&other), ["INVALID_ARGUMENT"]);
+
+    let records = Records {
+        answers: kept,
+        ..Records::default()
+    };
+    let site = site("a", 201, "6");
+    let (mut restarted, _) = Controller::recover(START, node.config.clone(), &site, records);
+    let again = subject(settle(&mut restarted, START, call(54, 1, false)));
+    assert_eq!(again, Ok(first));
 }
 
 /// What the timers of both say at a moment, and what comes of it.

@@ -21,7 +21,7 @@ fn enrolled(management: Management) -> (Controller, Site) {
     let mut record = (**machine.fleet().subcloud(id()).unwrap()).clone();
     record.management = management;
     let records = Records {
-        subclouds: vec![record],
+        subclouds: vec![record.into()],
         ..Records::default()
     };
     (recovered("4", records, 100), site)

@@ -4,7 +4,7 @@ mod world;
 
 use crate::common::{at, reasons};
 use fleet::{
-    Answered, BACKSTOP, Fault, MAX_KEPT_ROLLOUTS, MAX_OPEN_ROLLOUTS, MemberState, Order,
+    Action, Answered, BACKSTOP, Fault, MAX_KEPT_ROLLOUTS, MAX_OPEN_ROLLOUTS, MemberState, Order,
     PoolAction, RolloutId, RolloutInput, RolloutRequest, RolloutState, Selector, Standing, Step,
     Verb, preview,
 };
@@ -372,6 +372,15 @@ fn closed_rollouts_obey_nobody_and_a_preview_of_a_word_changes_nothing() {
     }
     let unknown = world.control(RolloutId(77), Verb::Pause);
     assert_eq!(reasons(&unknown), ["ROLLOUT_NOT_FOUND"]);
+    let expected = [
+        (Action::CreateRollout, "rollout 1", true),
+        (Action::PauseRollout, "rollout 1", false),
+        (Action::ResumeRollout, "rollout 1", false),
+        (Action::AbortRollout, "rollout 1", false),
+        (Action::PauseRollout, "rollout 77", false),
+    ];
+    let expected = expected.map(|(action, name, done)| (action, name.to_owned(), done));
+    assert_eq!(world.audited, expected);
 }
 
 #[test]
@@ -382,6 +391,9 @@ fn the_same_request_makes_one_rollout() {
     assert_eq!((one.rollout.id, again.replayed), (again.rollout.id, true));
     let other = world.create_named(order(), "r-1", [2; 32]);
     assert_eq!(reasons(&other), ["INVALID_ARGUMENT"]);
+    let noted = |name: &str, done| (Action::CreateRollout, name.to_owned(), done);
+    let expected = [noted("rollout 1", true), noted("network admin", false)];
+    assert_eq!(world.audited, expected);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use fleet::{Actor, FleetChange, SharedGroup};
 use tonic::{Request, Response, Status};
 
 use super::subcloud::actor;
-use super::{malformed, refused};
+use super::{malformed, refused, unheard};
 use crate::hub::Hub;
 
 /// Subcloud groups, for operators.
@@ -28,7 +28,8 @@ impl SubcloudGroupService for Groups {
         request: Request<wire::AddSubcloudGroupRequest>,
     ) -> Result<Response<wire::AddSubcloudGroupResponse>, Status> {
         let (actor, request) = (actor(&request), request.into_inner());
-        let change = add_group(request.clone(), random_uuid()).map_err(malformed)?;
+        let change = add_group(request.clone(), random_uuid()).map_err(malformed);
+        let change = change.map_err(unheard(request.validate_only))?;
         let mut group = self
             .operate(actor, "AddSubcloudGroup", &request, change)
             .await?;
@@ -75,7 +76,8 @@ impl SubcloudGroupService for Groups {
         request: Request<wire::UpdateSubcloudGroupRequest>,
     ) -> Result<Response<wire::UpdateSubcloudGroupResponse>, Status> {
         let (actor, request) = (actor(&request), request.into_inner());
-        let change = update_group(request.clone()).map_err(malformed)?;
+        let change = update_group(request.clone()).map_err(malformed);
+        let change = change.map_err(unheard(request.validate_only))?;
         let group = self
             .operate(actor, "UpdateSubcloudGroup", &request, change)
             .await?;

@@ -17,7 +17,7 @@ use identity::{Ca, OPERATOR_VALIDITY, OperatorName, Role, csr_spki_sha256};
 use site::Timestamp;
 use tonic::{Request, Response, Status};
 
-use super::{broken, malformed, refused};
+use super::{broken, malformed, refused, unheard};
 use crate::hub::Hub;
 use crate::records::{AUDIT, Looking, read_log, read_operators};
 
@@ -124,7 +124,8 @@ impl Operators {
             validate_only,
             request_id: _,
         } = request;
-        let (name, role, key) = read(&name, role, &csr)?;
+        let wanted = read(&name, role, &csr).map_err(unheard(validate_only));
+        let (name, role, key) = wanted?;
         let issued_at = SystemTime::now();
         let operator = Operator {
             name: name.to_string(),

@@ -19,7 +19,7 @@ use fleet::{
 use tonic::{Request, Response, Status};
 
 use super::subcloud::{actor, token_ttl};
-use super::{malformed, refused};
+use super::{malformed, refused, unheard};
 use crate::hub::{Hub, Shared, Unpeered};
 
 /// What a call of this service comes to.
@@ -450,25 +450,21 @@ impl PeerService for Peers {
 impl Peers {
     /// Asks for what `action` reads from the request, and answers with what `answer` makes of the
     /// record; the same request id gets the same answer.
-    async fn change<R: Mutation + Clone, M: prost::Message + Default + 'static>(
+    async fn change<R: Mutation + Clone, M>(
         &self,
         method: &'static str,
         request: Request<R>,
         action: impl FnOnce(R) -> Result<PeerAction, Vec<Malformed>>,
-        answer: impl FnOnce(&Hub, PeerSubject) -> Result<M, Status> + Send + 'static,
+        answer: impl FnOnce(&Hub, PeerSubject) -> Result<M, Status>,
     ) -> Answer<M> {
         let (actor, request) = (actor(&request), request.into_inner());
-        let action = action(request.clone()).map_err(malformed)?;
-        let (hub, etag) = (Arc::clone(&self.hub), request.etag().to_owned());
-        let preview = request.validate_only();
-        let work = async move {
-            let receipt = hub.peer_call(actor, action, etag, preview).await;
-            let receipt =
-                receipt.map_err(|refusal| api::status::from_rejection_at(&refusal, R::path))?;
-            answer(&hub, receipt.subject)
-        };
-        let answer = self.answers.once(method, request, work).await;
-        answer.map(Response::new)
+        let action = action(request.clone()).map_err(malformed);
+        let action = action.map_err(unheard(request.validate_only()))?;
+        let asked = self.hub.peer_change(actor, method, &request, action);
+        let receipt = asked
+            .await
+            .map_err(|refusal| api::status::from_rejection_at(&refusal, R::path))?;
+        answer(&self.hub, receipt.subject).map(Response::new)
     }
 
     async fn issue(
@@ -482,13 +478,15 @@ impl Peers {
             validate_only,
             request_id: _,
         } = request;
-        let (name, settings) = new_peer(system_peer).map_err(malformed)?;
+        let wanted = new_peer(system_peer).map_err(malformed);
+        let (name, settings) = wanted.map_err(unheard(validate_only))?;
         let ttl = token_ttl(token_ttl_seconds);
         let issued = self
             .hub
             .issue_peering(actor, name, settings, ttl, validate_only);
         let issued = issued.await;
-        let (token, receipt) = issued.map_err(unpeered::<wire::IssuePeeringTokenRequest>)?;
+        let (token, receipt) =
+            issued.map_err(unpeered::<wire::IssuePeeringTokenRequest>(validate_only))?;
         let shown = peer(&self.hub, receipt.subject)?;
         Ok(if validate_only {
             wire::IssuePeeringTokenResponse {
@@ -514,13 +512,14 @@ impl Peers {
             validate_only,
             request_id: _,
         } = request;
-        let (name, settings) = new_peer(system_peer).map_err(malformed)?;
+        let wanted = new_peer(system_peer).map_err(malformed);
+        let (name, settings) = wanted.map_err(unheard(validate_only))?;
         let joined = self
             .hub
             .join_peer(actor, name, settings, &token, validate_only);
         let receipt = joined
             .await
-            .map_err(unpeered::<wire::AddSystemPeerRequest>)?;
+            .map_err(unpeered::<wire::AddSystemPeerRequest>(validate_only))?;
         let shown = peer(&self.hub, receipt.subject)?;
         Ok(wire::AddSystemPeerResponse {
             system_peer: Some(if validate_only {
@@ -533,10 +532,13 @@ impl Peers {
 }
 
 /// Why two sites did not become peers, as a status.
-fn unpeered<R: Mutation>(why: Unpeered) -> Status {
-    match why {
-        Unpeered::Refused(refusal) => api::status::from_rejection_at(&refusal, R::path),
-        Unpeered::Failed(status) => status,
+fn unpeered<R: Mutation>(preview: bool) -> impl Fn(Unpeered) -> Status {
+    let refused = |refusal| api::status::from_rejection_at(&refusal, R::path);
+    let unheard = unheard(preview);
+    move |why| match why {
+        Unpeered::Judged(refusal) => refused(refusal),
+        Unpeered::Refused(refusal) => unheard(refused(refusal)),
+        Unpeered::Failed(status) => unheard(status),
     }
 }
 

@@ -10,7 +10,7 @@ use api::fleet_v1::rollout_service_server::RolloutService;
 use api::page::page;
 use daemon::{Caller, Life, SecretAnswers, now};
 use fleet::{
-    Action, Control, CreateRollout, Foreseen, Order, Reason, Rejection, Rollout, RolloutId,
+    Control, CreateRollout, Foreseen, Member, Order, Reason, Rejection, Rollout, RolloutId,
     RolloutInput, Verb, rollout_not_found,
 };
 use prost::Message as _;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use wire::watch_rollout_response::Event;
 
-use super::{broken, malformed, refused};
+use super::{broken, malformed, refused, unheard};
 use crate::records::read_subcloud_site;
 use crate::rollouts::{Changed, Runner, read_members, read_rollout, read_rollouts};
 
@@ -187,42 +187,41 @@ impl RolloutCalls {
         request: wire::CreateRolloutRequest,
     ) -> Result<wire::CreateRolloutResponse, Status> {
         let (request_id, fingerprint) = (request.request_id.clone(), fingerprint(&request));
-        let name = format!("network {}", request.network);
-        let order = read(request)?;
-        let known = self
-            .runner
-            .known(&request_id, fingerprint)
-            .map_err(refused_here)?;
-        // What was made before is not judged again: the fleet may be another by now.
-        let members = match known {
-            true => Vec::new(),
-            false => self.foresee(order.clone()).await?,
-        };
-        let members = members
-            .into_iter()
-            .map(|foreseen| foreseen.member)
-            .collect();
-        let asked = self.runner.ask(
-            actor.clone(),
-            Some(Action::CreateRollout),
-            name,
-            |request| {
-                RolloutInput::Create(Box::new(CreateRollout {
-                    request,
-                    actor,
-                    request_id,
-                    fingerprint,
-                    order,
-                    members,
-                }))
-            },
-        );
+        let judged = self.judge(request, fingerprint).await;
+        let (order, members) = judged.map_err(unheard(false))?;
+        let asked = self.runner.ask(|request| {
+            RolloutInput::Create(Box::new(CreateRollout {
+                request,
+                actor,
+                request_id,
+                fingerprint,
+                order,
+                members,
+            }))
+        });
         let receipt = asked.await.map_err(refused_here)?;
         Ok(wire::CreateRolloutResponse {
             rollout: Some(rollout_to_wire(&receipt.rollout)),
             members: Vec::new(),
             next_page_token: String::new(),
         })
+    }
+
+    /// What is asked for, and its members as they would be.
+    async fn judge(
+        &self,
+        request: wire::CreateRolloutRequest,
+        fingerprint: [u8; 32],
+    ) -> Result<(Order, Vec<Member>), Status> {
+        let known = self.runner.known(&request.request_id, fingerprint);
+        let order = read(request)?;
+        // What was made before is not judged again: the fleet may be another by now.
+        if known.map_err(refused_here)? {
+            return Ok((order, Vec::new()));
+        }
+        let foreseen = self.foresee(order.clone()).await?;
+        let members = foreseen.into_iter().map(|foreseen| foreseen.member);
+        Ok((order, members.collect()))
     }
 
     async fn preview(
@@ -276,16 +275,10 @@ impl RolloutCalls {
         verb: Verb,
         validate_only: bool,
     ) -> Result<Option<wire::Rollout>, Status> {
-        let action = match verb {
-            Verb::Pause => Action::PauseRollout,
-            Verb::Resume => Action::ResumeRollout,
-            Verb::Abort => Action::AbortRollout,
-        };
-        let action = (!validate_only).then_some(action);
-        let name = format!("rollout {number}");
-        let asked = self.runner.ask(actor, action, name, |request| {
+        let asked = self.runner.ask(|request| {
             RolloutInput::Control(Control {
                 request,
+                actor,
                 rollout: RolloutId(number),
                 verb,
                 validate_only,

@@ -24,7 +24,7 @@ use site::{Site, bootstrap};
 use tonic::{Request, Response, Status};
 
 use super::watch::{self, FleetChanges};
-use super::{broken, malformed, refused};
+use super::{broken, malformed, refused, unheard};
 use crate::hub::{Hub, Shown};
 use crate::records::{EVENTS, Looking, read_log, read_subcloud_site};
 
@@ -172,7 +172,8 @@ impl SubcloudService for Subclouds {
         request: Request<wire::UpdateSubcloudRequest>,
     ) -> Result<Response<wire::UpdateSubcloudResponse>, Status> {
         let (actor, request) = (actor(&request), request.into_inner());
-        let change = update_subcloud(request.clone()).map_err(malformed)?;
+        let change = update_subcloud(request.clone()).map_err(malformed);
+        let change = change.map_err(unheard(request.validate_only))?;
         let subcloud = self
             .operate(actor, "UpdateSubcloud", &request, change)
             .await?;
@@ -242,7 +243,8 @@ impl Subclouds {
             group,
         } = request;
         let edit = said_of_new(description, location, group);
-        let declared = declared(&name, &bootstrap_values)?.map(Box::new);
+        let declared = declared(&name, &bootstrap_values);
+        let declared = declared.map_err(unheard(validate_only))?.map(Box::new);
         let (text, token) = self.tokens.draw(token_ttl_seconds)?;
         let id = SubcloudId(random_uuid());
         let receipt = self.hub.ask::<Receipt>(|request| {

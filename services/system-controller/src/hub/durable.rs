@@ -88,7 +88,7 @@ impl Durable {
             durable.apply(Write::Group(Arc::new(group.clone())));
         }
         for subcloud in &records.subclouds {
-            durable.apply(Write::Subcloud(Arc::new(subcloud.clone())));
+            durable.apply(Write::Subcloud(Arc::clone(subcloud)));
         }
         for alarm in &records.alarms {
             durable.apply(Write::Alarm(Arc::new(alarm.clone())));

@@ -20,12 +20,12 @@ impl Hub {
         let Deed {
             caller,
             path,
-            forbidden,
+            unheard,
             faults,
         } = deed;
         let action = match SiteMethod::from_path(path) {
-            Some(method) if !forbidden => Action::Site(method),
-            _ => Action::Forbidden(path),
+            Some(method) if !unheard => Action::Site(method),
+            _ => Action::Unheard(path),
         };
         let outcome = if faults.is_empty() {
             Outcome::Done

@@ -8,6 +8,7 @@ use std::time::Duration;
 use api::convert::{PeerMessages, card_from_wire, card_to_wire, peer_message_pieces};
 use api::fleet_v1 as wire;
 use api::fleet_v1::peer_link_service_client::PeerLinkServiceClient;
+use api::mutation::Mutation;
 use daemon::{Life, Network, TransportError, now, random_uuid};
 use fleet::{
     Actor, Authority, ControllerId, Endpoint, Fingerprint, Input, MAX_PEERS, NewToken, PeerAction,
@@ -29,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use super::{Driven, Hub, LAST_WORDS};
+use super::{Driven, Hub, LAST_WORDS, request_key};
 use crate::grpc::{broken, malformed, sound};
 use crate::link_listener::MAX_MESSAGE_BYTES;
 
@@ -122,8 +123,10 @@ pub(crate) struct OpenPeerLink {
 /// Why two sites did not become peers.
 #[derive(Debug)]
 pub(crate) enum Unpeered {
-    /// This site refuses.
+    /// This site refuses, before its rules were asked for the change itself.
     Refused(Rejection),
+    /// The rules refuse the change.
+    Judged(Rejection),
     /// The other site refuses, in its own words, or something is broken.
     Failed(Status),
 }
@@ -141,7 +144,31 @@ impl From<Status> for Unpeered {
 }
 
 impl Hub {
-    /// Asks the machine for something about peers.
+    /// Asks the machine for a change about peers; the same request gets the same answer.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(crate) async fn peer_change<R: Mutation>(
+        &self,
+        actor: Actor,
+        method: &'static str,
+        asked: &R,
+        action: PeerAction,
+    ) -> Result<PeerReceipt, Rejection> {
+        self.ask(|request| {
+            Input::Peer(PeerInput::Call(PeerCall {
+                request,
+                actor,
+                action,
+                etag: asked.etag().to_owned(),
+                key: request_key(method, asked),
+                validate_only: asked.validate_only(),
+            }))
+        })
+        .await
+    }
+
+    /// Asks the machine for something about peers that is not answered twice alike.
     ///
     /// # Errors
     /// The refusal.
@@ -149,7 +176,6 @@ impl Hub {
         &self,
         actor: Actor,
         action: PeerAction,
-        etag: String,
         validate_only: bool,
     ) -> Result<PeerReceipt, Rejection> {
         self.ask(|request| {
@@ -157,7 +183,8 @@ impl Hub {
                 request,
                 actor,
                 action,
-                etag,
+                etag: String::new(),
+                key: None,
                 validate_only,
             }))
         })
@@ -194,8 +221,8 @@ impl Hub {
             },
             settings,
         };
-        let receipt = self.peer_call(actor, action, String::new(), validate_only);
-        Ok((token.reveal(), receipt.await?))
+        let receipt = self.peer_call(actor, action, validate_only).await;
+        Ok((token.reveal(), receipt.map_err(Unpeered::Judged)?))
     }
 
     /// `system-peer add NAME --token`: presents the token to the site that issued it and keeps
@@ -226,13 +253,13 @@ impl Hub {
             card: Box::new(card),
         };
         let card = self.present(&token, &own, true).await?;
-        let call = |card, preview| self.peer_call(actor.clone(), add(card), String::new(), preview);
+        let call = |card, preview| self.peer_call(actor.clone(), add(card), preview);
         let judged = call(card, true).await?;
         if validate_only {
             return Ok(judged);
         }
         let card = self.present(&token, &own, false).await?;
-        Ok(call(card, false).await?)
+        call(card, false).await.map_err(Unpeered::Judged)
     }
 
     /// Presents a token at the addresses in it, in turn, until one answers.

@@ -140,7 +140,7 @@ async fn join(hub: &Hub, token: &str, validate_only: bool) -> Result<PeerReceipt
     let joined = hub.join_peer(admin(), "other".to_owned(), SETTINGS, token, validate_only);
     joined.await.map_err(|unpeered| {
         let status = match unpeered {
-            Unpeered::Refused(refusal) => crate::grpc::refused(refusal),
+            Unpeered::Refused(refusal) | Unpeered::Judged(refusal) => crate::grpc::refused(refusal),
             Unpeered::Failed(status) => status,
         };
         let refusal = api::status::to_refusal(&status);
@@ -214,7 +214,7 @@ async fn two_sites_peer_once_lose_each_other_and_come_back() {
     // A peer that was deleted at one side is a stranger there at once.
     let name = "b".to_owned();
     let delete = PeerAction::DeletePeer { peer: name };
-    let deleted = hub_a.peer_call(admin(), delete, String::new(), false);
+    let deleted = hub_a.peer_call(admin(), delete, false);
     deleted.await.expect("deleted");
     until("the other side says so", || {
         let alarms = hub_b.peer_alarms();

@@ -39,11 +39,21 @@ impl Controller {
             actor,
             action,
             etag,
+            key,
             validate_only,
         } = call;
-        let judged = match self.busy().filter(|_| !validate_only) {
-            Some(busy) => Err(Rejection::one(busy)),
-            None => self.judge_call(now, &action, &etag),
+        let busy = self.busy().filter(|_| !validate_only);
+        let judged = match self.answered_before(now, key.as_ref(), validate_only) {
+            Ok(Some(answer)) => {
+                let outcome = Ok(answer);
+                self.after_all(Deferred::Output(Output::Answer { request, outcome }), out);
+                return;
+            }
+            Ok(None) => match busy {
+                Some(busy) => Err(Rejection::one(busy)),
+                None => self.judge_call(now, &action, &etag),
+            },
+            Err(rejection) => Err(rejection),
         };
         let mut batch = Batch::default();
         let outcome = judged.map(|change| {
@@ -68,6 +78,9 @@ impl Controller {
             self.log_audit(&mut batch, now, deed);
         }
         let outcome = outcome.map(|receipt| Answer::Peer(Box::new(receipt)));
+        if let (Ok(answer), false) = (&outcome, validate_only) {
+            self.keep_answer(now, &mut batch, key, answer);
+        }
         self.conclude_call(batch, Output::Answer { request, outcome }, out);
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use site::{Change, Site, Timestamp};
 
 use super::super::{Member, Order, Rollout, RolloutId, Step};
-use crate::{Fault, Rejection, RequestId, SubcloudId, Ticket};
+use crate::{Audited, Fault, Rejection, RequestId, SubcloudId, Ticket};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -57,6 +57,9 @@ pub enum RolloutOutput {
         /// What to write.
         writes: Vec<RolloutWrite>,
     },
+    /// Keep a call in the audit log. It comes before the writes of the change, so that a change
+    /// whose entry is handed to the disk at once is never there without it.
+    Audit(Audited),
     /// Answer a call.
     Answer {
         /// Which call.
@@ -138,6 +141,8 @@ pub struct CreateRollout {
 pub struct Control {
     /// Names the call in the answer.
     pub request: RequestId,
+    /// Who asks.
+    pub actor: String,
     /// Which rollout.
     pub rollout: RolloutId,
     /// What it shall do.

@@ -7,7 +7,7 @@ use super::{
     Batch, Control, CreateRollout, MAX_KEPT_ROLLOUTS, MAX_OPEN_ROLLOUTS, RolloutOutput,
     RolloutReceipt, Rollouts, Run, Verb,
 };
-use crate::{Fault, Reason, Rejection, RequestId, Violation};
+use crate::{Action, Actor, Audited, Fault, Outcome, Reason, Rejection, RequestId, Violation};
 
 /// The longest id of a request.
 const MAX_REQUEST_ID: usize = 128;
@@ -29,7 +29,12 @@ impl Rollouts {
                 self.answer(request, Ok(receipt), out);
             }
             Ok(None) => self.begin(now, call, out),
-            Err(rejection) => self.answer(request, Err(rejection), out),
+            Err(rejection) => {
+                let name = format!("network {}", call.order.network);
+                let refused = refused(&rejection);
+                out.push(noted(call.actor, Action::CreateRollout, name, refused));
+                self.answer(request, Err(rejection), out);
+            }
         }
     }
 
@@ -86,6 +91,13 @@ impl Rollouts {
         } = call;
         self.last.0 += 1;
         let id = self.last;
+        let name = format!("rollout {id}");
+        out.push(noted(
+            actor.clone(),
+            Action::CreateRollout,
+            name,
+            Outcome::Done,
+        ));
         let record = Rollout {
             id,
             actor,
@@ -109,11 +121,17 @@ impl Rollouts {
     pub(super) fn control(&mut self, now: Timestamp, call: Control, out: &mut Vec<RolloutOutput>) {
         let Control {
             request,
+            actor,
             rollout,
             verb,
             validate_only,
         } = call;
         let judged = self.judge(rollout, verb);
+        if !validate_only {
+            let outcome = judged.as_ref().err().map_or(Outcome::Done, refused);
+            let name = format!("rollout {rollout}");
+            out.push(noted(actor, verb.action(), name, outcome));
+        }
         match judged {
             Err(rejection) => self.answer(request, Err(rejection), out),
             Ok(would_be) if validate_only => {
@@ -237,6 +255,33 @@ impl Rollouts {
             self.rollouts.remove(&old);
             out.push(RolloutOutput::Forget(old));
         }
+    }
+}
+
+impl Verb {
+    /// What the audit log calls it.
+    fn action(self) -> Action {
+        match self {
+            Self::Pause => Action::PauseRollout,
+            Self::Resume => Action::ResumeRollout,
+            Self::Abort => Action::AbortRollout,
+        }
+    }
+}
+
+fn noted(actor: String, action: Action, name: String, outcome: Outcome) -> RolloutOutput {
+    RolloutOutput::Audit(Audited {
+        actor: Actor::Operator(actor),
+        action,
+        name,
+        outcome,
+    })
+}
+
+fn refused(rejection: &Rejection) -> Outcome {
+    Outcome::Refused {
+        faults: Fault::all_of(rejection),
+        detail: String::new(),
     }
 }
 

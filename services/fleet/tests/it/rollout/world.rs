@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fleet::{
-    Answered, Control, ControllerId, CreateRollout, Fault, Fleet, FleetView, Foreseen, Input,
-    Member, MemberState, Order, PoolAction, Rejection, RequestId, Rollout, RolloutId, RolloutInput,
-    RolloutOutput, RolloutReceipt, RolloutRecords, RolloutRequest, RolloutState, RolloutWrite,
-    Rollouts, Selector, Standing, Step, SubcloudId, Verb, preview,
+    Action, Answered, Audited, Control, ControllerId, CreateRollout, Fault, Fleet, FleetView,
+    Foreseen, Input, Member, MemberState, Order, Outcome, PoolAction, Rejection, RequestId,
+    Rollout, RolloutId, RolloutInput, RolloutOutput, RolloutReceipt, RolloutRecords,
+    RolloutRequest, RolloutState, RolloutWrite, Rollouts, Selector, Standing, Step, SubcloudId,
+    Verb, preview,
 };
 use site::{Change, NetworkKind, Site};
 use uuid::Uuid;
@@ -134,6 +135,8 @@ pub(crate) struct World {
     commands: Vec<Command>,
     answers: BTreeMap<RequestId, Result<RolloutReceipt, Rejection>>,
     requests: u64,
+    /// What the audit log has: what was asked, about what, and whether it was done.
+    pub(crate) audited: Vec<(Action, String, bool)>,
     /// Members of which a durable abortion says that they have not begun.
     shut: BTreeSet<(RolloutId, SubcloudId)>,
 }
@@ -189,6 +192,7 @@ impl World {
             commands: Vec::new(),
             answers: BTreeMap::new(),
             requests: 0,
+            audited: Vec::new(),
             shut: BTreeSet::new(),
         }
     }
@@ -251,6 +255,7 @@ impl World {
         let request = RequestId(self.requests);
         self.feed(RolloutInput::Control(Control {
             request,
+            actor: "uid=0".to_owned(),
             rollout,
             verb,
             validate_only,
@@ -275,7 +280,24 @@ impl World {
     fn carry_out(&mut self, outputs: Vec<RolloutOutput>) {
         for output in outputs {
             match output {
-                RolloutOutput::Commit { ticket, writes } => self.disk.push_back((ticket, writes)),
+                RolloutOutput::Audit(Audited {
+                    action,
+                    name,
+                    outcome,
+                    ..
+                }) => {
+                    self.audited.push((action, name, outcome == Outcome::Done));
+                }
+                RolloutOutput::Commit { ticket, writes } => {
+                    for write in &writes {
+                        if let RolloutWrite::Rollout(record) = write {
+                            let name = format!("rollout {}", record.id);
+                            let entry = (Action::CreateRollout, name, true);
+                            assert!(self.audited.contains(&entry), "noted before it is written");
+                        }
+                    }
+                    self.disk.push_back((ticket, writes));
+                }
                 RolloutOutput::Answer { request, outcome } => {
                     self.answers.insert(request, outcome);
                 }
@@ -474,6 +496,7 @@ impl World {
                 let request = RequestId(self.requests);
                 self.feed(RolloutInput::Control(Control {
                     request,
+                    actor: "uid=0".to_owned(),
                     rollout,
                     verb,
                     validate_only: false,
