@@ -7,7 +7,6 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,7 +25,7 @@ use tonic::service::Routes;
 
 use crate::metrics::{LinkRefusal, Metrics};
 
-/// The largest message of the link; a report comes in pieces of 4 KiB, so only Enroll is large.
+/// The largest message of the link; a report comes in small pieces, so only Enroll is large.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// Streams of one connection of an agent.
 const MAX_STREAMS: u32 = 16;
@@ -74,8 +73,10 @@ fn talk<S: Socket>(
     let stranger = info.certificate.is_none();
     let asked = Arc::new(AtomicBool::new(false));
     let answer = answering(routes, info, Arc::clone(&asked), metrics.oversize.clone());
+    // Boxed here: within the task there would be room for the connection twice, as it comes and
+    // as it is served.
+    let mut talk = Box::pin(http2().serve_connection(TokioIo::new(connection), answer));
     async move {
-        let mut talk = pin!(http2().serve_connection(TokioIo::new(connection), answer));
         let begun = Instant::now();
         let mut impatient = Some(Box::pin(sleep_until(begun + FIRST_REQUEST)));
         let mut stopping = false;

@@ -15,7 +15,6 @@ use identity::{ConnectInfo, Identity};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::Span;
 
 use super::refused;
 use crate::hub::{Hub, LinkCaller, OpenLink};
@@ -38,18 +37,8 @@ impl LinkService for Links {
         request: Request<Streaming<wire::ExchangeRequest>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
         let caller = caller(&request)?;
-        let span = tracing::info_span!(
-            "link",
-            subcloud = %caller.subcloud,
-            epoch = tracing::field::Empty,
-        );
-        let opened = self.hub.open_link(caller);
-        let talk = Box::new(Conversation::new(
-            Arc::clone(&self.hub),
-            opened,
-            request.into_inner(),
-            span,
-        ));
+        let talk = Conversation::new(&self.hub, caller, request.into_inner());
+        let talk = Box::new(talk);
         Ok(Response::new(Box::pin(futures_util::stream::unfold(
             talk,
             async |mut talk| Some((talk.next().await?, talk)),
@@ -66,7 +55,9 @@ struct Conversation {
     parts: AgentMessages,
     messages: mpsc::Receiver<Box<ControllerMessage>>,
     close: CancellationToken,
-    span: Span,
+    /// Whose link it is, and the term of which its agent spoke in Hello; for logs.
+    subcloud: SubcloudId,
+    epoch: u64,
     /// What the last message to the agent comes to.
     pieces: std::vec::IntoIter<wire::ExchangeResponse>,
     /// How the call ends once everything is said.
@@ -78,25 +69,22 @@ struct Conversation {
 }
 
 impl Conversation {
-    fn new(
-        hub: Arc<Hub>,
-        opened: OpenLink,
-        incoming: Streaming<wire::ExchangeRequest>,
-        span: Span,
-    ) -> Self {
+    fn new(hub: &Arc<Hub>, caller: LinkCaller, incoming: Streaming<wire::ExchangeRequest>) -> Self {
+        let subcloud = caller.subcloud;
         let OpenLink {
             id,
             messages,
             close,
-        } = opened;
+        } = hub.open_link(caller);
         Self {
-            hub,
+            hub: Arc::clone(hub),
             link: id,
             incoming,
             parts: AgentMessages::new(proven_key),
             messages,
             close,
-            span,
+            subcloud,
+            epoch: 0,
             pieces: Vec::new().into_iter(),
             last_word: None,
             heard: false,
@@ -154,7 +142,7 @@ impl Conversation {
             Err(status) => Err(status.message().to_owned()),
         };
         match message {
-            Ok(Some(message)) => self.span.in_scope(|| take(&self.hub, self.link, message)),
+            Ok(Some(message)) => self.take(message),
             Ok(None) => {}
             Err(fault) => {
                 let link = self.link;
@@ -163,6 +151,35 @@ impl Conversation {
                 self.end();
             }
         }
+    }
+
+    /// Hands one message to the machine. What follows from it is logged with the subcloud, the term
+    /// and the generation; a span for each message and not for each link, which lasts for months.
+    fn take(&mut self, message: AgentMessage) {
+        if let AgentMessage::Hello(hello) = &message {
+            self.epoch = hello.epoch.0;
+        }
+        if matches!(message, AgentMessage::Heartbeat) {
+            return self.hub.link_message(self.link, message);
+        }
+        let link = tracing::info_span!("link", subcloud = %self.subcloud, epoch = self.epoch);
+        let _link = link.enter();
+        let of_message = match &message {
+            AgentMessage::Hello(hello) => tracing::info_span!(
+                "hello",
+                generation = hello.generation.0,
+                epoch = hello.epoch.0
+            ),
+            AgentMessage::Report(report) => {
+                tracing::info_span!("report", generation = report.site.generation.0)
+            }
+            AgentMessage::Heartbeat
+            | AgentMessage::CommandResult(_)
+            | AgentMessage::CertificateRequest(_) => tracing::Span::none(),
+        };
+        let _of_message = of_message.enter();
+        tracing::debug!("the agent said it");
+        self.hub.link_message(self.link, message);
     }
 
     /// Reads no more, and lets the machine say the rest.
@@ -201,34 +218,6 @@ fn shut_out(message: &ControllerMessage) -> Option<Status> {
         _ => return None,
     };
     Some(refused(Rejection::one(violation)))
-}
-
-/// Hands one message to the machine; what follows from it is logged with its generation and term.
-fn take(hub: &Hub, link: LinkId, message: AgentMessage) {
-    let span = match &message {
-        AgentMessage::Hello(hello) => {
-            let current = tracing::Span::current();
-            current.record("epoch", hello.epoch.0);
-            tracing::info_span!(
-                "hello",
-                generation = hello.generation.0,
-                epoch = hello.epoch.0
-            )
-        }
-        AgentMessage::Report(report) => {
-            let generation = report.site.generation.0;
-            tracing::info_span!("report", generation)
-        }
-        AgentMessage::Heartbeat
-        | AgentMessage::CommandResult(_)
-        | AgentMessage::CertificateRequest(_) => {
-            return hub.link_message(link, message);
-        }
-    };
-    span.in_scope(|| {
-        tracing::debug!("the agent said it");
-        hub.link_message(link, message);
-    });
 }
 
 /// What an agent is told whose message cannot be read.
