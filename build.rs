@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Generates services with the usual codec, and the link's with one of small buffers.
+/// Generates services with codecs of `services/api/src/codec.rs`: the link's has small buffers.
 struct Services {
     usual: Box<dyn ServiceGenerator>,
     link: Box<dyn ServiceGenerator>,
@@ -38,10 +38,13 @@ struct Services {
 
 impl Default for Services {
     fn default() -> Self {
-        let link = tonic_prost_build::configure().codec_path("crate::codec::LinkCodec");
+        let with = |codec: &str| {
+            let builder = tonic_prost_build::configure().codec_path(codec);
+            builder.service_generator()
+        };
         Self {
-            usual: tonic_prost_build::configure().service_generator(),
-            link: link.service_generator(),
+            usual: with("crate::codec::UsualCodec"),
+            link: with("crate::codec::LinkCodec"),
         }
     }
 }

@@ -195,8 +195,9 @@ async fn a_change_that_no_rule_has_seen_is_noted_too() {
     let number = tonic::Request::new(GetRolloutRequest { number: 5 });
     let codec = ProstCodec::<_, ManageSubcloudResponse>::default();
     let answer = client.unary(number, PathAndQuery::from_static(manage), codec);
-    answer.await.expect_err("undecodable");
-    expected.push((manage.to_owned(), "INTERNAL".to_owned()));
+    let refusal = answer.await.expect_err("undecodable");
+    assert_eq!(refusal.code(), tonic::Code::InvalidArgument, "{refusal:?}");
+    expected.push((manage.to_owned(), "MESSAGE_UNREADABLE".to_owned()));
     // What only reads is not noted, however wrong it is.
     let never = json!({"sinceMilliseconds": 5, "untilMilliseconds": 5});
     controller

@@ -23,6 +23,8 @@ pub enum AccessReason {
     NotAController,
     /// A message exceeds the limit of the listener.
     MessageTooLarge,
+    /// A message cannot be decoded.
+    MessageUnreadable,
 }
 
 impl AccessReason {
@@ -37,6 +39,7 @@ impl AccessReason {
         Self::MethodNotRemote,
         Self::NotAController,
         Self::MessageTooLarge,
+        Self::MessageUnreadable,
     ];
 }
 
@@ -52,6 +55,7 @@ impl ReasonSet for AccessReason {
             Self::MethodNotRemote => "METHOD_NOT_REMOTE",
             Self::NotAController => "NOT_A_CONTROLLER",
             Self::MessageTooLarge => "MESSAGE_TOO_LARGE",
+            Self::MessageUnreadable => "MESSAGE_UNREADABLE",
         }
     }
 
@@ -59,7 +63,7 @@ impl ReasonSet for AccessReason {
         match self {
             Self::NotAnOperator | Self::OperatorRevoked => Code::Unauthenticated,
             Self::WatcherTooSlow => Code::ResourceExhausted,
-            Self::MessageTooLarge => Code::InvalidArgument,
+            Self::MessageTooLarge | Self::MessageUnreadable => Code::InvalidArgument,
             Self::RoleTooLow => Code::PermissionDenied,
             Self::SubcloudMetadataInvalid | Self::SubcloudMetadataMisplaced => {
                 Code::InvalidArgument

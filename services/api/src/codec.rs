@@ -1,10 +1,14 @@
-//! How the messages of the link are buffered.
+//! How messages are read and buffered.
 
 use std::marker::PhantomData;
 
 use prost::Message;
-use tonic::codec::{BufferSettings, Codec};
-use tonic_prost::ProstCodec;
+use site::{Rejection, Violation};
+use tonic::Status;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
+use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+
+use crate::access::AccessReason;
 
 /// The buffers of one link, in bytes. A link says little, so that what it holds while it is idle
 /// decides how much memory a fleet takes: two buffers of the usual 8 KiB would be half of it.
@@ -15,13 +19,46 @@ pub const BUFFER_BYTES: usize = 512;
 /// together is buffered together at the other end.
 const YIELD_BYTES: usize = 1;
 
+/// Protobuf with the usual buffers; the build script gives it to every service but the link.
+#[derive(Debug, Clone)]
+pub struct UsualCodec<T, U>(PhantomData<(T, U)>);
+
 /// Protobuf in small buffers; the build script gives it to the link service alone.
 #[derive(Debug, Clone)]
 pub struct LinkCodec<T, U>(PhantomData<(T, U)>);
 
+/// Reads messages; one that cannot be read is refused as everything is, with a reason and a remedy.
+#[derive(Debug, Clone)]
+pub struct Reader<U>(ProstDecoder<U>);
+
+impl<T, U> Default for UsualCodec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
 impl<T, U> Default for LinkCodec<T, U> {
     fn default() -> Self {
         Self(PhantomData)
+    }
+}
+
+impl<T, U> Codec for UsualCodec<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = Reader<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::default()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        Reader(ProstDecoder::default())
     }
 }
 
@@ -32,14 +69,41 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = <ProstCodec<T, U> as Codec>::Encoder;
-    type Decoder = <ProstCodec<T, U> as Codec>::Decoder;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = Reader<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(BUFFER_BYTES, YIELD_BYTES))
+        ProstCodec::<T, U>::raw_encoder(small())
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(BUFFER_BYTES, YIELD_BYTES))
+        Reader(ProstCodec::<T, U>::raw_decoder(small()))
     }
+}
+
+impl<U: Message + Default> Decoder for Reader<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        let Self(decoder) = self;
+        decoder.decode(buffer).map_err(|fault| unreadable(&fault))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        let Self(decoder) = self;
+        decoder.buffer_settings()
+    }
+}
+
+fn small() -> BufferSettings {
+    BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
+}
+
+fn unreadable(fault: &Status) -> Status {
+    crate::status::from_rejection(&Rejection::one(Violation::new(
+        AccessReason::MessageUnreadable,
+        format!("the message is not one of this method: {}", fault.message()),
+        "speak the contract of this version; reflection describes it",
+    )))
 }
