@@ -15,6 +15,7 @@ mod guide;
 mod kill;
 mod life;
 mod link;
+mod lists;
 mod malformed;
 mod matrix;
 mod metrics;

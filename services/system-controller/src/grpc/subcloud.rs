@@ -16,7 +16,7 @@ use api::store_v1::EventRecord;
 use daemon::{Caller, Exit, Failure, Life, SecretAnswers, random_uuid};
 use fleet::{
     Actor, AddSubcloud, Candidate, Event, Fault, FleetChange, Input, IssueToken, NewToken,
-    Position, Receipt, SecretHash, SubcloudId, TokenId,
+    Position, Receipt, SecretHash, SharedGroup, SubcloudGroup, SubcloudId, TokenId,
 };
 use identity::{EnrollmentToken, SpkiSha256};
 use ring::rand::SystemRandom;
@@ -90,36 +90,14 @@ impl SubcloudService for Subclouds {
         &self,
         request: Request<wire::ListSubcloudsRequest>,
     ) -> Result<Response<wire::ListSubcloudsResponse>, Status> {
-        let wire::ListSubcloudsRequest {
-            page_size,
-            page_token,
-            family,
-            stack,
-            availability,
-            group,
-            management,
-            sync,
-        } = request.into_inner();
-        let group = match group.as_str() {
-            "" => None,
-            reference => Some(self.hub.group(reference).map_err(refused)?),
-        };
-        let in_group = |shown: &Shown| {
-            group
-                .as_ref()
-                .is_none_or(|group| group.id == shown.group.id)
-        };
-        let all = self.hub.subclouds().into_iter().filter(in_group);
-        let all = all.map(|shown| (shown.subcloud.name.clone(), shown_to_wire(&shown, None)));
-        let wanted = all.filter(|(_, subcloud)| {
-            (family == 0 || subcloud.primary_family == family)
-                && (stack == 0 || subcloud.stack == stack)
-                && (availability == 0 || subcloud.availability == availability)
-                && (management == 0 || subcloud.management == management)
-                && (sync == 0 || subcloud.sync == sync)
-        });
+        let request = request.into_inner();
+        let group = self.narrowed_to(&request.group)?;
+        let all = self.hub.subclouds_after(&request.page_token).into_iter();
+        let all = all.map(|shown| shown_to_wire(&shown, None));
+        let wanted = all.filter(|subcloud| wanted(&request, group.as_deref(), subcloud));
+        let named = wanted.map(|subcloud| (subcloud.name.clone(), subcloud));
         let (subclouds, next_page_token) =
-            page(wanted, page_size, &page_token).map_err(malformed)?;
+            page(named, request.page_size, &request.page_token).map_err(malformed)?;
         Ok(Response::new(wire::ListSubcloudsResponse {
             subclouds,
             next_page_token,
@@ -227,6 +205,12 @@ impl SubcloudService for Subclouds {
 }
 
 impl Subclouds {
+    /// The group that a list is narrowed to; an empty reference is all of them.
+    fn narrowed_to(&self, group: &str) -> Result<Option<SharedGroup>, Status> {
+        let named = (!group.is_empty()).then(|| self.hub.group(group));
+        named.transpose().map_err(refused)
+    }
+
     async fn add(
         self,
         actor: Actor,
@@ -324,6 +308,21 @@ impl Subclouds {
             .map_err(|refusal| api::status::from_rejection_at(&refusal, R::path))?;
         Ok(Some(receipt_to_wire(&receipt, request.validate_only())))
     }
+}
+
+/// Whether a list shows a subcloud; what the request leaves out does not narrow it.
+fn wanted(
+    request: &wire::ListSubcloudsRequest,
+    group: Option<&SubcloudGroup>,
+    subcloud: &wire::Subcloud,
+) -> bool {
+    let any_or = |asked: i32, known: i32| asked == 0 || asked == known;
+    any_or(request.family, subcloud.primary_family)
+        && any_or(request.stack, subcloud.stack)
+        && any_or(request.availability, subcloud.availability)
+        && any_or(request.management, subcloud.management)
+        && any_or(request.sync, subcloud.sync)
+        && group.is_none_or(|group| group.name == subcloud.group)
 }
 
 pub(super) fn shown_to_wire(shown: &Shown, site: Option<&Site>) -> wire::Subcloud {

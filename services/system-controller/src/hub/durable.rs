@@ -1,6 +1,7 @@
 //! What readers see: only what is on disk, with what is known of links at this moment.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use fleet::{
@@ -192,10 +193,17 @@ impl Hub {
 
     /// The durable subclouds, by name, with what is known of their links.
     pub(crate) fn subclouds(&self) -> Vec<Shown> {
+        self.subclouds_after("")
+    }
+
+    /// Those whose names come after this one.
+    pub(crate) fn subclouds_after(&self, name: &str) -> Vec<Shown> {
         let known: Vec<(SharedSubcloud, SharedGroup)> = {
             let durable = self.read();
             let with_group = |known: &SharedSubcloud| (Arc::clone(known), durable.group_of(known));
-            durable.subclouds.values().map(with_group).collect()
+            let after = (Bound::Excluded(name), Bound::Unbounded);
+            let rest = durable.subclouds.range::<str, _>(after);
+            rest.map(|(_, known)| with_group(known)).collect()
         };
         let driven = self.lock();
         let shown = |(subcloud, group): (SharedSubcloud, SharedGroup)| Shown {
