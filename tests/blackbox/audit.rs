@@ -188,16 +188,31 @@ async fn a_change_that_no_rule_has_seen_is_noted_too() {
         controller.grpcurl(&path, &preview).expect_err("a preview");
         expected.push(noted);
     }
-    // Bytes that are not the message of the method: a number where a name is due.
+    // Bytes that are not the message of the method: a number where a name is due. Once here, and
+    // once for a subcloud, to which nothing goes out.
     let manage = "/tandem.fleet.v1.SubcloudService/ManageSubcloud";
-    let mut client = tonic::client::Grpc::new(channel);
-    client.ready().await.expect("a connection");
-    let number = tonic::Request::new(GetRolloutRequest { number: 5 });
-    let codec = ProstCodec::<_, ManageSubcloudResponse>::default();
-    let answer = client.unary(number, PathAndQuery::from_static(manage), codec);
-    let refusal = answer.await.expect_err("undecodable");
-    assert_eq!(refusal.code(), tonic::Code::InvalidArgument, "{refusal:?}");
-    expected.push((manage.to_owned(), "MESSAGE_UNREADABLE".to_owned()));
+    let lock = "/tandem.site.v1.SiteService/LockHost";
+    for (path, subcloud) in [(manage, None), (lock, None), (lock, Some("west"))] {
+        let mut client = tonic::client::Grpc::new(channel.clone());
+        client.ready().await.expect("a connection");
+        let mut number = tonic::Request::new(GetRolloutRequest { number: 5 });
+        if let Some(name) = subcloud {
+            let name = name.parse().expect("metadata");
+            number.metadata_mut().insert("tandem-subcloud", name);
+        }
+        let codec = ProstCodec::<_, ManageSubcloudResponse>::default();
+        let answer = client.unary(number, PathAndQuery::from_static(path), codec);
+        let refusal = answer.await.expect_err("undecodable");
+        assert_eq!(refusal.code(), tonic::Code::InvalidArgument, "{refusal:?}");
+        expected.push((path.to_owned(), "MESSAGE_UNREADABLE".to_owned()));
+    }
+    // One id for two requests whose answer holds a secret.
+    let add = "tandem.fleet.v1.SubcloudService/AddSubcloud";
+    let named = |name: &str| json!({"name": name, "requestId": "once"});
+    controller.grpcurl(add, &named("west")).expect("added");
+    expected.push(("SUBCLOUD_ADD".to_owned(), "done".to_owned()));
+    controller.grpcurl(add, &named("east")).expect_err("twice");
+    expected.push((format!("/{add}"), "INVALID_ARGUMENT".to_owned()));
     // What only reads is not noted, however wrong it is.
     let never = json!({"sinceMilliseconds": 5, "untilMilliseconds": 5});
     controller

@@ -3,12 +3,11 @@
 use std::marker::PhantomData;
 
 use prost::Message;
-use site::{Rejection, Violation};
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-use crate::access::AccessReason;
+use crate::status::undecodable;
 
 /// The buffers of one link, in bytes. A link says little, so that what it holds while it is idle
 /// decides how much memory a fleet takes: two buffers of the usual 8 KiB would be half of it.
@@ -27,7 +26,8 @@ pub struct UsualCodec<T, U>(PhantomData<(T, U)>);
 #[derive(Debug, Clone)]
 pub struct LinkCodec<T, U>(PhantomData<(T, U)>);
 
-/// Reads messages; one that cannot be read is refused as everything is, with a reason and a remedy.
+/// Reads messages. The status of one that cannot be read says so to who serves the method
+/// ([`crate::status::of_undecodable`]); to a client of the method it is what gRPC makes of it.
 #[derive(Debug, Clone)]
 pub struct Reader<U>(ProstDecoder<U>);
 
@@ -87,7 +87,7 @@ impl<U: Message + Default> Decoder for Reader<U> {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         let Self(decoder) = self;
-        decoder.decode(buffer).map_err(|fault| unreadable(&fault))
+        decoder.decode(buffer).map_err(undecodable)
     }
 
     fn buffer_settings(&self) -> BufferSettings {
@@ -98,12 +98,4 @@ impl<U: Message + Default> Decoder for Reader<U> {
 
 fn small() -> BufferSettings {
     BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
-}
-
-fn unreadable(fault: &Status) -> Status {
-    crate::status::from_rejection(&Rejection::one(Violation::new(
-        AccessReason::MessageUnreadable,
-        format!("the message is not one of this method: {}", fault.message()),
-        "speak the contract of this version; reflection describes it",
-    )))
 }

@@ -2,6 +2,7 @@
 //! changes something, and by which id it can be asked for again.
 
 use fleet::SiteMethod;
+use prost::DecodeError;
 
 use crate::mutation::Mutation;
 use crate::site_v1;
@@ -18,9 +19,16 @@ pub struct Prepared {
 }
 
 /// Looks into a request and gives a change that has no id a fresh one, so that it can be asked
-/// for again when its answer is lost. What cannot be read is passed on as it is: the site says
-/// what is wrong with it.
-pub fn prepare(method: SiteMethod, request: Vec<u8>, fresh_id: &str) -> Prepared {
+/// for again when its answer is lost. A question that cannot be read is passed on as it is: the
+/// site says what is wrong with it.
+///
+/// # Errors
+/// A change that cannot be read.
+pub fn prepare(
+    method: SiteMethod,
+    request: Vec<u8>,
+    fresh_id: &str,
+) -> Result<Prepared, DecodeError> {
     let change = match method {
         SiteMethod::CreateNetwork => change::<site_v1::CreateNetworkRequest>,
         SiteMethod::DeleteNetwork => change::<site_v1::DeleteNetworkRequest>,
@@ -50,18 +58,16 @@ pub fn prepare(method: SiteMethod, request: Vec<u8>, fresh_id: &str) -> Prepared
     change(request, fresh_id)
 }
 
-fn unchanged(request: Vec<u8>, _: &str) -> Prepared {
-    Prepared {
+fn unchanged(request: Vec<u8>, _: &str) -> Result<Prepared, DecodeError> {
+    Ok(Prepared {
         request,
         request_id: String::new(),
         changes: false,
-    }
+    })
 }
 
-fn change<R: Mutation>(mut request: Vec<u8>, fresh_id: &str) -> Prepared {
-    let Ok(read) = R::decode(request.as_slice()) else {
-        return unchanged(request, fresh_id);
-    };
+fn change<R: Mutation>(mut request: Vec<u8>, fresh_id: &str) -> Result<Prepared, DecodeError> {
+    let read = R::decode(request.as_slice())?;
     if read.validate_only() {
         return unchanged(request, fresh_id);
     }
@@ -72,11 +78,11 @@ fn change<R: Mutation>(mut request: Vec<u8>, fresh_id: &str) -> Prepared {
         // know stay as they are.
         request.extend(R::named(request_id.clone()).encode_to_vec());
     }
-    Prepared {
+    Ok(Prepared {
         request,
         request_id,
         changes: true,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -130,7 +136,7 @@ mod tests {
         // A field of a later version.
         let mut bytes = request.encode_to_vec();
         bytes.extend([0xa2, 0x06, 0x01, 0x07]);
-        let prepared = prepare(SiteMethod::UpdateDns, bytes.clone(), "fresh");
+        let prepared = prepare(SiteMethod::UpdateDns, bytes.clone(), "fresh").expect("sound");
         assert_eq!(
             (prepared.request_id.as_str(), prepared.changes),
             ("fresh", true)
@@ -144,7 +150,7 @@ mod tests {
 
         let check = |method, message: site_v1::UpdateDnsRequest, id: &str, changes| {
             let bytes = message.encode_to_vec();
-            let prepared = prepare(method, bytes.clone(), "fresh");
+            let prepared = prepare(method, bytes.clone(), "fresh").expect("sound");
             assert_eq!(prepared.request, bytes);
             assert_eq!(
                 (prepared.request_id.as_str(), prepared.changes),
@@ -159,7 +165,8 @@ mod tests {
             ..Default::default()
         };
         check(SiteMethod::UpdateDns, preview, "", false);
-        let broken = prepare(SiteMethod::UpdateDns, vec![0xff], "fresh");
+        prepare(SiteMethod::UpdateDns, vec![0xff], "fresh").expect_err("a broken change");
+        let broken = prepare(SiteMethod::GetDns, vec![0xff], "fresh").expect("only a question");
         assert_eq!(broken.request, [0xff]);
     }
 }

@@ -141,7 +141,7 @@ pub fn from_malformed(faults: &[Malformed]) -> tonic::Status {
 /// in the audit log what they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Asked {
-    /// They were.
+    /// They were, or it is only a preview.
     #[error("the rules were asked")]
     Yes,
     /// They were not: the call could not be handed to them.
@@ -149,33 +149,77 @@ pub enum Asked {
     No,
 }
 
-/// The same status with that mark.
+/// Says of a status, within this process, that a message could not be decoded.
+#[derive(Debug, thiserror::Error)]
+#[error("the message cannot be decoded")]
+struct Undecodable;
+
+/// The same status with that mark, unless it has one.
 #[must_use]
 pub fn marked(mut status: tonic::Status, asked: Asked) -> tonic::Status {
-    status.set_source(Arc::new(asked));
+    if mark(&status).is_none() {
+        status.set_source(Arc::new(asked));
+    }
     status
 }
 
-/// The faults of a refusal that no rule was asked about: the call could not be read, was too
-/// large, or was not for this process. `None` for those that the audit log has.
+fn mark(status: &tonic::Status) -> Option<Asked> {
+    std::error::Error::source(status)?.downcast_ref().copied()
+}
+
+/// The status of a decoder, with its cause in it for who serves the method.
+pub(crate) fn undecodable(mut status: tonic::Status) -> tonic::Status {
+    status.set_source(Arc::new(Undecodable));
+    status
+}
+
+/// What a client is told whose message could not be decoded, instead of the decoder's own words;
+/// `None` for any other status.
+pub fn of_undecodable(status: &tonic::Status) -> Option<tonic::Status> {
+    let cause = std::error::Error::source(status)?;
+    cause
+        .is::<Undecodable>()
+        .then(|| message_unreadable(status.message()))
+}
+
+/// The refusal of a message that is not one of its method.
+pub fn message_unreadable(why: &str) -> tonic::Status {
+    from_rejection(&Rejection::one(Violation::new(
+        AccessReason::MessageUnreadable,
+        format!("the message is not one of this method: {why}"),
+        "speak the contract of this version; reflection describes it",
+    )))
+}
+
+/// The faults of a refusal that no rule was asked about, at least one: the call could not be read,
+/// was too large, or was not for this process. `None` for those that the audit log has.
 pub fn unheard(status: &tonic::Status) -> Option<Vec<fleet::Fault>> {
-    let mark = std::error::Error::source(status).and_then(|mark| mark.downcast_ref());
     let Refusal {
-        reason, message, ..
+        mut reason,
+        message,
+        faults: _,
     } = to_refusal(status);
     let of_access = |known: &AccessReason| known.name() == reason;
-    match mark {
-        Some(Asked::Yes) => None,
-        // Not ours: the message could not be decoded, or something broke.
-        _ if reason.is_empty() => Some(vec![fleet::Fault {
-            reason: code_name(status.code()).to_owned(),
+    let unheard = match mark(status) {
+        Some(Asked::Yes) => false,
+        Some(Asked::No) => true,
+        // Without a reason it is not ours: something broke. The client that left is no refusal.
+        None if reason.is_empty() => status.code() != tonic::Code::Cancelled,
+        None => AccessReason::ALL.iter().any(of_access),
+    };
+    if reason.is_empty() {
+        code_name(status.code()).clone_into(&mut reason);
+    }
+    let mut faults = to_failure(status).faults;
+    if faults.is_empty() {
+        // Another site's words may have none.
+        faults.push(fleet::Fault {
+            reason,
             message,
             ..fleet::Fault::default()
-        }]),
-        Some(Asked::No) => Some(to_failure(status).faults),
-        None if AccessReason::ALL.iter().any(of_access) => Some(to_failure(status).faults),
-        None => None,
+        });
     }
+    unheard.then_some(faults)
 }
 
 /// The name of a code as a reason, for statuses that give none.
@@ -393,6 +437,11 @@ mod tests {
             ),
             (undecoded(), some("INTERNAL")),
             (marked(undecoded(), Asked::Yes), None),
+            (
+                marked(marked(of_a_rule(), Asked::No), Asked::Yes),
+                some("NAME_TAKEN"),
+            ),
+            (tonic::Status::cancelled("the client left"), None),
         ] {
             assert_eq!(reasons(&status), expected, "{status:?}");
         }

@@ -69,7 +69,7 @@ impl Caller {
 pub(crate) struct Gate {
     /// Whose certificates count.
     pub(crate) operators: Arc<KnownOperators>,
-    /// Who is told of calls that are not allowed.
+    /// Who is told of calls that are not allowed, and of changes that cannot be read.
     pub(crate) witness: Option<Arc<dyn Witness>>,
     /// The user of this process.
     pub(crate) own_uid: u32,
@@ -94,14 +94,37 @@ pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
     }
     let called = roles::entry(path).filter(|_| needed > Role::Reader);
     request.extensions_mut().insert(caller.clone());
-    let answer = next.run(request).await;
-    // A change that was refused before any rule was asked: nobody else notes it.
-    let refusal = answer.extensions().get::<Status>();
-    let unheard = refusal.and_then(api::status::unheard);
-    if let Some(((path, _), faults)) = called.zip(unheard) {
-        gate.note(caller, path, faults).await;
+    let Some((path, _)) = called else {
+        return answered(request, next).await;
+    };
+    // A change is judged, made and noted also when the client hangs up meanwhile.
+    let change = tokio::spawn(async move {
+        let answer = answered(request, next).await;
+        // What was refused before any rule was asked: nobody else notes it.
+        let refusal = answer.extensions().get::<Status>();
+        if let Some(faults) = refusal.and_then(api::status::unheard) {
+            gate.note(caller, path, faults).await;
+        }
+        answer
+    });
+    match change.await {
+        Ok(answer) => answer,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Status::unavailable("the process is stopping").into_http(),
+        },
     }
-    answer
+}
+
+/// The answer of the service. A message that could not be decoded is refused as everything is,
+/// with a reason and a remedy.
+async fn answered(request: Request, next: Next) -> Response {
+    let answer = next.run(request).await;
+    let refusal = answer.extensions().get::<Status>();
+    match refusal.and_then(api::status::of_undecodable) {
+        Some(refusal) => refusal.into_http(),
+        None => answer,
+    }
 }
 
 impl Gate {

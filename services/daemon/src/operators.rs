@@ -73,7 +73,7 @@ pub struct Desk {
     pub tls: Option<Tls>,
     /// Whose certificates count.
     pub operators: Arc<KnownOperators>,
-    /// Who is told of calls that are not allowed.
+    /// Who is told of calls that are not allowed, and of changes that cannot be read.
     pub witness: Option<Arc<dyn Witness>>,
     /// Calls whose metadata names a subcloud go over it.
     pub way: Way,

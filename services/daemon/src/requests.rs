@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use api::mutation::Mutation;
+use api::status::Asked;
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 use site::{Reason, Rejection, Timestamp, Violation};
@@ -48,7 +49,11 @@ impl SecretAnswers {
             let (id, fingerprint) = (request.request_id(), fingerprint(method, &request));
             let mut log = answers.0.lock().await;
             let known = log.find(id, fingerprint, now());
-            if let Some(known) = known.map_err(|refusal| api::status::from_rejection(&refusal))? {
+            let known = known.map_err(|refusal| {
+                // The work is not begun, so that nobody else notes it.
+                api::status::marked(api::status::from_rejection(&refusal), Asked::No)
+            });
+            if let Some(known) = known? {
                 return M::decode(known).map_err(|error| Status::internal(error.to_string()));
             }
             let answer = work.await?;

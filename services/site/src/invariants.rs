@@ -492,9 +492,9 @@ fn servers(parts: &SiteParts, oam: &[Family]) -> Vec<Violation> {
 fn hosts(parts: &SiteParts) -> Vec<Violation> {
     let mut faults = Vec::new();
     let names = parts.hosts.iter().enumerate().map(|(index, host)| {
-        let shown = move || format!("host {}", host.hostname);
-        let told = move || (format!("hosts[{index}].hostname"), shown());
-        (&host.hostname, told)
+        let name = &host.hostname;
+        let told = move || (format!("hosts[{index}].hostname"), format!("host {name}"));
+        (name, told)
     });
     unique(&mut faults, Reason::NameTaken, names);
     let is_controller = |host: &&crate::Host| host.personality == Personality::Controller;

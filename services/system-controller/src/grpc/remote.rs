@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::command::Prepared;
+use api::status::Asked;
 use daemon::{RemoteAnswer, RemoteCall, Subclouds, now, random_uuid};
 use fleet::{Actor, COMMAND_TIMEOUT, CommandOutcome, RunCommand};
 use site::Timestamp;
+use tonic::Status;
 
 use super::refused;
 use crate::hub::Hub;
@@ -34,7 +36,8 @@ impl Subclouds for SitesOfSubclouds {
                 request: body,
                 request_id,
                 changes,
-            } = api::command::prepare(method, request, &random_uuid().to_string());
+            } = api::command::prepare(method, request, &random_uuid().to_string())
+                .map_err(|fault| undecodable(&fault))?;
             let outcome = hub.command(|request| RunCommand {
                 request,
                 actor: Actor::Operator(caller.to_string()),
@@ -52,6 +55,12 @@ impl Subclouds for SitesOfSubclouds {
             }
         })
     }
+}
+
+/// A change that cannot be read goes nowhere, and no rule notes it.
+fn undecodable(fault: &prost::DecodeError) -> Status {
+    let refusal = api::status::message_unreadable(&fault.to_string());
+    api::status::marked(refusal, Asked::No)
 }
 
 /// When the answer is of no use any more.

@@ -45,7 +45,7 @@ impl RolloutService for RolloutCalls {
         let actor = Caller::of(&request).to_string();
         let request = request.into_inner();
         let answer = if request.validate_only {
-            self.preview(request).await
+            self.preview(request).await.map_err(unheard(true))
         } else {
             self.create(actor, request).await
         };

@@ -229,7 +229,8 @@ impl Subclouds {
         let edit = said_of_new(description, location, group);
         let declared = declared(&name, &bootstrap_values);
         let declared = declared.map_err(unheard(validate_only))?.map(Box::new);
-        let (text, token) = self.tokens.draw(token_ttl_seconds)?;
+        let drawn = self.tokens.draw(token_ttl_seconds);
+        let (text, token) = drawn.map_err(unheard(validate_only))?;
         let id = SubcloudId(random_uuid());
         let receipt = self.hub.ask::<Receipt>(|request| {
             let call = AddSubcloud {
@@ -273,7 +274,8 @@ impl Subclouds {
             request_id: _,
             reenroll,
         } = request;
-        let (text, token) = self.tokens.draw(token_ttl_seconds)?;
+        let drawn = self.tokens.draw(token_ttl_seconds);
+        let (text, token) = drawn.map_err(unheard(validate_only))?;
         let receipt = self.hub.ask::<Receipt>(|request| {
             Input::IssueToken(IssueToken {
                 request,

@@ -27,7 +27,7 @@ impl Hub {
             Some(method) if !unheard => Action::Site(method),
             _ => Action::Unheard(path),
         };
-        let outcome = if faults.is_empty() {
+        let outcome = if faults.is_empty() && !unheard {
             Outcome::Done
         } else {
             Outcome::Refused {

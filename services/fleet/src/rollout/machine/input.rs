@@ -58,7 +58,8 @@ pub enum RolloutOutput {
         writes: Vec<RolloutWrite>,
     },
     /// Keep a call in the audit log. It comes before the writes of the change, so that a change
-    /// whose entry is handed to the disk at once is never there without it.
+    /// whose entry is handed to the disk at once is never there without it; after a crash in
+    /// between there is an entry whose change was not made, and nobody was told that it was.
     Audit(Audited),
     /// Answer a call.
     Answer {
