@@ -9,7 +9,7 @@ use fleet::{
     Verb, preview,
 };
 use proptest::prelude::*;
-use site::{NetworkKind, Rank};
+use site::{NetworkKind, PoolEdit, Rank};
 use world::{Act, World, order, request};
 
 #[test]
@@ -356,6 +356,32 @@ fn a_step_refused_after_another_is_told_as_half_done() {
     assert_eq!(member.state, MemberState::Failed);
     let reasons: Vec<_> = member.faults.iter().map(|f| f.reason.as_str()).collect();
     assert_eq!(reasons, ["NETWORK_HAS_TWO_POOLS", "ROLLOUT_INCOMPLETE"]);
+}
+
+#[test]
+fn a_step_whose_answer_was_lost_is_no_proof_that_nothing_was_changed() {
+    let mut world = World::new(1);
+    let id = world.create(order()).unwrap();
+    while !world.has_command(Step::AddPool) {
+        world.step();
+    }
+    world.act(Act::LoseAnswer(0), id);
+    // The pool is there, and no longer as the rollout made it.
+    world.modify(
+        "s1",
+        "s1-admin6",
+        PoolEdit {
+            floating_address: Some(String::new()),
+            ..PoolEdit::default()
+        },
+    );
+    world.act(Act::Report(0), id);
+    world.run(20);
+    let members = world.stored_members(id);
+    let member = members.iter().find(|m| m.name == "s1").unwrap();
+    assert_eq!(member.state, MemberState::Failed);
+    let last = member.faults.last().map(|fault| fault.reason.as_str());
+    assert_eq!(last, Some("ROLLOUT_INCOMPLETE"));
 }
 
 #[test]

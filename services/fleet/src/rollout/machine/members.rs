@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use site::{Generation, Site, Timestamp};
 
 use super::super::preview::admit_site;
-use super::super::{MemberState, RolloutId, RolloutState, Step};
+use super::super::{Member, MemberState, RolloutId, RolloutState, Step};
 use super::{
     Answered, BACKSTOP, Batch, Deferred, FleetView, RolloutOutput, Rollouts, Run, Standing,
     Touched, Turn, Work,
@@ -97,11 +97,7 @@ impl Rollouts {
         subcloud: SubcloudId,
         out: &mut Vec<RolloutOutput>,
     ) {
-        let Some(member) = self
-            .rollouts
-            .get(&id)
-            .and_then(|run| run.members.get(&subcloud))
-        else {
+        let Some(member) = self.member(id, subcloud) else {
             return;
         };
         let state = match member.state {
@@ -150,10 +146,16 @@ impl Rollouts {
             return self.let_go(id, subcloud);
         };
         let steps = desired.steps(run.record.network, site);
-        if let MemberState::InFlight(begun) = member.state {
+        let begun = match member.state {
+            MemberState::InFlight(begun) => Some(begun),
+            _ => None,
+        };
+        if let Some(begun) = begun {
             // A step that has begun and is not left was done, whoever heard of it.
-            member.changed |= steps.0.first().is_none_or(|(first, _)| *first != begun);
+            member.changed |= steps.0.iter().all(|(left, _)| *left != begun);
         }
+        // One that is left may have been done all the same, and undone by somebody since.
+        let open = begun.filter(|_| !member.changed);
         let judged = match view.fleet().subcloud(subcloud) {
             Some(record) => steps
                 .foresee(site, now)
@@ -172,7 +174,13 @@ impl Rollouts {
                 }
                 self.go_on(now, id, subcloud, steps.0.into(), out);
             }
-            Err(rejection) => self.refused(now, id, subcloud, Fault::all_of(&rejection), out),
+            Err(rejection) => {
+                let faults = Fault::all_of(&rejection);
+                match open {
+                    Some(step) => self.left_open(now, id, subcloud, (step, faults), out),
+                    None => self.refused(now, id, subcloud, faults, out),
+                }
+            }
         }
     }
 
@@ -279,21 +287,42 @@ impl Rollouts {
         mut faults: Vec<Fault>,
         out: &mut Vec<RolloutOutput>,
     ) {
-        let member = self
-            .rollouts
-            .get(&id)
-            .and_then(|run| run.members.get(&subcloud));
-        let Some(member) = member else { return };
+        let Some(member) = self.member(id, subcloud) else {
+            return;
+        };
         if !member.changed {
             return self.ended(now, id, subcloud, MemberState::Refused, faults, out);
         }
         let name = &member.name;
         let message = format!("subcloud {name} was changed in part: a later step was refused");
-        let remedy = format!("look at it with `tandem system addrpool-list --subcloud {name}`");
-        let partly = Violation::new(Reason::RolloutIncomplete, message, remedy)
-            .object("subcloud", name.clone());
-        faults.push(Fault::from(&partly));
+        faults.push(incomplete(name, message));
         self.ended(now, id, subcloud, MemberState::Failed, faults, out);
+    }
+
+    /// What is left was refused before the step that had begun could be asked for again: nobody
+    /// heard whether it was done, so it cannot be said that nothing was changed.
+    fn left_open(
+        &mut self,
+        now: Timestamp,
+        id: RolloutId,
+        subcloud: SubcloudId,
+        (step, mut faults): (Step, Vec<Fault>),
+        out: &mut Vec<RolloutOutput>,
+    ) {
+        let Some(member) = self.member(id, subcloud) else {
+            return;
+        };
+        let name = &member.name;
+        let message = format!(
+            "subcloud {name} may have been changed in part: {} had begun, and its answer was lost",
+            step.name()
+        );
+        faults.push(incomplete(name, message));
+        self.ended(now, id, subcloud, MemberState::Failed, faults, out);
+    }
+
+    fn member(&self, id: RolloutId, subcloud: SubcloudId) -> Option<&Member> {
+        self.rollouts.get(&id)?.members.get(&subcloud)
     }
 
     /// Keeps a result and sees whether the rollout ends or pauses with it.
@@ -323,6 +352,13 @@ impl Rollouts {
         self.commit(now, id, batch, out);
         self.forget_closed(id, out);
     }
+}
+
+/// A subcloud is not, or may not be, as it was before.
+fn incomplete(name: &str, message: String) -> Fault {
+    let remedy = format!("look at it with `tandem system addrpool-list --subcloud {name}`");
+    let violation = Violation::new(Reason::RolloutIncomplete, message, remedy);
+    Fault::from(&violation.object("subcloud", name))
 }
 
 /// The generation of the newest accepted report.

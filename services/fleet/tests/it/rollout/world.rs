@@ -10,7 +10,7 @@ use fleet::{
     RolloutRequest, RolloutState, RolloutWrite, Rollouts, Selector, Standing, Step, SubcloudId,
     Verb, preview,
 };
-use site::{Change, NetworkKind, Site};
+use site::{Change, NetworkKind, PoolEdit, Site};
 use uuid::Uuid;
 
 use crate::common::{add, answer, at, controller, enroll, installed, settle};
@@ -582,6 +582,15 @@ impl World {
         let of = self.view.fleet.by_name(name).unwrap().id;
         let agent = self.agents.get_mut(&of).unwrap();
         agent.done.insert("refuses".to_owned());
+    }
+
+    /// The subcloud's own operator modifies a pool; no report tells of it yet.
+    pub(crate) fn modify(&mut self, name: &str, pool: &str, edit: PoolEdit) {
+        let of = self.view.fleet.by_name(name).unwrap().id;
+        let agent = self.agents.get_mut(&of).unwrap();
+        let pool = pool.to_owned();
+        let plan = site::plan(&agent.site, Change::ModifyPool { pool, edit }, at(self.now));
+        plan.unwrap().apply(&mut agent.site);
     }
 
     pub(crate) fn standing(&mut self, name: &str, standing: Standing) {
