@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::calls::GivenToken;
 use crate::clock::Clock;
+use crate::rollouts::{Obeyed, Obeying};
 use crate::sites::{self, ADDRESS_SETS, Layout};
 use crate::world::{Chance, Happening, Millis, OperatorStep, TO_CONTROLLER, World};
 
@@ -39,6 +40,8 @@ pub(crate) struct AgentNode {
     effects_in_memory: Vec<u64>,
     /// The errands that were done before the host was installed anew.
     pub(crate) past_effects: BTreeSet<u64>,
+    /// What rollouts asked of it.
+    pub(crate) obeyed: Obeyed,
     /// The host was installed anew: somebody cares for it until it is in again.
     pub(crate) anew: bool,
     pub(crate) key: Option<Fingerprint>,
@@ -73,7 +76,7 @@ pub(crate) enum Process {
 }
 
 /// A write of an agent.
-enum AgentWrite {
+pub(crate) enum AgentWrite {
     Key(Fingerprint),
     Identity(AgentRecord, Credential),
     Certificate(Ticket, Credential),
@@ -81,6 +84,8 @@ enum AgentWrite {
     Site(Box<Site>, Option<NetworksDigest>),
     /// The answer to a command, and the errand that it does unless that was done before.
     Command(Option<u64>, ConnectionId, CommandId),
+    /// The answer to a command of a rollout, and what it did.
+    Obeyed(Box<Obeying>),
 }
 
 impl AgentNode {
@@ -116,6 +121,7 @@ impl AgentNode {
             effects: Vec::new(),
             effects_in_memory: Vec::new(),
             past_effects: BTreeSet::new(),
+            obeyed: Obeyed::default(),
             anew: false,
             original,
             key: None,
@@ -170,6 +176,19 @@ impl AgentNode {
                 let changed = AgentInput::SiteChanged(Snapshot::of(&self.site));
                 let applied = networks.map(AgentInput::NetworksApplied);
                 Landed::Agent(std::iter::once(changed).chain(applied).collect())
+            }
+            AgentWrite::Obeyed(obeying) => {
+                let answer_first = obeying.answer_first;
+                let (site, done) = obeying.land(&mut self.obeyed);
+                let Some(site) = site else {
+                    return Landed::Agent(vec![done]);
+                };
+                self.site = site;
+                let changed = AgentInput::SiteChanged(Snapshot::of(&self.site));
+                Landed::Agent(match answer_first {
+                    true => vec![done, changed],
+                    false => vec![changed, done],
+                })
             }
             AgentWrite::Command(errand, connection, id) => {
                 self.effects.extend(errand);
@@ -249,6 +268,7 @@ impl World {
         node.disk_until = self.now;
         node.memory = node.site.clone();
         node.effects_in_memory = node.effects.clone();
+        node.obeyed.process_ended();
         self.check_effects(agent);
         for link in self.wires_of(agent) {
             self.cut(link, true, 0.6);
@@ -271,6 +291,8 @@ impl World {
         copy.copy_of = Some(agent);
         copy.effects.clone_from(&node.effects);
         copy.effects_in_memory.clone_from(&node.effects);
+        copy.obeyed = node.obeyed.clone();
+        copy.obeyed.process_ended();
         self.note(18, || format!("agent {index} is a copy of agent {agent}"));
         self.agents.push(copy);
         self.start_agent(index);
@@ -303,7 +325,9 @@ impl World {
             return;
         }
         self.crash_agent(agent);
+        let now = self.now;
         let node = &mut self.agents[agent];
+        node.obeyed.installed_anew(&node.site, now);
         node.site = node.original.clone();
         node.memory = node.original.clone();
         node.past_effects.extend(std::mem::take(&mut node.effects));
@@ -469,7 +493,7 @@ impl World {
         }
     }
 
-    fn agent_writes(&mut self, agent: usize, write: AgentWrite) {
+    pub(crate) fn agent_writes(&mut self, agent: usize, write: AgentWrite) {
         let full = self.rates.full_disk;
         if self.faulty(full) {
             // What cannot be written ends the process.
@@ -486,7 +510,7 @@ impl World {
         self.at(at, Happening::AgentDisk { agent, life });
     }
 
-    fn agent_clock(&self, agent: usize) -> Timestamp {
+    pub(crate) fn agent_clock(&self, agent: usize) -> Timestamp {
         self.agents[agent].clock.at(self.now)
     }
 

@@ -185,7 +185,8 @@ impl World {
         self.after(wait, Happening::Command { errand });
     }
 
-    fn manage(&mut self, agent: usize) {
+    /// An operator manages a subcloud, and does not wait for the answer.
+    pub(crate) fn manage(&mut self, agent: usize) {
         self.last_request += 1;
         let call = Operate {
             request: RequestId(self.last_request),
@@ -223,6 +224,12 @@ impl World {
 
     /// The site works on a command.
     pub(crate) fn execute(&mut self, agent: usize, connection: ConnectionId, command: &Command) {
+        if matches!(
+            command.method,
+            SiteMethod::CreateAddressPool | SiteMethod::AssignAddressPool
+        ) {
+            return self.obey(agent, connection, command);
+        }
         let number = number_of(command);
         if number >= STALE {
             return self.fail(format!("agent {agent} obeyed a command of an older term"));
@@ -274,6 +281,7 @@ impl World {
         if let Some(number) = twice.first() {
             self.fail(format!("agent {agent} did errand {number} twice"));
         }
+        self.check_obeyed(agent);
     }
 }
 
@@ -281,7 +289,7 @@ fn body(number: u64) -> Arc<[u8]> {
     Arc::from(number.to_be_bytes())
 }
 
-fn number_of(command: &Command) -> u64 {
+pub(crate) fn number_of(command: &Command) -> u64 {
     let bytes = command.request.as_ref().try_into();
     u64::from_be_bytes(bytes.expect("a number"))
 }

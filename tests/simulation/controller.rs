@@ -7,8 +7,8 @@ use std::sync::Arc;
 use fleet::admission::ControllerView;
 use fleet::{
     Availability, Controller, ControllerConfig, ControllerId, Endpoint, EventKind, FleetAlarm,
-    HEARTBEAT_INTERVAL, Input, Management, Output, Position, Records, SourceCheck, Subcloud,
-    SubcloudId, Ticket, Write,
+    HEARTBEAT_INTERVAL, Input, Management, Output, Position, Records, RolloutInput, RolloutWrite,
+    SourceCheck, Subcloud, SubcloudId, Ticket, Write,
 };
 use ipnet::IpNet;
 use rand::Rng;
@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::calls::Answer;
 use crate::clock::Clock;
 use crate::faults::Fault;
+use crate::rollouts::Kept;
 use crate::sabotage::Sabotage;
 use crate::sites::{self, Layout};
 use crate::world::{Chance, Happening, Millis, TO_AGENT, ToAgent, World};
@@ -42,8 +43,14 @@ pub(crate) struct ControllerNode {
 #[derive(Default)]
 pub(crate) struct Disk {
     pub(crate) durable: Durable,
-    waiting: VecDeque<(Ticket, Vec<Write>)>,
+    waiting: VecDeque<Written>,
     busy_until: Millis,
+}
+
+/// What was handed to the disk, by the fleet's machine or by that of rollouts beside it.
+pub(crate) enum Written {
+    Fleet(Ticket, Vec<Write>),
+    Rollouts(Ticket, Vec<RolloutWrite>),
 }
 
 /// The records.
@@ -55,6 +62,7 @@ pub(crate) struct Durable {
     pub(crate) alarms: BTreeMap<Uuid, FleetAlarm>,
     events: Position,
     audit: Position,
+    pub(crate) rollouts: Kept,
 }
 
 impl ControllerNode {
@@ -84,6 +92,11 @@ impl ControllerNode {
         Endpoint(SocketAddr::new(address, 8441))
     }
 
+    /// When its clock will show a moment.
+    pub(crate) fn clock_shows(&self, at: Timestamp) -> Millis {
+        self.clock.when(at)
+    }
+
     fn config(&self) -> ControllerConfig {
         ControllerConfig {
             id: self.id(),
@@ -100,6 +113,12 @@ impl ControllerNode {
             failover: fleet::FAILOVER,
         }
     }
+}
+
+/// Who waited for a write.
+enum Landed {
+    Fleet(Ticket),
+    Rollouts(Ticket),
 }
 
 impl Durable {
@@ -142,7 +161,10 @@ impl Durable {
                 }
                 Write::Event(event) => self.events = event.position,
                 Write::Operator(_) => {}
-                Write::Audit(entry) => self.audit = entry.position,
+                Write::Audit(entry) => {
+                    self.audit = entry.position;
+                    self.rollouts.audits(&entry);
+                }
                 Write::ForgetEvent(_) | Write::ForgetAudit(_) => {}
             }
         }
@@ -177,6 +199,7 @@ impl World {
         self.oracle.controller_started();
         self.controller_outputs(outputs);
         self.check_records();
+        self.start_rollouts();
     }
 
     /// Ends the controller's process as a power cut does: a part of what waited for the disk may
@@ -190,10 +213,11 @@ impl World {
         self.controller.alarm_clock = None;
         let waiting = std::mem::take(&mut self.controller.disk.waiting);
         let reached = self.rng.random_range(0..=waiting.len());
-        for (_, writes) in waiting.into_iter().take(reached) {
-            self.controller.disk.durable.apply(writes);
+        for written in waiting.into_iter().take(reached) {
+            self.land(written);
         }
         self.controller.disk.busy_until = self.now;
+        self.rollouts_crashed();
         self.commands_broken();
         self.edits_broken();
         let links: Vec<_> = self.wires.keys().copied().collect();
@@ -222,22 +246,39 @@ impl World {
         }
     }
 
-    pub(crate) fn controller_disk(&mut self, life: u64, ticket: Ticket) {
+    /// The disk is done with the oldest write.
+    pub(crate) fn controller_disk(&mut self, life: u64) {
         if life != self.controller.life {
             return;
         }
-        while let Some((oldest, _)) = self.controller.disk.waiting.front() {
-            if *oldest > ticket {
-                break;
+        let Some(written) = self.controller.disk.waiting.pop_front() else {
+            return;
+        };
+        match self.land(written) {
+            Landed::Fleet(ticket) => {
+                self.note(3, || format!("controller's disk has {ticket:?}"));
+                self.check_records();
+                if self.sabotage != Some(Sabotage::AnswerBeforeDurable) {
+                    self.tell_controller(Input::Committed { ticket });
+                }
             }
-            if let Some((_, writes)) = self.controller.disk.waiting.pop_front() {
-                self.controller.disk.durable.apply(writes);
+            Landed::Rollouts(ticket) => {
+                self.note(8, || format!("rollouts' disk has {ticket:?}"));
+                self.tell_rollouts(RolloutInput::Committed { ticket });
             }
         }
-        self.note(3, || format!("controller's disk has {ticket:?}"));
-        self.check_records();
-        if self.sabotage != Some(Sabotage::AnswerBeforeDurable) {
-            self.tell_controller(Input::Committed { ticket });
+    }
+
+    fn land(&mut self, written: Written) -> Landed {
+        match written {
+            Written::Fleet(ticket, writes) => {
+                self.controller.disk.durable.apply(writes);
+                Landed::Fleet(ticket)
+            }
+            Written::Rollouts(ticket, writes) => {
+                self.rollouts_land(writes);
+                Landed::Rollouts(ticket)
+            }
         }
     }
 
@@ -341,9 +382,12 @@ impl World {
                 );
             }
             Output::CommandAnswer { request, outcome } => {
-                self.command_answered(request, &outcome);
+                if !self.rollout_command_answered(request, &outcome) {
+                    self.command_answered(request, &outcome);
+                }
             }
             Output::Send { link, message } => {
+                self.stir_over(link, &message);
                 self.check_message(link, &message);
                 self.send(link, TO_AGENT, |link| Happening::ToAgent {
                     link,
@@ -378,6 +422,9 @@ impl World {
             Output::SetTimer { at } => self.set_controller_timer(at),
             Output::Peer(_) => {}
             Output::Event(event) => {
+                if let Some(subcloud) = event.subcloud {
+                    self.stir(subcloud);
+                }
                 if event.kind == EventKind::Offline {
                     self.check_offline(event.subcloud);
                 }
@@ -396,24 +443,34 @@ impl World {
     }
 
     fn controller_writes(&mut self, ticket: Ticket, writes: Vec<Write>) {
+        let enqueued = self.controller_enqueues(Written::Fleet(ticket, writes));
+        if enqueued && self.sabotage == Some(Sabotage::AnswerBeforeDurable) {
+            self.tell_controller(Input::Committed { ticket });
+        }
+    }
+
+    /// Hands a write to the disk. Whether the process lives on.
+    pub(crate) fn controller_enqueues(&mut self, written: Written) -> bool {
         let full = self.rates.full_disk;
         if self.faulty(full) {
             // A commit that fails ends the process.
             self.note(7, || "the controller's disk is full".to_owned());
             self.crash_controller();
             let wait = self.rng.random_range(100..20_000);
-            return self.after(wait, Happening::ControllerUp);
+            self.after(wait, Happening::ControllerUp);
+            return false;
         }
         let delay = self.disk_delay();
+        self.note(6, || match &written {
+            Written::Fleet(ticket, _) => format!("controller writes {ticket:?}"),
+            Written::Rollouts(ticket, _) => format!("rollouts write {ticket:?}"),
+        });
         let disk = &mut self.controller.disk;
         disk.busy_until = disk.busy_until.max(self.now) + delay;
-        disk.waiting.push_back((ticket, writes));
+        disk.waiting.push_back(written);
         let (at, life) = (disk.busy_until, self.controller.life);
-        self.note(6, || format!("controller writes {ticket:?}"));
-        self.at(at, Happening::ControllerDisk { life, ticket });
-        if self.sabotage == Some(Sabotage::AnswerBeforeDurable) {
-            self.tell_controller(Input::Committed { ticket });
-        }
+        self.at(at, Happening::ControllerDisk { life });
+        true
     }
 
     pub(crate) fn controller_clock(&self) -> Timestamp {
@@ -426,6 +483,7 @@ impl World {
         if let Some(at) = self.controller.alarm_clock {
             self.set_controller_timer(at);
         }
+        self.rearm_rollouts();
     }
 
     fn set_controller_timer(&mut self, at: Timestamp) {

@@ -6,9 +6,9 @@
 //!     --seeds N [--first-seed K] [--world link|geo] [--trace]
 //! ```
 //!
-//! There are two kinds of worlds, both played by default: `link` has one controller and the
-//! enrollment and link of its subclouds; `geo` has several controllers that are peers and share a
-//! group of subclouds.
+//! There are two kinds of worlds, both played by default: `link` has one controller, the
+//! enrollment and link of its subclouds, and in two of five seeds rollouts; `geo` has several
+//! controllers that are peers and share a group of subclouds.
 //!
 //! After every step the safety properties are judged from outside (`oracle`). In a world of links:
 //! a token is redeemed by one key at most; no command of an older term takes effect, an
@@ -17,6 +17,9 @@
 //! controller's family; no two sites overlap; nobody is called offline without cause; no key is
 //! taken after it was renewed; nobody is taken for a copy who is none, and every copy is noticed;
 //! nobody is welcomed but the holder of the key on disk, and what was deleted never comes back.
+//! Of rollouts: a step is durable before its command goes out and changes a site once; nobody is
+//! begun after a durable abortion, nor more at once than may be; every result is true of the
+//! site, and every change that an operator makes is in the audit log before it is on disk.
 //! Among sites that are peers: a subcloud has one owner in each term, who has it on its own disk;
 //! it moves only when an operator moves it or its agent has not heard its owner for the failover
 //! time; no live link or peering joins two families; alarms have causes; edits are kept, taken in
@@ -43,6 +46,7 @@ mod harness;
 mod network;
 mod options;
 mod oracle;
+mod rollouts;
 mod sabotage;
 mod sites;
 mod trace;

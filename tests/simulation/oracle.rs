@@ -371,10 +371,11 @@ impl World {
     /// who reported something wrong is in quarantine.
     pub(crate) fn check_alarm(&mut self, alarm: AlarmKind, id: Option<SubcloudId>, at: Timestamp) {
         let durable = id.and_then(|id| self.controller.disk.durable.subclouds.get(&id));
+        let awaited = id.is_some_and(|id| self.is_awaited(id, at));
         let cause = durable.is_some_and(|record| match alarm {
             AlarmKind::Offline => record.managed(),
             AlarmKind::Quarantined => record.quarantined(),
-            AlarmKind::OutOfSync => record.managed() && record.quarantined(),
+            AlarmKind::OutOfSync => record.managed() && (record.quarantined() || awaited),
             AlarmKind::IdentityCloned => record.cloned().is_some(),
             AlarmKind::MassOutage => false,
         });
@@ -433,6 +434,16 @@ impl World {
                     wrong.push(format!("alarm {} of {} is wrong", kind.id(), record.name));
                 }
             }
+            let waits = |key: &&&AlarmKey| {
+                key.subcloud == Some(record.id) && key.kind == AlarmKind::OutOfSync
+            };
+            let pending = raised
+                .iter()
+                .filter(waits)
+                .any(|key| !key.subject.is_empty());
+            if pending && !self.is_awaited(record.id, Timestamp(u64::MAX)) {
+                wrong.push(format!("a change of {} is missed by nobody", record.name));
+            }
         }
         wrong
     }
@@ -445,6 +456,7 @@ impl World {
         };
         let mut problems: Vec<String> = self.agents.iter().filter_map(problem).collect();
         problems.extend(self.wrong_alarms());
+        problems.extend(self.unfinished_rollouts());
         problems
     }
 
@@ -573,6 +585,7 @@ impl World {
             }
         }
         faults.extend(self.errands_at_end());
+        faults.extend(self.rollouts_at_end());
         for fault in faults {
             self.fail(fault);
         }

@@ -18,16 +18,19 @@ pub(crate) enum Sabotage {
     StaleObeyed,
     /// A site forgets which requests it has carried out.
     RequestForgotten,
+    /// A rollout sends a command before the disk has that the step begins.
+    StepBeforeDurable,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::AnswerBeforeDurable,
         Self::TokenNotSpent,
         Self::ReportNeverNeeded,
         Self::OldKeyTaken,
         Self::StaleObeyed,
         Self::RequestForgotten,
+        Self::StepBeforeDurable,
     ];
 
     /// Tampers with what the controller is told.

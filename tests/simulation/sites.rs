@@ -33,6 +33,9 @@ impl Layout {
     }
 }
 
+/// How the names of the pools begin that rollouts make.
+pub(crate) const ROLLED_OUT: &str = "rollout-";
+
 /// How many sets of addresses there are: one for each subcloud of the largest world.
 pub(crate) const ADDRESS_SETS: usize = 8;
 
@@ -158,11 +161,27 @@ fn taking(site: &Site, ours: site::PoolId, theirs: &site::Pool) -> Option<Site> 
     Site::from_parts(parts).ok()
 }
 
-/// The same site as a later generation of itself.
+/// The same site as a later generation of itself, with what rollouts added meanwhile.
 pub(crate) fn restored(site: &Site, original: &Site) -> Site {
     let mut parts = original.to_parts();
     parts.generation.0 = site.generation().0 + 1;
+    keep_rolled_out(&mut parts, site.to_parts());
     Site::from_parts(parts).expect("what was valid is valid")
+}
+
+/// Takes over the pools that rollouts made, and where they are attached.
+fn keep_rolled_out(parts: &mut SiteParts, from: SiteParts) {
+    let made = |pool: &PoolParts| pool.name.starts_with(ROLLED_OUT);
+    let pools: Vec<_> = from.pools.into_iter().filter(made).collect();
+    for known in from.networks {
+        let mut networks = parts.networks.iter_mut();
+        if let Some(network) = networks.find(|network| network.uuid == known.uuid) {
+            let attached = known.pools.into_iter();
+            let attached = attached.filter(|(_, id)| pools.iter().any(|pool| pool.id == *id));
+            network.pools.extend(attached);
+        }
+    }
+    parts.pools.extend(pools);
 }
 
 fn edited(site: &Site, network: &str, edit: impl FnOnce(&mut PoolParts)) -> Site {

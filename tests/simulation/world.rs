@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fleet::{
     AgentInput, AgentMessage, ConnectionId, ControllerMessage, Entropy, Fingerprint, LinkId,
-    RequestId, SubcloudId, Ticket,
+    RequestId, SubcloudId,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
@@ -17,6 +17,7 @@ use crate::controller::ControllerNode;
 use crate::edits::{Edit, Edits};
 use crate::faults::{Fault, Rates};
 use crate::oracle::Oracle;
+use crate::rollouts::{Due, RolloutsNode};
 use crate::sabotage::Sabotage;
 use crate::sites::Layout;
 use crate::trace::Trace;
@@ -53,6 +54,7 @@ pub(crate) struct World {
     pub(crate) last_request: u64,
     pub(crate) errands: Errands,
     pub(crate) edits: Edits,
+    pub(crate) rollouts: RolloutsNode,
     pub(crate) oracle: Oracle,
     pub(crate) sabotage: Option<Sabotage>,
     pub(crate) failure: Option<String>,
@@ -69,7 +71,6 @@ pub(crate) enum Happening {
     },
     ControllerDisk {
         life: u64,
-        ticket: Ticket,
     },
     ControllerUp,
     AgentTimer {
@@ -143,6 +144,8 @@ pub(crate) enum Happening {
     StaleCommand {
         agent: usize,
     },
+    /// Something of rollouts.
+    Rollouts(Due),
     CommandDone {
         agent: usize,
         life: u64,
@@ -270,6 +273,7 @@ impl World {
             last_request: 0,
             errands: Errands::default(),
             edits: Edits::default(),
+            rollouts: RolloutsNode::new(seed),
             oracle: Oracle::default(),
             sabotage,
             failure: None,
@@ -285,13 +289,14 @@ impl World {
         world.plan_commands();
         world.plan_edits();
         world.plan_clocks();
+        world.plan_rollouts();
         world
     }
 
     fn step(&mut self, happening: Happening) {
         match happening {
             Happening::ControllerTimer { life, setting } => self.controller_timer(life, setting),
-            Happening::ControllerDisk { life, ticket } => self.controller_disk(life, ticket),
+            Happening::ControllerDisk { life } => self.controller_disk(life),
             Happening::ControllerUp => self.start_controller(),
             Happening::AgentTimer {
                 agent,
@@ -327,6 +332,7 @@ impl World {
             Happening::Reinstalled { agent } => self.reinstall(agent),
             Happening::Command { errand } => self.command(errand),
             Happening::StaleCommand { agent } => self.stale_command(agent),
+            Happening::Rollouts(due) => self.rollouts_due(due),
             Happening::CommandDone { agent, life, done } => self.tell_agent(agent, life, *done),
         }
     }
