@@ -46,27 +46,49 @@ impl Drop for Crowd {
 
 /// Adds `count` subclouds at a controller and installs their sites; nothing is enrolled yet.
 pub(crate) async fn installed(operators: &Channel, count: u16) -> Vec<Member> {
-    let room = Arc::new(Semaphore::new(CALLS_AT_A_TIME));
+    install(added(std::slice::from_ref(operators), count).await).await
+}
+
+/// Adds `count` subclouds over these connections, as many at a time as each takes; their tokens,
+/// by their numbers.
+pub(crate) async fn added(operators: &[Channel], count: u16) -> Vec<String> {
+    let room = Arc::new(Semaphore::new(CALLS_AT_A_TIME * operators.len()));
     let mut adding = JoinSet::new();
-    for number in 0..count {
-        let (room, channel) = (Arc::clone(&room), operators.clone());
+    for (number, channel) in (0..count).zip(operators.iter().cycle()) {
+        let (room, channel) = (Arc::clone(&room), channel.clone());
         adding.spawn(async move {
             let _place = room.acquire_owned().await.expect("open");
-            let file = Bootstrap::one_of_many(number);
             let request = AddSubcloudRequest {
-                name: file.name.clone(),
+                name: Bootstrap::one_of_many(number).name,
                 ..AddSubcloudRequest::default()
             };
-            let added = SubcloudServiceClient::new(channel)
-                .add_subcloud(request)
-                .await;
-            let token = added.expect("added").into_inner().token;
+            let mut client = SubcloudServiceClient::new(channel);
+            let added = client.add_subcloud(request).await;
+            (number, added.expect("added").into_inner().token)
+        });
+    }
+    in_order(adding).await
+}
+
+/// Installs the sites of the first subclouds, one for each token.
+pub(crate) async fn install(tokens: Vec<String>) -> Vec<Member> {
+    let room = Arc::new(Semaphore::new(CALLS_AT_A_TIME));
+    let mut installing = JoinSet::new();
+    for (number, token) in (0..).zip(tokens) {
+        let room = Arc::clone(&room);
+        installing.spawn(async move {
+            let _place = room.acquire_owned().await.expect("open");
+            let file = Bootstrap::one_of_many(number);
             (number, member(&file, source(number), token).await)
         });
     }
-    let mut members = adding.join_all().await;
-    members.sort_by_key(|(number, _)| *number);
-    members.into_iter().map(|(_, member)| member).collect()
+    in_order(installing).await
+}
+
+async fn in_order<T: Send + 'static>(working: JoinSet<(u16, T)>) -> Vec<T> {
+    let mut done = working.join_all().await;
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, done)| done).collect()
 }
 
 async fn member(file: &Bootstrap, from: IpAddr, token: String) -> Member {

@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use fleet::{
-    Actor, AddSubcloud, Answer, Controller, ControllerConfig, ControllerId, Credential, Endpoint,
-    Enroll, Entropy, Fingerprint, HEARTBEAT_INTERVAL, Input, NewToken, Output, Receipt, Records,
-    Rejection, Report, RequestId, SecretHash, Snapshot, SourceCheck, SubcloudEdit, SubcloudId,
-    TokenId,
+    Actor, AddSubcloud, Answer, AnsweredCall, Controller, ControllerConfig, ControllerId,
+    Credential, Endpoint, Enroll, Entropy, Fingerprint, HEARTBEAT_INTERVAL, Input, NewToken,
+    Output, Receipt, Records, Rejection, Report, RequestId, SecretHash, Snapshot, SourceCheck,
+    SubcloudEdit, SubcloudId, TokenId, Write,
 };
 use site::{Site, Timestamp};
 use uuid::Uuid;
@@ -218,6 +218,19 @@ pub(crate) fn answer(outputs: Vec<Output>) -> Result<Receipt, Rejection> {
 
 fn about_subcloud(answer: Answer) -> Receipt {
     Receipt::try_from(answer).expect("an answer about a subcloud")
+}
+
+/// What is to be on disk for requests that come again.
+pub(crate) fn answers_kept(outputs: &[Output]) -> Vec<AnsweredCall> {
+    let writes = outputs.iter().filter_map(|output| match output {
+        Output::Commit { writes, .. } => Some(writes),
+        _ => None,
+    });
+    let kept = writes.flatten().filter_map(|write| match write {
+        Write::AnsweredCall(answered) => Some((**answered).clone()),
+        _ => None,
+    });
+    kept.collect()
 }
 
 /// The reasons of a refusal, in order; empty when there is none.

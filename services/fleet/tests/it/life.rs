@@ -1,11 +1,13 @@
 //! The life of a subcloud after its enrollment: operators' verbs, groups, and the way back.
 
-use crate::common::{Calm, add, answer, at, controller, enroll, key, reasons, settle, site, token};
+use crate::common::{
+    Calm, add, answer, answers_kept, at, controller, enroll, key, reasons, settle, site, token,
+};
 use fleet::{
-    Actor, AddSubcloud, AgentMessage, Answer, AnsweredCall, Candidate, Controller, ControllerId,
-    Enroll, Epoch, Event, Fingerprint, FleetChange, Footprint, GoodbyeReason, GroupEdit, GroupId,
-    Hello, Input, IssueToken, LinkId, Management, Operate, Output, Receipt, Records, Rejection,
-    RequestId, RequestKey, Snapshot, SubcloudEdit, SubcloudId, UpdateApply, Write,
+    Actor, AddSubcloud, AgentMessage, Answer, Candidate, Controller, ControllerId, Enroll, Epoch,
+    Event, Fingerprint, FleetChange, Footprint, GoodbyeReason, GroupEdit, GroupId, Hello, Input,
+    IssueToken, LinkId, Management, Operate, Output, Receipt, Records, Rejection, RequestId,
+    RequestKey, Snapshot, SubcloudEdit, SubcloudId, UpdateApply, Write,
 };
 use site::Site;
 use uuid::Uuid;
@@ -281,18 +283,7 @@ fn the_same_request_gets_the_same_answer_for_a_day_also_after_a_restart() {
         ..operate(delete())
     };
     let outputs = asked(&mut machine, 5, known(1));
-    let kept: Vec<AnsweredCall> = outputs
-        .iter()
-        .filter_map(|output| match output {
-            Output::Commit { writes, .. } => Some(writes),
-            _ => None,
-        })
-        .flatten()
-        .filter_map(|write| match write {
-            Write::AnsweredCall(answered) => Some((**answered).clone()),
-            _ => None,
-        })
-        .collect();
+    let kept = answers_kept(&outputs);
     let first = told(outputs).unwrap();
     let outputs = asked(&mut machine, 6, known(1));
     assert_eq!(outputs.len(), 1, "nothing is written");

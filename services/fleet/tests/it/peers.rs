@@ -9,12 +9,12 @@ use fleet::{
     Epoch, Fingerprint, Input, MAX_GROUPS, MAX_HANDOVER, NewToken, Offer, Output, PeerAction,
     PeerCall, PeerCard, PeerGoodbye, PeerGroupId, PeerId, PeerInput, PeerLinkId, PeerMessage,
     PeerOutput, PeerSettings, PeerSubject, Records, Rejection, RequestId, RequestKey, SubcloudId,
-    SyncDigest, SyncItem, Write,
+    SyncDigest, SyncItem,
 };
 use site::{Site, Timestamp};
 use uuid::Uuid;
 
-use crate::common::{START, add, at, config, enroll, reasons, settle, site, token};
+use crate::common::{START, add, answers_kept, at, config, enroll, reasons, settle, site, token};
 
 const LINK: PeerLinkId = PeerLinkId(7);
 const GROUP: PeerGroupId = PeerGroupId(Uuid::from_u128(50));
@@ -203,18 +203,7 @@ fn the_same_request_gets_the_same_answer_also_after_a_restart() {
     };
     subject(settle(&mut node.machine, START, call(50, 1, true))).expect("a preview");
     let outputs = settle(&mut node.machine, START, call(51, 1, false));
-    let kept: Vec<_> = outputs
-        .iter()
-        .filter_map(|output| match output {
-            Output::Commit { writes, .. } => Some(writes),
-            _ => None,
-        })
-        .flatten()
-        .filter_map(|write| match write {
-            Write::AnsweredCall(answered) => Some((**answered).clone()),
-            _ => None,
-        })
-        .collect();
+    let kept = answers_kept(&outputs);
     let first = subject(outputs).expect("a group");
     let again = settle(&mut node.machine, START, call(52, 1, false));
     assert_eq!(again.len(), 1, "nothing is written");

@@ -12,7 +12,17 @@ use crate::{OpenError, Revision};
 pub(super) struct Directory {
     path: PathBuf,
     /// The operating system lets go of the lock when the file is closed, however that happens.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Directory {
+    /// Lets go at once. Closing the file would not do while a process that another thread is just
+    /// starting has a copy of it.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, dir = %self.path.display(), "the lock is held a little longer");
+        }
+    }
 }
 
 impl Directory {
@@ -46,7 +56,7 @@ impl Directory {
         writeln!(lock, "{}", std::process::id()).map_err(failed("write", &path))?;
         Ok(Self {
             path: dir.to_owned(),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -252,4 +262,21 @@ fn sync_directory(path: &Path) -> Result<(), OpenError> {
     File::open(path)
         .and_then(|dir| dir.sync_all())
         .map_err(failed("sync", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_goes_with_its_holder_also_while_a_copy_of_the_file_is_open() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let held = Directory::acquire(dir.path(), false).expect("free");
+        // What a child has between its start and its own program.
+        let copy = held.lock.try_clone().expect("a copy");
+        Directory::acquire(dir.path(), false).expect_err("held");
+        drop(held);
+        Directory::acquire(dir.path(), false).expect("free again");
+        drop(copy);
+    }
 }

@@ -13,8 +13,8 @@ use daemon::{Life, Network, TransportError, now, random_uuid};
 use fleet::{
     Actor, Authority, ControllerId, Endpoint, Fingerprint, Input, MAX_PEERS, NewToken, PeerAction,
     PeerAlarm, PeerCall, PeerCard, PeerId, PeerInput, PeerLinkId, PeerMessage, PeerOutput,
-    PeerReceipt, PeerSettings, PeerSeverity, Reason, Rejection, SecretHash, TokenId, Violation,
-    judge_token_addresses,
+    PeerReceipt, PeerSettings, PeerSeverity, Reason, Rejection, RequestKey, SecretHash, TokenId,
+    Violation, judge_token_addresses,
 };
 use futures_util::{Stream, StreamExt as _};
 use identity::{
@@ -155,17 +155,9 @@ impl Hub {
         asked: &R,
         action: PeerAction,
     ) -> Result<PeerReceipt, Rejection> {
-        self.ask(|request| {
-            Input::Peer(PeerInput::Call(PeerCall {
-                request,
-                actor,
-                action,
-                etag: asked.etag().to_owned(),
-                key: request_key(method, asked),
-                validate_only: asked.validate_only(),
-            }))
-        })
-        .await
+        let (etag, key) = (asked.etag().to_owned(), request_key(method, asked));
+        self.peer_ask(actor, action, (etag, key), asked.validate_only())
+            .await
     }
 
     /// Asks the machine for something about peers that is not answered twice alike.
@@ -178,13 +170,24 @@ impl Hub {
         action: PeerAction,
         validate_only: bool,
     ) -> Result<PeerReceipt, Rejection> {
+        self.peer_ask(actor, action, (String::new(), None), validate_only)
+            .await
+    }
+
+    async fn peer_ask(
+        &self,
+        actor: Actor,
+        action: PeerAction,
+        (etag, key): (String, Option<RequestKey>),
+        validate_only: bool,
+    ) -> Result<PeerReceipt, Rejection> {
         self.ask(|request| {
             Input::Peer(PeerInput::Call(PeerCall {
                 request,
                 actor,
                 action,
-                etag: String::new(),
-                key: None,
+                etag,
+                key,
                 validate_only,
             }))
         })
