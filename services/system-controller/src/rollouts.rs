@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use api::convert::{answered, command_of};
+use api::convert::command_of;
 use daemon::{Failure, Life, fatal, now};
 use fleet::{
     Actor, Answered, COMMAND_TIMEOUT, ControllerId, Fault, Input, Member, Rejection, RequestId,
@@ -339,7 +339,7 @@ impl Runner {
                     changes: true,
                     deadline,
                 };
-                answered(self.hub.command(run).await)
+                Answered::from(self.hub.command(run).await)
             }
             None => Answered::Failed(vec![Fault::default()]),
         };

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{
     Actor, Answered, COMMAND_TIMEOUT, CommandOutcome, ControllerMessage, Input, LinkId, Member,
-    Reason, ReasonSet, RequestId, RolloutId, RolloutInput, RolloutOutput, Rollouts, RunCommand,
-    SiteMethod, Step, SubcloudId, Verb,
+    RequestId, RolloutId, RolloutInput, RolloutOutput, Rollouts, RunCommand, SiteMethod, Step,
+    SubcloudId, Verb,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -31,14 +31,6 @@ pub(crate) use sites::{Obeyed, Obeying};
 
 /// Tells the stream of rollouts from that of everything else.
 const STREAM: u64 = 0x726f_6c6c_6f75_7473;
-
-/// Refusals of a site that pass: the rollout asks again.
-const TRANSIENT: [Reason; 4] = [
-    Reason::TooManyCommands,
-    Reason::CommandDeadline,
-    Reason::CommandOutcomeUnknown,
-    Reason::ControllerBusy,
-];
 
 /// The rollouts of a world.
 pub(crate) struct RolloutsNode {
@@ -315,7 +307,7 @@ impl World {
         let Some(number) = self.rollouts.waiting.remove(&request) else {
             return false;
         };
-        let answer = answered(outcome);
+        let answer = Answered::from(outcome.clone());
         self.note(83, || format!("command {number} came to {answer:?}"));
         let sent = self.rollouts.sent[number].clone();
         self.site_told(sent.rollout, sent.subcloud);
@@ -366,22 +358,5 @@ impl World {
         let due = self.controller.clock_shows(at);
         let timer = Due::InLife(self.controller.life, Box::new(Inner::Timer { setting }));
         self.at(due, Happening::Rollouts(timer));
-    }
-}
-
-/// What an outcome says about a step, as the driver of the real process reads it.
-fn answered(outcome: &CommandOutcome) -> Answered {
-    match outcome {
-        CommandOutcome::Done(_) => Answered::Done,
-        // One of the ends did not take it, or does not know: it is asked again when it can be.
-        CommandOutcome::Refused(_) => Answered::Unreachable,
-        CommandOutcome::Failed(failure) => {
-            let passes = |reason: &str| TRANSIENT.iter().any(|known| known.name() == reason);
-            if failure.faults.iter().any(|fault| passes(&fault.reason)) {
-                Answered::Unreachable
-            } else {
-                Answered::Refused(failure.faults.clone())
-            }
-        }
     }
 }

@@ -1,6 +1,6 @@
-//! The commands that rollouts send, and what came of them.
+//! The commands that rollouts send.
 
-use fleet::{Fault, SiteMethod};
+use fleet::SiteMethod;
 use prost::Message as _;
 use site::{AttachmentRef, Change, PoolEdit};
 
@@ -106,51 +106,6 @@ fn pool_to_wire(edit: PoolEdit) -> site_v1::AddressPool {
     }
 }
 
-/// What came of a command, as the machine of rollouts sees it: a refusal by a rule, a failure,
-/// or nothing that is known, so that it is asked again.
-pub fn answered(outcome: fleet::CommandOutcome) -> fleet::Answered {
-    use fleet::{Answered, CommandOutcome};
-    match outcome {
-        CommandOutcome::Done(_) => Answered::Done,
-        // One of the ends did not take it, or does not know: it is asked again when it can be.
-        CommandOutcome::Refused(rejection)
-            if rejection.first().reason == fleet::Reason::CommandTooLarge =>
-        {
-            Answered::Failed(Fault::all_of(&rejection))
-        }
-        CommandOutcome::Refused(_) => Answered::Unreachable,
-        CommandOutcome::Failed(failure) => {
-            let transient = [
-                fleet::Reason::TooManyCommands,
-                fleet::Reason::CommandDeadline,
-                fleet::Reason::CommandOutcomeUnknown,
-                fleet::Reason::ControllerBusy,
-            ];
-            let passes = |fault: &Fault| {
-                transient
-                    .iter()
-                    .any(|known| site::ReasonSet::name(*known) == fault.reason)
-            };
-            let faults = match failure.faults.is_empty() {
-                false => failure.faults,
-                true => vec![Fault {
-                    message: failure.message,
-                    ..Fault::default()
-                }],
-            };
-            match tonic::Code::from_i32(failure.code) {
-                _ if faults.iter().any(passes) => Answered::Unreachable,
-                tonic::Code::Unavailable
-                | tonic::Code::DeadlineExceeded
-                | tonic::Code::Cancelled
-                | tonic::Code::Aborted => Answered::Unreachable,
-                code if crate::status::class(code).is_some() => Answered::Refused(faults),
-                _ => Answered::Failed(faults),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use site::{PoolId, PoolInput};
@@ -198,29 +153,5 @@ mod tests {
             hostname: "h".to_owned(),
         };
         assert_eq!(command_of(lock, "id".to_owned()), None);
-    }
-
-    #[test]
-    fn only_what_a_rule_refused_counts_as_refused() {
-        use fleet::{Answered, CommandFailure, CommandOutcome};
-        let failed = |code: tonic::Code, reason: &str| {
-            answered(CommandOutcome::Failed(CommandFailure {
-                code: code as i32,
-                faults: vec![Fault {
-                    reason: reason.to_owned(),
-                    ..Fault::default()
-                }],
-                ..CommandFailure::default()
-            }))
-        };
-        let refused = failed(tonic::Code::FailedPrecondition, "ADDRESS_OVERLAP");
-        assert!(matches!(refused, Answered::Refused(_)), "{refused:?}");
-        let limit = failed(tonic::Code::ResourceExhausted, "TOO_MANY_POOLS");
-        assert!(matches!(limit, Answered::Refused(_)), "{limit:?}");
-        let busy = failed(tonic::Code::ResourceExhausted, "TOO_MANY_COMMANDS");
-        assert_eq!(busy, Answered::Unreachable);
-        assert_eq!(failed(tonic::Code::Unavailable, ""), Answered::Unreachable);
-        let broken = failed(tonic::Code::Internal, "");
-        assert!(matches!(broken, Answered::Failed(_)), "{broken:?}");
     }
 }

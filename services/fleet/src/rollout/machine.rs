@@ -1,5 +1,6 @@
 //! The machine that carries rollouts out.
 
+mod answered;
 mod input;
 mod members;
 mod operator;
