@@ -27,7 +27,8 @@ use prost::Message as _;
 use rand::Rng as _;
 use serde_json::{Value, json};
 use site::Change;
-use tokio::sync::mpsc;
+use subcloud_agent::LinkState;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
@@ -47,6 +48,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Nothing here takes longer, whatever the machine does beside it.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How often the bench looks whether the controller has heard of enough agents.
+const LOOK: Duration = Duration::from_millis(10);
 /// Connections that the bare clients make at a time, as many as agents enroll at a time.
 const CONNECTS_AT_A_TIME: usize = 32;
 
@@ -103,7 +106,8 @@ async fn measure(arguments: &Arguments) -> Value {
     fleet.costs.print("controller");
     println!(
         "controller: {:.0} subclouds added/s, {:.0} enrolled/s; reconnected after {:.2} s \
-         ({} of {n} resumed, {} reports); networks to all: p50 {:.0} ms, p99 {:.0} ms; \
+         ({} of {n} resumed, {} reports); networks to all: p50 {:.0} ms, p99 {:.0} ms, \
+         reported and durable p50 {:.0} ms, p99 {:.0} ms; \
          {:.0} changes a second to a watcher: p50 {:.1} ms, p99 {:.1} ms",
         fleet.adds,
         fleet.enrollments,
@@ -112,6 +116,8 @@ async fn measure(arguments: &Arguments) -> Value {
         fleet.reports_after_restart,
         fleet.fanout_p50,
         fleet.fanout_p99,
+        fleet.reported_p50,
+        fleet.reported_p99,
         f64::from(n) / interval(n).as_secs_f64(),
         fleet.watch_p50,
         fleet.watch_p99,
@@ -247,6 +253,8 @@ struct Fleet {
     reports_after_restart: f64,
     fanout_p50: f64,
     fanout_p99: f64,
+    reported_p50: f64,
+    reported_p99: f64,
     watch_p50: f64,
     watch_p99: f64,
 }
@@ -303,7 +311,9 @@ async fn measure_fleet(dir: &std::path::Path, n: u16, time: Duration) -> Fleet {
     let watched = report_all(&crowd, channel, interval(n)).await;
     (fleet.watch_p50, fleet.watch_p99) = shares(watched);
     fleet.costs.after_report_kib = (resident_at_rest(process).await - empty) / f64::from(n);
-    (fleet.fanout_p50, fleet.fanout_p99) = shares(fan_out(&crowd, &controller).await);
+    let (kept, reported) = fan_out(&crowd, &mut controller).await;
+    [fleet.fanout_p50, fleet.fanout_p99] = kept.map(|time| time.as_secs_f64() * 1e3);
+    (fleet.reported_p50, fleet.reported_p99) = shares(reported);
     fleet
 }
 
@@ -391,17 +401,25 @@ impl Watched {
     }
 }
 
-/// The controller's oam network moves, which every agent takes over, reports, and sees
-/// acknowledged; how long that took for each, from the start of the operator's command on.
-async fn fan_out(crowd: &Crowd, controller: &Controller) -> Vec<Duration> {
+/// The controller's oam network moves: how long after the start of the operator's command the
+/// controller has heard from half of the agents, and from 99 of 100, that they have it durably; and
+/// when each has seen its report acknowledged, for which agents take turns.
+async fn fan_out(crowd: &Crowd, controller: &mut Controller) -> ([Duration; 2], Vec<Duration>) {
+    let kept = r#"tandem_controller_networks_answers_total{outcome="kept"}"#;
+    let before = counter(controller, kept);
     let start = Instant::now();
     let mut waiting = JoinSet::new();
+    let (sender, mut answered) = mpsc::unbounded_channel();
     for state in &crowd.states {
-        let (mut state, before) = (state.clone(), state.borrow().acknowledged);
+        let (mut state, sender) = (state.clone(), sender.clone());
+        let before = *state.borrow();
         waiting.spawn(async move {
-            let newer = state.wait_for(|state| state.acknowledged > before);
-            let told = tokio::time::timeout(PATIENCE, newer).await;
-            drop(told.expect("in time").expect("an agent that lives"));
+            let wait = async {
+                until(&mut state, |state| state.networks != before.networks).await;
+                sender.send(()).expect("somebody counts");
+                until(&mut state, |state| state.acknowledged > before.acknowledged).await;
+            };
+            tokio::time::timeout(PATIENCE, wait).await.expect("in time");
             start.elapsed()
         });
     }
@@ -421,7 +439,28 @@ async fn fan_out(crowd: &Crowd, controller: &Controller) -> Vec<Duration> {
         "10.250.0.1",
     ];
     tokio::task::block_in_place(|| controller.tandem(&moved).expect(0));
-    waiting.join_all().await
+    // The controller is not asked before as many have answered: asking costs it time.
+    let mut heard = [Duration::ZERO; 2];
+    let (mut sent, all) = (0, crowd.states.len());
+    for (share, heard) in [50, 99].into_iter().zip(&mut heard) {
+        let many = (all - 1) * share / 100 + 1;
+        while sent < many {
+            answered.recv().await.expect("agents that live");
+            sent += 1;
+        }
+        while counter(controller, kept) - before < many as f64 {
+            assert!(start.elapsed() < PATIENCE, "agents have answered");
+            tokio::time::sleep(LOOK).await;
+        }
+        *heard = start.elapsed();
+    }
+    (heard, waiting.join_all().await)
+}
+
+/// Waits for something of an agent.
+async fn until(state: &mut watch::Receiver<LinkState>, what: impl FnMut(&LinkState) -> bool) {
+    let seen = state.wait_for(what).await;
+    drop(seen.expect("an agent that lives"));
 }
 
 /// A series of the console.

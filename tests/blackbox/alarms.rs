@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::bootstrap::{Bootstrap, Family, Net, Stack};
 use crate::support::cloud::{Controller, Subcloud};
+use crate::support::console::Metrics;
 use crate::support::process::Output;
 use crate::support::{PATIENCE, scratch, wait_for, wait_until};
 
@@ -197,4 +198,68 @@ fn a_change_that_would_break_subclouds_is_refused_and_names_them_all() {
     let late = Bootstrap::subcloud("late", 9, Stack::V6);
     let late = Subcloud::install(&home("late"), late, crate::support::cloud::Place::Loopback);
     late.enroll(&added, &[]).expect(2).says("ADDRESS_OVERLAP");
+}
+
+#[test]
+fn a_subcloud_that_cannot_have_the_controllers_networks_says_so_until_it_has_them() {
+    let dir = scratch();
+    let home = |name: &str| dir.path().join(name);
+    let site = Bootstrap::controller(Stack::V6);
+    let mut controller = Controller::start(&home("controller"), site);
+    let join = |name: &str, index| {
+        let site = Bootstrap::subcloud(name, index, Stack::V6);
+        Subcloud::join(&home(name), site, &controller)
+    };
+    let (west, _east) = (join("west", 1), join("east", 2));
+    for name in ["west", "east"] {
+        let manage = ["dcmanager", "subcloud", "manage", name];
+        controller.tandem(&manage).expect(0);
+    }
+    // Everybody has the present ones.
+    let kept = r#"tandem_controller_networks_answers_total{outcome="kept"}"#;
+    wait_until("both have answered", PATIENCE, || {
+        Metrics::of(&mut controller).get(kept) >= 2.0
+    });
+
+    // The oam network of the controller onto a network inside west, of which nobody outside
+    // knows: only west can tell.
+    let inside = |host| {
+        let address = west.site.address(Net::ClusterHost, Family::V6, host);
+        address.to_string()
+    };
+    modify(|line| controller.tandem(line), "oam-ipv6", &inside).expect(0);
+    let entity = "subcloud=west.controller-networks";
+    let raised = wait_for("the alarm of west", PATIENCE, || {
+        alarm(&controller, "280.002", entity)
+    });
+    let reason = raised["reason"].as_str().unwrap_or_default();
+    assert!(
+        reason.contains("controller's networks are not in effect at west: ADDRESS_OVERLAP")
+            && reason.contains("cluster-host"),
+        "{raised}"
+    );
+    assert_ne!(raised["repair"], Value::Null, "{raised}");
+    wait_until("east has them", PATIENCE, || {
+        Metrics::of(&mut controller).get(kept) >= 3.0
+    });
+    let refused = r#"tandem_controller_networks_answers_total{outcome="refused"}"#;
+    assert_eq!(Metrics::of(&mut controller).get(refused), 1.0);
+    assert_eq!(alarms(&controller).len(), 1);
+
+    // Where nobody is, both can have them.
+    let free = Bootstrap::subcloud("free", 9, Stack::V6);
+    let at = |host| free.address(Net::Oam, Family::V6, host).to_string();
+    modify(|line| controller.tandem(line), "oam-ipv6", &at).expect(0);
+    wait_until("the alarm goes", PATIENCE, || {
+        alarm(&controller, "280.002", entity).is_none()
+    });
+    let pools = west
+        .tandem(&["system", "addrpool-list", "-f", "csv"])
+        .expect(0);
+    let subnet = at(0);
+    assert!(
+        pools.stdout.contains(subnet.trim_end_matches("::")),
+        "{}",
+        pools.stdout
+    );
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use fleet::{
     Agent, AgentInput, AgentOutput, AgentRecord, CertificateRequest, CommandId, CommandOutcome,
-    ConnectionId, Credential, Enroller, EnrollerInput, EnrollerOutput, Exit, Fingerprint,
-    InstanceId, NetworksDigest, Snapshot, Ticket,
+    ConnectionId, Credential, Enroller, EnrollerInput, EnrollerOutput, Exit, Fault, Fingerprint,
+    InstanceId, NetworksDigest, Reason, Snapshot, Ticket,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -65,6 +65,8 @@ pub(crate) struct AgentNode {
     clock: Clock,
     /// The moment that the present process waits for.
     alarm_clock: Option<Timestamp>,
+    /// The networks of the controller that its site refused last.
+    pub(crate) networks_refused: Option<NetworksDigest>,
 }
 
 /// What runs on the host.
@@ -141,6 +143,7 @@ impl AgentNode {
             setting: 0,
             clock: Clock::new(0),
             alarm_clock: None,
+            networks_refused: None,
         }
     }
 
@@ -173,9 +176,12 @@ impl AgentNode {
             }
             AgentWrite::Site(site, networks) => {
                 self.site = *site;
-                let changed = AgentInput::SiteChanged(Snapshot::of(&self.site));
-                let applied = networks.map(AgentInput::NetworksApplied);
-                Landed::Agent(std::iter::once(changed).chain(applied).collect())
+                let snapshot = Snapshot::of(&self.site);
+                self.networks_refused = self.networks_refused.filter(|_| networks.is_none());
+                Landed::Agent(vec![match networks {
+                    Some(networks) => AgentInput::NetworksApplied { networks, snapshot },
+                    None => AgentInput::SiteChanged(snapshot),
+                }])
             }
             AgentWrite::Obeyed(obeying) => {
                 let answer_first = obeying.answer_first;
@@ -425,10 +431,20 @@ impl World {
                 self.agent_writes(agent, AgentWrite::Site(Box::new(next), networks));
             }
             // A site that has moved where the controller did not know of it keeps what it had; the
-            // controller hears of that with its report.
-            Err(rejection) if networks.is_some() => self.note(32, || {
-                format!("the controller's networks do not fit agent {agent}: {rejection}")
-            }),
+            // controller hears of that at once, and again with its report.
+            Err(rejection) if networks.is_some() => {
+                self.note(32, || {
+                    format!("the controller's networks do not fit agent {agent}: {rejection}")
+                });
+                let faults = Fault::all_of(&rejection.map(Reason::Site));
+                let node = &mut self.agents[agent];
+                node.networks_refused = networks;
+                let life = node.life;
+                if let Some(networks) = networks {
+                    let refused = AgentInput::NetworksRefused { networks, faults };
+                    self.tell_agent(agent, life, refused);
+                }
+            }
             Err(rejection) => self.fail(format!("a change of site {agent} failed: {rejection}")),
         }
     }

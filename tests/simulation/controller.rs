@@ -434,8 +434,8 @@ impl World {
                 if matches!(event.kind, EventKind::IdentityCloned { .. }) {
                     self.check_cloned(event.subcloud);
                 }
-                if let EventKind::AlarmRaised { alarm, .. } = &event.kind {
-                    self.check_alarm(*alarm, event.subcloud, event.at);
+                if let EventKind::AlarmRaised { alarm, entity, .. } = &event.kind {
+                    self.check_alarm(*alarm, entity, event.subcloud, event.at);
                 }
                 self.note(5, || format!("event {} {}", event.kind.name(), event.name));
             }

@@ -210,6 +210,9 @@ fn spoken(message: &AgentMessage) -> String {
         AgentMessage::Heartbeat => "Heartbeat".to_owned(),
         AgentMessage::CommandResult(result) => format!("CommandResult {}", result.id.0),
         AgentMessage::CertificateRequest(_) => "CertificateRequest".to_owned(),
+        AgentMessage::NetworksAnswer(answer) => {
+            format!("NetworksAnswer, {} faults", answer.faults.len())
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleet::admission::ControllerView;
 use fleet::{
     AgentMessage, AlarmKey, AlarmKind, Answer, Availability, ControllerMessage, Fingerprint,
-    LinkId, MISSED_HEARTBEATS, RESTART_GRACE, Reason, Rejection, RequestId, Subcloud, SubcloudId,
-    TokenId,
+    LinkId, MISSED_HEARTBEATS, NetworksDigest, RESTART_GRACE, Reason, Rejection, RequestId,
+    Subcloud, SubcloudId, TokenId,
 };
 use ipnet::IpNet;
 use site::{Digest, Timestamp};
@@ -369,9 +369,17 @@ impl World {
 
     /// An alarm has a cause: nobody is missed who is not managed or was heard from, and only
     /// who reported something wrong is in quarantine.
-    pub(crate) fn check_alarm(&mut self, alarm: AlarmKind, id: Option<SubcloudId>, at: Timestamp) {
+    pub(crate) fn check_alarm(
+        &mut self,
+        alarm: AlarmKind,
+        entity: &str,
+        id: Option<SubcloudId>,
+        at: Timestamp,
+    ) {
         let durable = id.and_then(|id| self.controller.disk.durable.subclouds.get(&id));
-        let awaited = id.is_some_and(|id| self.is_awaited(id, at));
+        // Who answers late, or not at all, has them by the time that this is on disk.
+        let of_networks = entity.ends_with(".controller-networks");
+        let awaited = of_networks || id.is_some_and(|id| self.is_awaited(id, at));
         let cause = durable.is_some_and(|record| match alarm {
             AlarmKind::Offline => record.managed(),
             AlarmKind::Quarantined => record.quarantined(),
@@ -434,18 +442,37 @@ impl World {
                     wrong.push(format!("alarm {} of {} is wrong", kind.id(), record.name));
                 }
             }
-            let waits = |key: &&&AlarmKey| {
-                key.subcloud == Some(record.id) && key.kind == AlarmKind::OutOfSync
-            };
-            let pending = raised
-                .iter()
-                .filter(waits)
-                .any(|key| !key.subject.is_empty());
+            let mut of_rollouts = raised.iter().filter(|key| key.is_of_rollout());
+            let pending = of_rollouts.any(|key| key.subcloud == Some(record.id));
             if pending && !self.is_awaited(record.id, Timestamp(u64::MAX)) {
                 wrong.push(format!("a change of {} is missed by nobody", record.name));
             }
+            let networks = raised.contains(&AlarmKey::networks_pending(record.id));
+            let stands = self.stands_with_networks(record.id, machine.networks().digest());
+            let expected = stands.map(|has| record.managed() && !has);
+            if expected.is_some_and(|expected| expected != networks) {
+                let name = &record.name;
+                wrong.push(format!(
+                    "the alarm of {name} about the controller's networks is wrong"
+                ));
+            }
         }
         wrong
+    }
+
+    /// Whether the one host of a subcloud has the controller's networks, or refuses them.
+    fn stands_with_networks(&self, id: SubcloudId, present: NetworksDigest) -> Option<bool> {
+        let obeys = |node: &&AgentNode| {
+            let record = node.record.as_ref();
+            record.is_some_and(|record| record.subcloud == id)
+        };
+        let mut hosts = self.agents.iter().filter(obeys);
+        let (Some(host), None) = (hosts.next(), hosts.next()) else {
+            return None;
+        };
+        let has = host.record.as_ref().and_then(|record| record.networks) == Some(present);
+        let refuses = host.networks_refused == Some(present);
+        (self.sees_online(id) && has != refuses).then_some(has)
     }
 
     /// What is not yet as it must be once nothing goes wrong any more.

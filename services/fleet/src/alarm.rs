@@ -63,6 +63,9 @@ impl AlarmKind {
     }
 }
 
+/// How the subject of an alarm about a rollout begins.
+const OF_ROLLOUT: &str = "rollout=";
+
 /// Names one alarm: there is at most one of each key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AlarmKey {
@@ -88,7 +91,20 @@ impl AlarmKey {
     /// A change that a rollout desires of a subcloud is not in effect.
     pub fn change_pending(subcloud: SubcloudId, rollout: &str) -> Self {
         Self {
-            subject: format!("rollout={rollout}"),
+            subject: format!("{OF_ROLLOUT}{rollout}"),
+            ..Self::of(subcloud, AlarmKind::OutOfSync)
+        }
+    }
+
+    /// Whether it is about a change that a rollout desires.
+    pub fn is_of_rollout(&self) -> bool {
+        self.kind == AlarmKind::OutOfSync && self.subject.starts_with(OF_ROLLOUT)
+    }
+
+    /// The controller's own networks are not in effect at a subcloud.
+    pub fn networks_pending(subcloud: SubcloudId) -> Self {
+        Self {
+            subject: "controller-networks".to_owned(),
             ..Self::of(subcloud, AlarmKind::OutOfSync)
         }
     }

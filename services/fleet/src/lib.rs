@@ -85,11 +85,11 @@ pub use controller::{
     Availability, Controller, ControllerConfig, Enroll, FLAP_MEMORY, FleetChange, GroupEdit,
     GroupView, HANDOVER_PATIENCE, HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken,
     MASS_OUTAGE, MAX_COMMITS, MIGRATION_PATIENCE, MISSED_HEARTBEATS, NewToken, NoteDeed, Operate,
-    Output, PENDING_HEARTBEATS, PeerAvailability, PeerView, Presence, RESTART_GRACE, Reach,
-    Receipt, Records, RequestKey, RevokeOperator, RunCommand, SETTLED_HEARTBEATS, STALE_KEY,
-    SYNC_DELAY, SourceCheck, SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write,
-    association_not_found, command_outcome_unknown, peer_group_not_found, subcloud_group_not_found,
-    subcloud_not_found, system_peer_not_found,
+    Output, PENDING_HEARTBEATS, PeerAvailability, PeerView, Presence, REPORT_SPACING,
+    RESTART_GRACE, Reach, Receipt, Records, RequestKey, RevokeOperator, RunCommand,
+    SETTLED_HEARTBEATS, STALE_KEY, SYNC_DELAY, SourceCheck, SubcloudEdit, TOKEN_TTL_MAX,
+    TOKEN_TTL_MIN, Write, association_not_found, command_outcome_unknown, peer_group_not_found,
+    subcloud_group_not_found, subcloud_not_found, system_peer_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
 pub use entropy::Entropy;
@@ -105,7 +105,7 @@ pub use ids::{
 pub use message::{
     AgentMessage, Alternates, CertificateRequest, ControllerMessage, ControllerNetworks,
     ControllerPool, FAILOVER, FAILOVER_BOUNDS, Goodbye, GoodbyeReason, GrantedCertificate, Hello,
-    MAX_ALTERNATES, Report, Welcome,
+    MAX_ALTERNATES, MAX_REPORT_SPREAD, NetworksAnswer, Report, Welcome,
 };
 pub use operators::{MAX_OPERATORS, Operator, OperatorRole};
 pub use peer::{

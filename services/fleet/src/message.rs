@@ -28,6 +28,8 @@ pub enum AgentMessage {
     CommandResult(CommandResult),
     /// The certificate is at half of its life: another one is asked for.
     CertificateRequest(CertificateRequest),
+    /// What became of the controller's networks.
+    NetworksAnswer(NetworksAnswer),
 }
 
 /// From a controller.
@@ -57,6 +59,10 @@ pub enum ControllerMessage {
         epoch: Epoch,
         /// What they are.
         networks: ControllerNetworks,
+        /// Within what time the agent reports its site with them, at a moment of the second half
+        /// that it draws: a fleet that is told at once would report at once, and before all have
+        /// answered. At most [`MAX_REPORT_SPREAD`].
+        report_within: Duration,
     },
     /// Where the agent may turn when it has lost its owner changed.
     Alternates {
@@ -125,6 +131,18 @@ pub struct GrantedCertificate {
     /// How long it is valid from now on: a duration, for the clocks of two sites differ.
     pub validity: Duration,
 }
+
+/// What became of the controller's networks at a site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworksAnswer {
+    /// The networks that were told.
+    pub digest: NetworksDigest,
+    /// Why the site does not take them; empty when they are part of it, durably.
+    pub faults: Vec<Fault>,
+}
+
+/// The longest time within which the reports of a change of the controller's networks come.
+pub const MAX_REPORT_SPREAD: Duration = Duration::from_secs(60);
 
 /// The whole state of a site.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,14 +14,15 @@ use daemon::{
 };
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentOutput, Cause, Command, CommandOutcome, ConnectionId,
-    ControllerId, ControllerNetworks, Credential, Endpoint, Entropy as _, Fingerprint,
-    GoodbyeReason, InstanceId, LinkStatus, MAX_ALTERNATES, Reason, Rejection, Snapshot, Violation,
+    ControllerId, ControllerNetworks, Credential, Endpoint, Entropy as _, Fault, Fingerprint,
+    GoodbyeReason, InstanceId, LinkStatus, MAX_ALTERNATES, NetworksDigest, Reason, Rejection,
+    Snapshot, Violation,
 };
 use futures_util::StreamExt as _;
 use identity::{CaCertificate, LeafKey, PeerCertificate, SpkiSha256, TlsConfigError};
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
-use site::{AttachmentId, Change, ControllerNetwork, Generation, PoolId, Timestamp};
+use site::{AttachmentId, Change, ControllerNetwork, Generation, PoolId, Site, Timestamp};
 use store::Store;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -81,6 +82,7 @@ pub(crate) fn start(
         state,
         machine,
         store,
+        changes: keeper.watch(),
         site: OwnSite::new(&keeper, life),
         keeper,
         renewer: Renewer::new(authority, token, id),
@@ -104,6 +106,8 @@ pub struct LinkState {
     /// The generation of the site that the controller has acknowledged as durable; none while it
     /// has not acknowledged the present state over the present link.
     pub acknowledged: Option<Generation>,
+    /// The controller's networks that the site has; the controller was told so if the link is up.
+    pub networks: Option<NetworksDigest>,
 }
 
 struct Driver {
@@ -111,6 +115,8 @@ struct Driver {
     machine: Agent,
     store: Arc<Store>,
     keeper: Arc<SiteKeeper>,
+    /// The changes of the site that the machine has not heard of.
+    changes: watch::Receiver<Arc<Site>>,
     site: OwnSite,
     renewer: Renewer,
     tls: Credentials,
@@ -187,14 +193,13 @@ struct Connection {
 impl Driver {
     async fn run(mut self, outputs: Vec<AgentOutput>, mut happened: mpsc::Receiver<AgentInput>) {
         let stop = self.life.stopping();
-        let mut site = self.keeper.watch();
         self.carry_out(outputs).await;
         loop {
             let input = tokio::select! {
                 () = stop.cancelled() => break,
                 Some(input) = happened.recv() => input,
-                Ok(()) = site.changed() => {
-                    AgentInput::SiteChanged(Snapshot::of(&site.borrow_and_update()))
+                Ok(()) = self.changes.changed() => {
+                    AgentInput::SiteChanged(Snapshot::of(&self.changes.borrow_and_update()))
                 }
                 () = at(self.timer) => {
                     self.timer = None;
@@ -215,6 +220,7 @@ impl Driver {
         let present = LinkState {
             online: self.machine.is_online(),
             acknowledged: self.machine.acknowledged(),
+            networks: self.machine.record().networks,
         };
         self.state
             .send_if_modified(|told| std::mem::replace(told, present) != present);
@@ -442,8 +448,8 @@ impl Driver {
     }
 
     /// Keeps the controller's networks as networks of the site.
-    async fn apply(&self, networks: ControllerNetworks) -> Option<AgentInput> {
-        let digest = networks.digest();
+    async fn apply(&mut self, told: ControllerNetworks) -> Option<AgentInput> {
+        let networks = told.digest();
         let kept = |pools: &[fleet::ControllerPool]| {
             pools.first().map(|primary| ControllerNetwork {
                 subnet: primary.subnet,
@@ -452,21 +458,25 @@ impl Driver {
                 pool: PoolId(random_uuid()),
             })
         };
-        let Some(link) = kept(&networks.link) else {
+        let Some(link) = kept(&told.link) else {
             tracing::warn!("the controller told no link network; nothing is changed");
             return None;
         };
         let change = Change::SetControllerNetworks {
             link,
-            oam: kept(&networks.oam),
+            oam: kept(&told.oam),
         };
-        match self.keeper.change_own(change).await {
-            Ok(()) => Some(AgentInput::NetworksApplied(digest)),
+        Some(match self.keeper.change_own(change).await {
+            Ok(()) => AgentInput::NetworksApplied {
+                networks,
+                snapshot: Snapshot::of(&self.changes.borrow_and_update()),
+            },
             Err(rejection) => {
                 tracing::error!(%rejection, "the controller's networks do not fit this site");
-                None
+                let faults = Fault::all_of(&rejection);
+                AgentInput::NetworksRefused { networks, faults }
             }
-        }
+        })
     }
 }
 

@@ -338,8 +338,12 @@ impl Hub {
 
     /// A message came over a link.
     pub(crate) fn link_message(&self, link: LinkId, message: AgentMessage) {
-        if matches!(message, AgentMessage::Heartbeat) {
-            self.metrics.heartbeats.inc();
+        match &message {
+            AgentMessage::Heartbeat => {
+                self.metrics.heartbeats.inc();
+            }
+            AgentMessage::NetworksAnswer(answer) => self.metrics.networks_answered(answer),
+            _ => {}
         }
         self.feed(Input::LinkMessage { link, message });
     }

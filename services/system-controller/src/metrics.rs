@@ -6,7 +6,7 @@ mod collected;
 use std::time::Duration;
 
 use daemon::Oversize;
-use fleet::CommandOutcome;
+use fleet::{CommandOutcome, NetworksAnswer};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     /// Messages on the link listener that were too large.
     pub(crate) oversize: Oversize,
     reports: Family<Label, Counter>,
+    networks: Family<Label, Counter>,
     enrollments: Family<Label, Counter>,
     goodbyes: Family<Label, Counter>,
     refusals: Family<Label, Counter>,
@@ -85,6 +86,7 @@ impl Metrics {
             heartbeats: Counter::default(),
             oversize: Oversize::default(),
             reports: Family::default(),
+            networks: Family::default(),
             enrollments: Family::default(),
             goodbyes: Family::default(),
             refusals: Family::default(),
@@ -100,6 +102,15 @@ impl Metrics {
             ReportOutcome::Refused => "refused",
         };
         self.reports.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// An agent said what became of the controller's networks at its site.
+    pub(crate) fn networks_answered(&self, answer: &NetworksAnswer) {
+        let outcome = match answer.faults.is_empty() {
+            true => "kept",
+            false => "refused",
+        };
+        self.networks.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// Somebody tried to enroll: `accepted`, `replayed`, or the reason of the refusal.
@@ -155,6 +166,11 @@ impl Metrics {
             "reports",
             "Reports of subclouds by outcome",
             self.reports.clone(),
+        );
+        registry.register(
+            "controller_networks_answers",
+            "What subclouds said of the controller's networks: kept or refused",
+            self.networks.clone(),
         );
         registry.register(
             "enrollments",

@@ -25,9 +25,9 @@ use site::SiteNode;
 use subcloud::SubcloudNode;
 use wires::{Payload, Wire};
 
-/// How long after the last fault everything must have come right: a migration gives up after ten
-/// minutes, everything else is faster.
-const PATIENCE: Millis = 20 * 60 * 1000;
+/// How long after the last fault everything must have come right: a migration gives up ten minutes
+/// after the last of up to four members came, everything else is faster.
+const PATIENCE: Millis = 60 * 60 * 1000;
 
 /// No world needs more steps; one that takes more runs in a circle.
 const MAX_STEPS: u64 = 400_000;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fleet::{
     AgentMessage, Alternates, CertificateRequest, ControllerId, ControllerMessage, Endpoint, Epoch,
     Fingerprint, Goodbye, GoodbyeReason, GrantedCertificate, Hello, InstanceId, KnownController,
-    NetworksDigest, Report, Welcome,
+    NetworksAnswer, NetworksDigest, Report, Welcome,
 };
 use prost::Message as _;
 use site::{Digest, Generation};
@@ -48,6 +48,12 @@ pub fn agent_message_to_wire(message: &AgentMessage) -> Vec<wire::ExchangeReques
                 certificate_signing_request: csr.clone(),
             }))
         }
+        AgentMessage::NetworksAnswer(NetworksAnswer { digest, faults }) => one(
+            FromAgent::ControllerNetworksAnswer(wire::ControllerNetworksAnswer {
+                digest: digest.0.to_vec(),
+                violations: faults.iter().map(fault_to_wire).collect(),
+            }),
+        ),
     }
 }
 
@@ -126,6 +132,7 @@ impl AgentMessages {
                 Ok(result.map(AgentMessage::CommandResult))
             }
             FromAgent::CertificateRequest(request) => self.certificate_request(request).map(Some),
+            FromAgent::ControllerNetworksAnswer(answer) => networks_answer(&answer).map(Some),
         }
     }
 
@@ -178,6 +185,14 @@ impl AgentMessages {
         let report = report_from_wire(&site, &digest).map_err(in_one)?;
         Ok(Some(AgentMessage::Report(report)))
     }
+}
+
+fn networks_answer(answer: &wire::ControllerNetworksAnswer) -> Result<AgentMessage, Malformed> {
+    let wire::ControllerNetworksAnswer { digest, violations } = answer;
+    Ok(AgentMessage::NetworksAnswer(NetworksAnswer {
+        digest: NetworksDigest(bytes32("controller_networks_answer.digest", digest)?),
+        faults: violations.iter().map(fault_from_wire).collect(),
+    }))
 }
 
 /// A whole report, unchecked.
@@ -290,12 +305,16 @@ pub fn controller_message_to_wire(message: &ControllerMessage) -> Vec<wire::Exch
             digest: digest.0.to_vec(),
             violations: faults.iter().map(fault_to_wire).collect(),
         }),
-        ControllerMessage::Networks { epoch, networks } => {
-            FromController::ControllerNetworks(wire::ControllerNetworksUpdate {
-                epoch: epoch.0,
-                networks: Some(networks_to_wire(networks)),
-            })
-        }
+        ControllerMessage::Networks {
+            epoch,
+            networks,
+            report_within,
+        } => FromController::ControllerNetworks(wire::ControllerNetworksUpdate {
+            epoch: epoch.0,
+            networks: Some(networks_to_wire(networks)),
+            report_within_milliseconds: u32::try_from(report_within.as_millis())
+                .unwrap_or(u32::MAX),
+        }),
         ControllerMessage::ReportWanted => FromController::ReportWanted(wire::ReportWanted {}),
         ControllerMessage::Heartbeat => FromController::Heartbeat(wire::Heartbeat {}),
         ControllerMessage::Certificate(GrantedCertificate {
@@ -383,11 +402,16 @@ fn controller_message_from_wire(message: FromController) -> Result<ControllerMes
             })
         }
         FromController::ControllerNetworks(update) => {
-            let wire::ControllerNetworksUpdate { epoch, networks } = update;
+            let wire::ControllerNetworksUpdate {
+                epoch,
+                networks,
+                report_within_milliseconds,
+            } = update;
             let networks = networks_from_wire(&networks.unwrap_or_default())?;
             Ok(ControllerMessage::Networks {
                 epoch: Epoch(epoch),
                 networks,
+                report_within: Duration::from_millis(report_within_milliseconds.into()),
             })
         }
         FromController::ReportWanted(wire::ReportWanted {}) => Ok(ControllerMessage::ReportWanted),

@@ -96,6 +96,11 @@ impl Link {
         matches!(self, Self::Live { .. })
     }
 
+    /// Whether the controller has welcomed the agent, be its term durable already or not.
+    pub(super) fn is_welcomed(&self) -> bool {
+        matches!(self, Self::Adopting { .. } | Self::Live { .. })
+    }
+
     /// When something is due without any input.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         match self {
@@ -214,9 +219,11 @@ impl Agent {
                 digest,
                 faults,
             } => self.report_refused(now, generation, digest, faults, out),
-            ControllerMessage::Networks { epoch, networks } => {
-                self.networks_told(epoch, networks, out);
-            }
+            ControllerMessage::Networks {
+                epoch,
+                networks,
+                report_within,
+            } => self.networks_told(now, entropy, epoch, (networks, report_within), out),
             ControllerMessage::Alternates { epoch, alternates } => {
                 self.alternates_told(now, entropy, epoch, alternates, out);
             }
@@ -343,7 +350,7 @@ impl Agent {
         out.push(AgentOutput::Status(LinkStatus::Waiting { until, cause }));
     }
 
-    fn give_up(
+    pub(super) fn give_up(
         &mut self,
         now: Timestamp,
         entropy: &mut dyn Entropy,
@@ -443,22 +450,6 @@ impl Agent {
         self.renew(now, out);
     }
 
-    fn networks_told(
-        &mut self,
-        epoch: Epoch,
-        told: ControllerNetworks,
-        out: &mut Vec<AgentOutput>,
-    ) {
-        if epoch < self.record.epoch {
-            return;
-        }
-        match &mut self.link {
-            Link::Adopting { networks, .. } => *networks = Some(told),
-            Link::Live { .. } => out.push(AgentOutput::ApplyNetworks(told)),
-            _ => {}
-        }
-    }
-
     fn dismissed(
         &mut self,
         now: Timestamp,
@@ -507,8 +498,7 @@ impl Agent {
         alternates: Alternates,
         out: &mut Vec<AgentOutput>,
     ) {
-        let welcomed = matches!(self.link, Link::Adopting { .. } | Link::Live { .. });
-        if epoch < self.record.epoch || !welcomed {
+        if epoch < self.record.epoch || !self.link.is_welcomed() {
             return;
         }
         if !within_bounds(&alternates) {

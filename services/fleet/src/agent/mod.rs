@@ -4,6 +4,7 @@
 mod command;
 mod hunt;
 mod link;
+mod networks;
 mod renewal;
 mod report;
 
@@ -69,8 +70,20 @@ pub struct Snapshot {
 pub enum AgentInput {
     /// The site changed, durably.
     SiteChanged(Snapshot),
-    /// The controller's networks are part of the site now, durably.
-    NetworksApplied(NetworksDigest),
+    /// The controller's networks are part of the site, durably.
+    NetworksApplied {
+        /// Which.
+        networks: NetworksDigest,
+        /// The site with them.
+        snapshot: Snapshot,
+    },
+    /// The controller's networks do not fit the site; nothing has changed.
+    NetworksRefused {
+        /// Which.
+        networks: NetworksDigest,
+        /// Every rule that they break.
+        faults: Vec<Fault>,
+    },
     /// A connection is up.
     Connected(ConnectionId),
     /// A connection did not come up, or ended.
@@ -147,7 +160,7 @@ pub enum AgentOutput {
         certificate: Vec<u8>,
     },
     /// Plan and apply these as the site's system-controller networks; once that is durable, say
-    /// [`AgentInput::NetworksApplied`].
+    /// [`AgentInput::NetworksApplied`], or why not with [`AgentInput::NetworksRefused`].
     ApplyNetworks(ControllerNetworks),
     /// Say [`AgentInput::Timer`] at this moment; it replaces the moment set before.
     SetTimer {
@@ -297,18 +310,12 @@ impl Agent {
     ) -> Vec<AgentOutput> {
         let mut out = Vec::new();
         match input {
-            AgentInput::SiteChanged(snapshot) => {
-                self.snapshot = snapshot;
-                if matches!(self.link, Link::NoAddress) {
-                    self.connect(now, &mut out);
-                }
-                self.report(now, &mut out);
+            AgentInput::SiteChanged(snapshot) => self.site_changed(now, snapshot, &mut out),
+            AgentInput::NetworksApplied { networks, snapshot } => {
+                self.networks_applied(now, entropy, networks, snapshot, &mut out);
             }
-            AgentInput::NetworksApplied(digest) => {
-                if self.record.networks != Some(digest) {
-                    self.record.networks = Some(digest);
-                    self.persist(&mut out);
-                }
+            AgentInput::NetworksRefused { networks, faults } => {
+                self.answer_networks(networks, faults, &mut out);
             }
             AgentInput::Connected(connection) => self.connected(now, connection, &mut out),
             AgentInput::Disconnected(connection) => {
@@ -372,6 +379,14 @@ impl Agent {
         self.in_sync().then_some(self.snapshot.generation)
     }
 
+    fn site_changed(&mut self, now: Timestamp, snapshot: Snapshot, out: &mut Vec<AgentOutput>) {
+        self.snapshot = snapshot;
+        if matches!(self.link, Link::NoAddress) {
+            self.connect(now, out);
+        }
+        self.report(now, out);
+    }
+
     /// Asks for the record to be made durable.
     fn persist(&mut self, out: &mut Vec<AgentOutput>) -> Ticket {
         let ticket = self.next_ticket();
@@ -401,7 +416,7 @@ impl Agent {
         let retry = self
             .link
             .is_live()
-            .then(|| self.reporting.retry_at())
+            .then(|| self.reporting.due_at())
             .flatten();
         let renewal = self.link.is_live().then(|| self.renewal_due()).flatten();
         let makes_way = self.link.role().and_then(|role| {

@@ -25,6 +25,10 @@ pub(super) struct Reporting {
     in_flight: Option<Digest>,
     /// The state that was refused last, and when to try it again.
     refused: Option<(Digest, Timestamp)>,
+    /// A state that all sites came to at once, and when it is this one's turn to report it.
+    held: Option<(Digest, Timestamp)>,
+    /// Within what time the sites report what the last networks of the controller made of them.
+    pub(super) spread: Duration,
 }
 
 impl Reporting {
@@ -41,12 +45,16 @@ impl Reporting {
         self.acknowledged = if report_needed { None } else { self.hello };
     }
 
-    /// When a refused state is due again.
-    pub(super) fn retry_at(&self) -> Option<Timestamp> {
-        match (self.in_flight, self.refused) {
-            (None, Some((_, at))) => Some(at),
-            _ => None,
-        }
+    /// Reports this state not before this moment, unless the controller has it.
+    pub(super) fn hold(&mut self, digest: Digest, until: Timestamp) {
+        self.held = (self.acknowledged != Some(digest)).then_some((digest, until));
+    }
+
+    /// When a refused state, or one that was held, is due.
+    pub(super) fn due_at(&self) -> Option<Timestamp> {
+        let waiting = self.refused.into_iter().chain(self.held);
+        let due = waiting.map(|(_, at)| at).min();
+        due.filter(|_| self.in_flight.is_none())
     }
 }
 
@@ -57,15 +65,18 @@ impl Agent {
         let (true, Some(connection)) = (self.link.is_live(), self.link.connection()) else {
             return;
         };
-        let too_soon = |(refused, at): (Digest, Timestamp)| refused == digest && now < at;
+        self.reporting.held = self.reporting.held.filter(|(_, at)| now < *at);
+        let too_soon = |(waiting, at): (Digest, Timestamp)| waiting == digest && now < at;
         if self.reporting.in_flight.is_some()
             || self.reporting.acknowledged == Some(digest)
             || self.reporting.refused.is_some_and(too_soon)
+            || self.reporting.held.is_some_and(too_soon)
         {
             return;
         }
         self.reporting.in_flight = Some(digest);
         self.reporting.refused = None;
+        self.reporting.held = None;
         out.push(AgentOutput::Send {
             connection,
             message: AgentMessage::Report(Report {

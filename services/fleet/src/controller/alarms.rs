@@ -180,6 +180,7 @@ impl Controller {
         self.settle_quarantine(now, &record, batch);
         self.settle_sync(now, &record, batch);
         self.settle_pending(now, &record, batch);
+        self.settle_networks(now, &record, batch);
         self.settle_identity(now, &record, batch);
         self.rename(now, &record, batch);
     }
@@ -355,8 +356,7 @@ impl AlarmBook {
 
     /// Subclouds that have an alarm about a change which a rollout desires.
     pub(super) fn pending(&self) -> Vec<SubcloudId> {
-        let pending = |key: &&AlarmKey| key.kind == AlarmKind::OutOfSync && !key.subject.is_empty();
-        let raised = self.raised.keys().filter(pending);
+        let raised = self.raised.keys().filter(|key| key.is_of_rollout());
         raised.filter_map(|key| key.subcloud).collect()
     }
 
@@ -379,7 +379,7 @@ pub(super) fn watched(record: &SharedSubcloud) -> bool {
 }
 
 /// The first fault, how many more there are, and what to do about it.
-fn words_of(faults: &[Fault]) -> (String, String) {
+pub(super) fn words_of(faults: &[Fault]) -> (String, String) {
     let Some(first) = faults.first() else {
         return (String::new(), String::new());
     };

@@ -12,11 +12,12 @@ use crate::entropy::{after, up_to};
 use crate::{
     AgentMessage, AlarmCounts, Alternates, Candidate, CertificateRequest, ControllerMessage,
     Entropy, Epoch, EventKind, Fault, Fingerprint, Goodbye, GoodbyeReason, Hello, InstanceId,
-    LinkId, NetworksDigest, Observed, Reason, Refused, Rejection, Report, SharedSubcloud, Subcloud,
-    SubcloudId, Violation, Welcome,
+    LinkId, Observed, Reason, Refused, Rejection, Report, SharedSubcloud, Subcloud, SubcloudId,
+    Violation, Welcome,
 };
 
 use super::identity::Opening;
+use super::networks::Networks;
 use super::peers::Claimed;
 use super::sightings::Seen;
 use super::{Batch, Controller, Deferred, MAX_COMMITS, Output, Proof, Wake, Write};
@@ -40,8 +41,8 @@ pub(super) struct Link {
     pub(super) greeted: bool,
     /// The present state of the site is the accepted one, as far as the agent has told.
     pub(super) reported: bool,
-    /// The controller's networks as the agent knows them.
-    networks: Option<NetworksDigest>,
+    /// How far its site is with the controller's networks.
+    pub(super) networks: Networks,
     /// The other controllers that the agent was told of.
     pub(super) alternates: Alternates,
     /// What its certificate proved.
@@ -97,7 +98,7 @@ impl Controller {
             welcoming: false,
             greeted: false,
             reported: false,
-            networks: None,
+            networks: Networks::default(),
             alternates: Alternates::default(),
             unanswered: None,
             granted: None,
@@ -155,10 +156,15 @@ impl Controller {
                 self.heard(now, subcloud);
                 self.certificate_requested(now, link, request, out);
             }
+            AgentMessage::NetworksAnswer(answer) if greeted => {
+                self.heard(now, subcloud);
+                self.networks_answered(link, answer);
+            }
             AgentMessage::Heartbeat
             | AgentMessage::Report(_)
             | AgentMessage::CommandResult(_)
-            | AgentMessage::CertificateRequest(_) => {
+            | AgentMessage::CertificateRequest(_)
+            | AgentMessage::NetworksAnswer(_) => {
                 let goodbye = Goodbye::because(GoodbyeReason::ProtocolViolation);
                 self.close(now, link, goodbye, out);
             }
@@ -201,26 +207,6 @@ impl Controller {
                 out,
             );
         }
-    }
-
-    /// Tells an agent the controller's networks, unless it knows them.
-    pub(super) fn tell_networks(&mut self, link: LinkId, out: &mut Vec<Output>) {
-        let digest = self.networks_digest;
-        let Some(state) = self.links.get_mut(&link) else {
-            return;
-        };
-        if state.networks == Some(digest) {
-            return;
-        }
-        state.networks = Some(digest);
-        let epoch = epoch_of(self.fleet.subcloud(state.subcloud));
-        out.push(Output::Send {
-            link,
-            message: ControllerMessage::Networks {
-                epoch,
-                networks: self.networks.clone(),
-            },
-        });
     }
 
     /// Lets a message of a link wait for room in the commits.
@@ -296,7 +282,7 @@ impl Controller {
         };
         state.unanswered = Some((hello.instance, seen));
         state.hello = Some(hello.digest);
-        state.networks = hello.networks;
+        state.networks = Networks::of_hello(hello.networks);
         match self.claimed(now, link, id, &hello, out) {
             Claimed::Welcome => {}
             Claimed::Queued => return,
@@ -436,6 +422,7 @@ impl Controller {
         self.log_event(&mut batch, now, Some(record.id), &record.name, kind);
         batch.then.push(acknowledgement);
         self.commit(batch, out);
+        self.tell_networks_again(now, link, out);
     }
 
     fn refuse(

@@ -13,6 +13,7 @@ mod groups;
 mod identity;
 mod input;
 mod link;
+mod networks;
 mod operate;
 mod operator;
 mod operators;
@@ -33,8 +34,8 @@ use crate::admission::{ControllerView, would_break};
 use crate::{
     Action, Actor, AuditEntry, Authority, ControllerId, ControllerMessage, ControllerNetworks,
     Endpoint, Entropy, Event, EventKind, Fingerprint, Fleet, Goodbye, GoodbyeReason, LinkId,
-    Management, NetworksDigest, Operator, Outcome, Position, Reason, Rejection, SharedSubcloud,
-    Standing, SubcloudId, Violation,
+    Management, Operator, Outcome, Position, Reason, Rejection, SharedSubcloud, Standing,
+    SubcloudId, Violation,
 };
 
 use alarms::AlarmBook;
@@ -52,6 +53,8 @@ pub use input::{
 };
 pub use link::HELLO_TIMEOUT;
 use link::Link;
+use networks::OwnNetworks;
+pub use networks::REPORT_SPACING;
 pub use operator::{TOKEN_TTL_MAX, TOKEN_TTL_MIN, subcloud_not_found};
 pub use operators::{AddOperator, NoteDeed, RevokeOperator};
 use peers::Peers;
@@ -114,8 +117,7 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 pub struct Controller {
     config: ControllerConfig,
     fleet: Fleet,
-    networks: ControllerNetworks,
-    networks_digest: NetworksDigest,
+    own: OwnNetworks,
     links: BTreeMap<LinkId, Link>,
     presence: BTreeMap<SubcloudId, Presence>,
     operators: BTreeMap<String, Operator>,
@@ -148,7 +150,6 @@ impl Controller {
         let answers = std::mem::take(&mut records.answers);
         let alarms = std::mem::take(&mut records.alarms);
         let operators = std::mem::take(&mut records.operators);
-        let networks = ControllerNetworks::of(site);
         let mut fleet = Fleet::new(ControllerView::of(site), config.fleet_limit);
         fleet.extend(subclouds);
         for group in groups {
@@ -158,8 +159,7 @@ impl Controller {
             peers: Peers::new(Self::card_of(&config, site)),
             config,
             fleet,
-            networks_digest: networks.digest(),
-            networks,
+            own: OwnNetworks::of(site),
             links: BTreeMap::new(),
             presence: BTreeMap::new(),
             operators: operators
@@ -226,7 +226,7 @@ impl Controller {
             Input::LinkClosed { link } => self.link_closed(now, link, &mut out),
             Input::ControllerSiteAccepted(view) => self.site_accepted(&view),
             Input::ControllerSiteChanged(site) => {
-                self.site_changed(&site, &mut out);
+                self.site_changed(now, &site, &mut out);
                 self.peers_hear_of_site(now, &site, &mut out);
             }
             Input::Timer => self.timer(now, entropy, &mut out),
@@ -277,7 +277,7 @@ impl Controller {
 
     /// The controller's own networks as its subclouds shall know them.
     pub fn networks(&self) -> &ControllerNetworks {
-        &self.networks
+        &self.own.networks
     }
 
     /// Whether commands can go out to a subcloud now.
@@ -333,21 +333,6 @@ impl Controller {
         self.own_site_moved();
     }
 
-    /// Tells every agent whose copy of the controller's networks is now old.
-    fn site_changed(&mut self, site: &Site, out: &mut Vec<Output>) {
-        self.networks = ControllerNetworks::of(site);
-        self.networks_digest = self.networks.digest();
-        let greeted: Vec<LinkId> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.greeted)
-            .map(|(id, _)| *id)
-            .collect();
-        for link in greeted {
-            self.tell_networks(link, out);
-        }
-    }
-
     /// Asks every agent to come back to the next process.
     fn say_goodbye(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         self.parked.clear();
@@ -399,7 +384,9 @@ impl Controller {
                     link,
                     message: ControllerMessage::Welcome(welcome),
                 });
-                self.tell_networks(link, out);
+                // It has time to answer since Hello; agents come one after another as it is.
+                let since = self.presence(subcloud).last_seen.unwrap_or_default();
+                self.tell_networks(since, link, Duration::ZERO, out);
             }
         }
     }

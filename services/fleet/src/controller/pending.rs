@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use site::Timestamp;
 
 use crate::entropy::after;
-use crate::{AlarmKey, AlarmKind, RolloutId, SharedSubcloud, SubcloudId};
+use crate::{AlarmKey, RolloutId, SharedSubcloud, SubcloudId};
 
 use super::alarms::watched;
 use super::{Batch, Controller, Wake};
@@ -93,8 +93,7 @@ impl Controller {
         let wanted =
             due.map(|(rollout, _)| AlarmKey::change_pending(record.id, &rollout.to_string()));
         for key in self.alarms.keys_of(record.id) {
-            let pending = key.kind == AlarmKind::OutOfSync && !key.subject.is_empty();
-            if pending && Some(&key) != wanted.as_ref() {
+            if key.is_of_rollout() && Some(&key) != wanted.as_ref() {
                 self.clear(now, &key, batch);
             }
         }

@@ -71,6 +71,8 @@ pub(super) enum Wake {
     Move(PeerGroupId),
     /// Has this subcloud been back for long enough?
     Alarms(SubcloudId),
+    /// Who has not said what became of the controller's networks?
+    Networks,
 }
 
 /// The moments to wake up at.
@@ -138,6 +140,7 @@ impl Controller {
                 Wake::Subcloud(id) => self.heartbeat_due(now, id, out),
                 Wake::Command(id) => self.command_due(now, id, out),
                 Wake::Alarms(id) => self.mark(id),
+                Wake::Networks => self.networks_due(now),
                 wake => self.peer_wake(now, entropy, wake, out),
             }
         }

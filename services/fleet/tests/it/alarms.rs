@@ -7,25 +7,28 @@ use std::time::Duration;
 
 use crate::common::{Calm, START, config, key, site};
 use fleet::{
-    AgentMessage, AlarmKey, AlarmKind, Availability, Controller, Enrolled, Enrollment, Epoch,
-    EventKind, FLAP_MEMORY, FleetAlarm, HEARTBEAT_INTERVAL, Hello, Input, LinkId, MASS_OUTAGE,
-    MISSED_HEARTBEATS, Management, Observed, Output, PENDING_HEARTBEATS, RESTART_GRACE, Records,
-    Report, RolloutId, SETTLED_HEARTBEATS, SecretHash, Snapshot, SpentToken, Subcloud, SubcloudId,
-    TokenId, Write,
+    AgentMessage, AlarmKey, AlarmKind, Availability, Controller, ControllerMessage, Enrolled,
+    Enrollment, Epoch, EventKind, FLAP_MEMORY, FleetAlarm, HEARTBEAT_INTERVAL, Hello, Input,
+    LinkId, MASS_OUTAGE, MISSED_HEARTBEATS, Management, Observed, Output, PENDING_HEARTBEATS,
+    RESTART_GRACE, Records, Report, RolloutId, SETTLED_HEARTBEATS, SecretHash, Snapshot,
+    SpentToken, Subcloud, SubcloudId, TokenId, Write,
 };
 use proptest::prelude::*;
 use site::{Digest, Generation, Severity, Site, Timestamp};
 use uuid::Uuid;
 
 /// A controller with its disk, its clock and its timer.
-struct World {
-    machine: Controller,
-    now: Timestamp,
+pub(crate) struct World {
+    pub(crate) machine: Controller,
+    pub(crate) now: Timestamp,
     timer: Option<Timestamp>,
     alarms: BTreeMap<Uuid, FleetAlarm>,
     subclouds: BTreeMap<SubcloudId, Subcloud>,
     /// Names and numbers of alarms, in the order in which they were raised (+) and cleared (-).
-    told: Vec<String>,
+    pub(crate) told: Vec<String>,
+    /// What is said to agents about the controller's networks: to which, and how long they have
+    /// to report.
+    pub(crate) networks_told: Vec<(LinkId, Duration)>,
     largest_batch: usize,
     commits: usize,
     last_link: u64,
@@ -90,7 +93,7 @@ fn enrolled(number: u128, like: &Site) -> Subcloud {
 
 impl World {
     /// A controller with this many subclouds, none of which has come yet.
-    fn with(count: u128) -> Self {
+    pub(crate) fn with(count: u128) -> Self {
         let like = site("s1", 1, "4");
         let subclouds = (1..=count).map(|number| (id(number), enrolled(number, &like)));
         Self::recovered(subclouds.collect(), BTreeMap::new(), START)
@@ -116,6 +119,7 @@ impl World {
             alarms,
             subclouds,
             told: Vec::new(),
+            networks_told: Vec::new(),
             largest_batch: 0,
             commits: 0,
             last_link: 0,
@@ -125,11 +129,11 @@ impl World {
     }
 
     /// The process ends and another one begins.
-    fn restart(self) -> Self {
+    pub(crate) fn restart(self) -> Self {
         Self::recovered(self.subclouds, self.alarms, self.now)
     }
 
-    fn tell(&mut self, input: Input) {
+    pub(crate) fn tell(&mut self, input: Input) {
         let outputs = self.machine.on(self.now, &mut Calm, input);
         self.carry_out(outputs);
     }
@@ -147,6 +151,10 @@ impl World {
                     waiting.extend(self.machine.on(self.now, &mut Calm, committed));
                 }
                 Output::SetTimer { at } => self.timer = Some(at),
+                Output::Send {
+                    link,
+                    message: ControllerMessage::Networks { report_within, .. },
+                } => self.networks_told.push((link, report_within)),
                 Output::Event(event) => {
                     let told = match event.kind {
                         EventKind::AlarmRaised { alarm, .. } => format!("+{}", alarm.id()),
@@ -192,7 +200,7 @@ impl World {
     }
 
     /// An agent comes up.
-    fn up(&mut self, number: u128) -> LinkId {
+    pub(crate) fn up(&mut self, number: u128) -> LinkId {
         self.last_link += 1;
         let link = LinkId(self.last_link);
         self.tell(Input::LinkOpened {
@@ -212,7 +220,7 @@ impl World {
                 epoch: Epoch(1),
                 generation: snapshot.generation,
                 digest: snapshot.digest,
-                networks: None,
+                networks: Some(self.machine.networks().digest()),
                 owner_lost: None,
                 renewals: 0,
                 instance: fleet::InstanceId(1),
@@ -222,16 +230,16 @@ impl World {
         link
     }
 
-    fn say(&mut self, link: LinkId, message: AgentMessage) {
+    pub(crate) fn say(&mut self, link: LinkId, message: AgentMessage) {
         self.tell(Input::LinkMessage { link, message });
     }
 
-    fn down(&mut self, link: LinkId) {
+    pub(crate) fn down(&mut self, link: LinkId) {
         self.tell(Input::LinkClosed { link });
     }
 
     /// Agents are there and say so for a while.
-    fn beat(&mut self, links: &[LinkId], times: u32) {
+    pub(crate) fn beat(&mut self, links: &[LinkId], times: u32) {
         for _ in 0..times {
             self.pass(HEARTBEAT_INTERVAL);
             for link in links {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fleet::{
     Actor, AddSubcloud, Answer, AnsweredCall, Controller, ControllerConfig, ControllerId,
-    Credential, Endpoint, Enroll, Entropy, Fingerprint, HEARTBEAT_INTERVAL, Input, NewToken,
+    Credential, Endpoint, Enroll, Entropy, Fault, Fingerprint, HEARTBEAT_INTERVAL, Input, NewToken,
     Output, Receipt, Records, Rejection, Report, RequestId, SecretHash, Snapshot, SourceCheck,
     SubcloudEdit, SubcloudId, TokenId, Write,
 };
@@ -26,6 +26,16 @@ pub(crate) struct Calm;
 impl Entropy for Calm {
     fn next_u64(&mut self) -> u64 {
         0
+    }
+}
+
+/// Something that a site has against what it is told.
+pub(crate) fn fault() -> Fault {
+    Fault {
+        reason: "POOL_OVERLAP".to_owned(),
+        message: "taken".to_owned(),
+        remedy: "move it".to_owned(),
+        ..Fault::default()
     }
 }
 

@@ -280,7 +280,7 @@ fn every_agent_is_told_of_a_change_of_the_controllers_networks() {
 }
 
 /// An agent of epoch 5 that has said Hello.
-fn greeting() -> (Agent, fleet::ConnectionId) {
+pub(crate) fn greeting() -> (Agent, fleet::ConnectionId) {
     let site = site("s", 1, "4");
     let record = AgentRecord {
         subcloud: id(1),
@@ -304,7 +304,7 @@ fn greeting() -> (Agent, fleet::ConnectionId) {
     (agent, connection)
 }
 
-fn welcome(owner: u128, epoch: u64) -> ControllerMessage {
+pub(crate) fn welcome(owner: u128, epoch: u64) -> ControllerMessage {
     ControllerMessage::Welcome(Welcome {
         controller: ControllerId(Uuid::from_u128(owner)),
         epoch: Epoch(epoch),
@@ -316,7 +316,7 @@ fn welcome(owner: u128, epoch: u64) -> ControllerMessage {
     })
 }
 
-fn kinds(outputs: &[AgentOutput]) -> Vec<&'static str> {
+pub(crate) fn kinds(outputs: &[AgentOutput]) -> Vec<&'static str> {
     outputs
         .iter()
         .filter_map(|output| match output {
@@ -327,6 +327,7 @@ fn kinds(outputs: &[AgentOutput]) -> Vec<&'static str> {
                 AgentMessage::Heartbeat => "heartbeat",
                 AgentMessage::CommandResult(_) => "result",
                 AgentMessage::CertificateRequest(_) => "request",
+                AgentMessage::NetworksAnswer(_) => "answer",
             }),
             AgentOutput::Close(_) => Some("close"),
             AgentOutput::Persist { .. } => Some("persist"),
@@ -374,6 +375,7 @@ fn a_new_term_is_durable_before_anything_is_answered() {
     let told = ControllerMessage::Networks {
         epoch: Epoch(6),
         networks: ControllerNetworks::default(),
+        report_within: Duration::ZERO,
     };
     let outputs = agent.on(at(1), &mut Calm, AgentInput::Message(connection, told));
     assert_eq!(kinds(&outputs), [""; 0]);

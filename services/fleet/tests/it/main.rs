@@ -7,6 +7,7 @@ mod common;
 mod index;
 mod life;
 mod link;
+mod networks;
 mod own_site;
 mod peers;
 mod properties;

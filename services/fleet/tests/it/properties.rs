@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::common::{Calm, add, at, controller, enroll, key, site, token};
+use crate::common::{Calm, add, at, controller, enroll, fault, key, site, token};
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentRecord, CertificateRequest, Code, ConnectionId,
     ControllerId, ControllerMessage, ControllerNetworks, Endpoint, Enroller, EnrollerInput, Epoch,
     FleetChange, Goodbye, GoodbyeReason, GrantedCertificate, Hello, Input, InstanceId, IssueToken,
-    LinkId, NetworksDigest, Operate, Output, Refusal, Report, RequestId, RequestKey, Snapshot,
-    SubcloudEdit, SubcloudId, Ticket, Welcome, Write,
+    LinkId, NetworksAnswer, NetworksDigest, Operate, Output, Refusal, Report, RequestId,
+    RequestKey, Snapshot, SubcloudEdit, SubcloudId, Ticket, Welcome, Write,
 };
 use proptest::prelude::*;
 use site::Site;
@@ -35,13 +35,22 @@ fn a_site() -> impl Strategy<Value = Site> {
 }
 
 fn agent_message() -> impl Strategy<Value = AgentMessage> {
-    (0..4, a_site(), small()).prop_map(|(kind, site, number)| {
+    (0..6, a_site(), small()).prop_map(|(kind, site, number)| {
         let snapshot = Snapshot::of(&site);
         match kind {
             0 => AgentMessage::Heartbeat,
             2 => AgentMessage::CertificateRequest(CertificateRequest {
                 key: key(number),
                 csr: Vec::new(),
+            }),
+            // Of the networks that the controller may have, or of others.
+            3 => AgentMessage::NetworksAnswer(NetworksAnswer {
+                digest: ControllerNetworks::of(&site).digest(),
+                faults: Vec::new(),
+            }),
+            4 => AgentMessage::NetworksAnswer(NetworksAnswer {
+                digest: ControllerNetworks::of(&site).digest(),
+                faults: vec![fault()],
             }),
             1 => AgentMessage::Report(Report {
                 digest: snapshot.digest,
@@ -153,6 +162,7 @@ fn controller_message() -> impl Strategy<Value = ControllerMessage> {
             3 => ControllerMessage::Networks {
                 epoch: Epoch(number),
                 networks: ControllerNetworks::of(&site),
+                report_within: Duration::from_secs(number),
             },
             4 if yes => ControllerMessage::ReportWanted,
             4 => ControllerMessage::Heartbeat,
@@ -173,7 +183,14 @@ fn agent_input() -> impl Strategy<Value = AgentInput> {
     let connection = (0..4_u64).prop_map(ConnectionId);
     prop_oneof![
         1 => a_site().prop_map(|site| AgentInput::SiteChanged(Snapshot::of(&site))),
-        1 => any::<[u8; 32]>().prop_map(|bytes| AgentInput::NetworksApplied(NetworksDigest(bytes))),
+        1 => (any::<[u8; 32]>(), a_site()).prop_map(|(bytes, site)| AgentInput::NetworksApplied {
+            networks: NetworksDigest(bytes),
+            snapshot: Snapshot::of(&site),
+        }),
+        1 => any::<[u8; 32]>().prop_map(|bytes| AgentInput::NetworksRefused {
+            networks: NetworksDigest(bytes),
+            faults: Vec::new(),
+        }),
         3 => connection.clone().prop_map(AgentInput::Connected),
         1 => connection.clone().prop_map(AgentInput::Disconnected),
         5 => (connection, controller_message())

@@ -344,6 +344,7 @@ fn said(outputs: &[AgentOutput]) -> Vec<String> {
             AgentMessage::Report(_) => "report".to_owned(),
             AgentMessage::CommandResult(_) => "result".to_owned(),
             AgentMessage::CertificateRequest(request) => format!("request {}", request.key.0[0]),
+            AgentMessage::NetworksAnswer(_) => "answer".to_owned(),
         }),
         AgentOutput::Connect { connection, .. } => Some(format!("connect {}", connection.0)),
         AgentOutput::Close(connection) => Some(format!("close {}", connection.0)),

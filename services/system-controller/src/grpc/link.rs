@@ -175,7 +175,8 @@ impl Conversation {
             }
             AgentMessage::Heartbeat
             | AgentMessage::CommandResult(_)
-            | AgentMessage::CertificateRequest(_) => tracing::Span::none(),
+            | AgentMessage::CertificateRequest(_)
+            | AgentMessage::NetworksAnswer(_) => tracing::Span::none(),
         };
         let _of_message = of_message.enter();
         tracing::debug!("the agent said it");

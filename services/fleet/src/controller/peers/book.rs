@@ -295,7 +295,11 @@ impl Controller {
                 self.peers.moving.entry(group).or_default().watched = None;
                 self.peers.due.moves.insert(group);
             }
-            Wake::Link(_) | Wake::Subcloud(_) | Wake::Command(_) | Wake::Alarms(_) => {}
+            Wake::Link(_)
+            | Wake::Subcloud(_)
+            | Wake::Command(_)
+            | Wake::Alarms(_)
+            | Wake::Networks => {}
         }
     }
 }

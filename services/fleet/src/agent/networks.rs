@@ -1,0 +1,78 @@
+//! The controller's own networks, which the site keeps beside its own.
+
+use std::time::Duration;
+
+use site::Timestamp;
+
+use crate::entropy::{after, up_to};
+use crate::{
+    AgentMessage, ControllerNetworks, Entropy, Epoch, Fault, MAX_REPORT_SPREAD, NetworksAnswer,
+    NetworksDigest,
+};
+
+use super::link::Link;
+use super::{Agent, AgentOutput, Cause, Snapshot};
+
+impl Agent {
+    /// The controller tells its networks. They are taken over once its term is durable.
+    pub(super) fn networks_told(
+        &mut self,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+        epoch: Epoch,
+        (told, report_within): (ControllerNetworks, Duration),
+        out: &mut Vec<AgentOutput>,
+    ) {
+        if epoch < self.record.epoch || !self.link.is_welcomed() {
+            return;
+        }
+        if report_within > MAX_REPORT_SPREAD {
+            self.give_up(now, entropy, Cause::ProtocolViolation, out);
+            return;
+        }
+        self.reporting.spread = report_within;
+        match &mut self.link {
+            Link::Adopting { networks, .. } => *networks = Some(told),
+            _ => out.push(AgentOutput::ApplyNetworks(told)),
+        }
+    }
+
+    /// The site has them: the controller hears so at once, and later of the whole site, for every
+    /// other site has changed at the same moment.
+    pub(super) fn networks_applied(
+        &mut self,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+        networks: NetworksDigest,
+        snapshot: Snapshot,
+        out: &mut Vec<AgentOutput>,
+    ) {
+        self.answer_networks(networks, Vec::new(), out);
+        let half = self.reporting.spread / 2;
+        let turn = after(now, half + up_to(entropy, half));
+        self.reporting.hold(snapshot.digest, turn);
+        self.site_changed(now, snapshot, out);
+        if self.record.networks != Some(networks) {
+            self.record.networks = Some(networks);
+            self.persist(out);
+        }
+    }
+
+    /// Says what became of the controller's networks, if it is there to hear. If it is not, Hello
+    /// names the ones that the site has, and it tells the present ones again.
+    pub(super) fn answer_networks(
+        &self,
+        digest: NetworksDigest,
+        faults: Vec<Fault>,
+        out: &mut Vec<AgentOutput>,
+    ) {
+        let live = self.link.connection().filter(|_| self.link.is_live());
+        let Some(connection) = live else {
+            return;
+        };
+        out.push(AgentOutput::Send {
+            connection,
+            message: AgentMessage::NetworksAnswer(NetworksAnswer { digest, faults }),
+        });
+    }
+}

@@ -1,0 +1,218 @@
+//! The controller's own networks: told to every agent, answered by it, missed where they are not
+//! in effect, and reported one site after another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet::{
+    AgentInput, AgentMessage, AgentOutput, ControllerMessage, ControllerNetworks, Entropy, Epoch,
+    FleetChange, HEARTBEAT_INTERVAL, Input, LinkId, MAX_REPORT_SPREAD, NetworksAnswer,
+    NetworksDigest, Operate, PENDING_HEARTBEATS, REPORT_SPACING, RequestId, Snapshot,
+};
+use site::Timestamp;
+
+use crate::alarms::World;
+use crate::common::{at, fault, site};
+use crate::link::{greeting, kinds, welcome};
+
+/// Draws the largest number there is.
+struct Late;
+
+impl Entropy for Late {
+    fn next_u64(&mut self) -> u64 {
+        u64::MAX - 1
+    }
+}
+
+/// The controller has the networks of another number from now on.
+fn move_to(world: &mut World, number: u8) -> NetworksDigest {
+    let moved = Arc::new(site("controller", number, "4"));
+    world.tell(Input::ControllerSiteChanged(moved));
+    world.machine.networks().digest()
+}
+
+fn answer(world: &mut World, link: LinkId, digest: NetworksDigest, refused: bool) {
+    let faults = if refused { vec![fault()] } else { Vec::new() };
+    let answer = NetworksAnswer { digest, faults };
+    world.say(link, AgentMessage::NetworksAnswer(answer));
+}
+
+#[test]
+fn who_takes_them_over_is_not_missed_and_reports_come_one_after_another() {
+    let mut world = World::with(5);
+    let links: Vec<LinkId> = (1..=5).map(|number| world.up(number)).collect();
+    assert_eq!(world.networks_told, [], "Hello named the present ones");
+    let digest = move_to(&mut world, 201);
+    let told = links.iter().map(|link| (*link, 10 * REPORT_SPACING));
+    assert_eq!(world.networks_told, told.collect::<Vec<_>>());
+    for link in &links {
+        answer(&mut world, *link, digest, false);
+    }
+    world.beat(&links, 2 * PENDING_HEARTBEATS);
+    assert_eq!(world.told, [""; 0]);
+}
+
+#[test]
+fn who_does_not_answer_is_missed_until_it_does() {
+    let mut world = World::with(2);
+    let links = [world.up(1), world.up(2)];
+    let digest = move_to(&mut world, 201);
+    answer(&mut world, links[0], digest, false);
+    world.beat(&links, PENDING_HEARTBEATS - 1);
+    assert_eq!(world.told, [""; 0]);
+    world.beat(&links, 1);
+    assert_eq!(world.told, ["+280.002"]);
+    let alarm = world.machine.alarms().next().expect("raised").shown();
+    assert_eq!(alarm.entity, "subcloud=s2.controller-networks");
+    assert!(alarm.reason.contains("has not answered") && !alarm.repair.is_empty());
+    answer(&mut world, links[1], digest, false);
+    assert_eq!(world.told, ["+280.002", "-280.002"]);
+}
+
+#[test]
+fn who_refuses_is_missed_at_once_with_the_reason_over_restarts_until_it_has_them() {
+    let mut world = World::with(1);
+    let link = world.up(1);
+    let digest = move_to(&mut world, 201);
+    answer(&mut world, link, digest, true);
+    assert_eq!(world.told, ["+280.002"]);
+    let alarm = world.machine.alarms().next().expect("raised").shown();
+    assert!(
+        alarm.reason.contains("s1: POOL_OVERLAP: taken"),
+        "{}",
+        alarm.reason
+    );
+    assert_eq!(alarm.repair, "move it");
+
+    // An answer to what is no longer told changes nothing.
+    let digest = move_to(&mut world, 202);
+    answer(&mut world, link, NetworksDigest([7; 32]), false);
+    assert_eq!(world.told, ["+280.002"]);
+    answer(&mut world, link, digest, true);
+    world.down(link);
+    let mut world = world.restart();
+    assert_eq!(world.told, [""; 0], "nothing is known of it yet");
+    assert_eq!(world.machine.alarms().len(), 1);
+    world.up(1);
+    assert_eq!(world.told, ["-280.002"], "Hello named the present ones");
+}
+
+#[test]
+fn a_site_that_has_changed_since_it_refused_is_told_again() {
+    let mut world = World::with(1);
+    let link = world.up(1);
+    let digest = move_to(&mut world, 201);
+    answer(&mut world, link, digest, true);
+    world.networks_told.clear();
+    let mut parts = site("s1", 1, "4").to_parts();
+    parts.generation.0 += 1;
+    parts.dns_servers = vec!["10.9.9.9".parse().expect("an address")];
+    let changed = site::Site::from_parts(parts).expect("sound");
+    let snapshot = Snapshot::of(&changed);
+    world.say(
+        link,
+        AgentMessage::Report(fleet::Report {
+            digest: snapshot.digest,
+            site: snapshot.site,
+        }),
+    );
+    assert_eq!(world.networks_told, [(link, Duration::ZERO)]);
+    answer(&mut world, link, digest, false);
+    assert_eq!(world.told, ["+280.002", "-280.002"]);
+}
+
+#[test]
+fn nobody_misses_them_at_an_unmanaged_subcloud() {
+    let mut world = World::with(1);
+    let link = world.up(1);
+    let digest = move_to(&mut world, 201);
+    answer(&mut world, link, digest, true);
+    world.tell(Input::Operate(Operate {
+        request: RequestId(1),
+        actor: fleet::Actor::Operator("uid=0".to_owned()),
+        change: FleetChange::Unmanage {
+            subcloud: "s1".to_owned(),
+        },
+        key: None,
+        validate_only: false,
+    }));
+    assert_eq!(world.told, ["+280.002", "-280.002"]);
+}
+
+/// A live agent that was told networks, and the site that it has with them.
+fn told(within: Duration) -> (fleet::Agent, fleet::ConnectionId, Vec<AgentOutput>) {
+    let (mut agent, connection) = greeting();
+    let input = AgentInput::Message(connection, welcome(7, 5));
+    agent.on(at(0), &mut Late, input);
+    let accepted = ControllerMessage::ReportAccepted {
+        generation: site("s", 1, "4").generation(),
+        digest: site("s", 1, "4").digest(),
+    };
+    agent.on(at(0), &mut Late, AgentInput::Message(connection, accepted));
+    let networks = ControllerMessage::Networks {
+        epoch: Epoch(5),
+        networks: ControllerNetworks::default(),
+        report_within: within,
+    };
+    let outputs = agent.on(at(1), &mut Late, AgentInput::Message(connection, networks));
+    (agent, connection, outputs)
+}
+
+fn changed(server: &str) -> Snapshot {
+    let mut parts = site("s", 1, "4").to_parts();
+    parts.dns_servers = vec![server.parse().expect("an address")];
+    Snapshot::of(&site::Site::from_parts(parts).expect("sound"))
+}
+
+fn applied(snapshot: Snapshot) -> AgentInput {
+    let networks = ControllerNetworks::default().digest();
+    AgentInput::NetworksApplied { networks, snapshot }
+}
+
+#[test]
+fn an_agent_answers_at_once_and_reports_when_it_is_its_turn() {
+    let (mut agent, _, outputs) = told(Duration::from_secs(5));
+    assert_eq!(kinds(&outputs), ["networks"]);
+    let outputs = agent.on(at(1), &mut Late, applied(changed("10.9.9.9")));
+    assert_eq!(kinds(&outputs), ["answer", "persist"]);
+    let turn = outputs.iter().find_map(|output| match output {
+        AgentOutput::SetTimer { at } => Some(*at),
+        _ => None,
+    });
+    let turn = turn.expect("a timer");
+    let half = Timestamp(at(1).0 + 2500);
+    assert!(half < turn && turn <= at(6), "{turn:?}");
+    let early = agent.on(Timestamp(turn.0 - 1), &mut Late, AgentInput::Timer);
+    assert_eq!(kinds(&early), [""; 0]);
+    let outputs = agent.on(turn, &mut Late, AgentInput::Timer);
+    assert_eq!(kinds(&outputs), ["report"]);
+}
+
+#[test]
+fn another_change_of_the_site_does_not_wait_for_the_turn() {
+    let (mut agent, _, _) = told(Duration::from_secs(5));
+    agent.on(at(1), &mut Late, applied(changed("10.9.9.9")));
+    let input = AgentInput::SiteChanged(changed("10.9.9.8"));
+    assert_eq!(kinds(&agent.on(at(2), &mut Late, input)), ["report"]);
+}
+
+#[test]
+fn a_site_that_they_do_not_fit_says_so() {
+    let (mut agent, _, _) = told(Duration::from_secs(5));
+    let refused = AgentInput::NetworksRefused {
+        networks: ControllerNetworks::default().digest(),
+        faults: vec![fault()],
+    };
+    let outputs = agent.on(at(2), &mut Late, refused);
+    assert_eq!(kinds(&outputs), ["answer"]);
+    assert_eq!(agent.record().networks, None, "it has what it had");
+}
+
+#[test]
+fn a_turn_that_lies_too_far_off_is_not_taken() {
+    let (_, _, outputs) = told(MAX_REPORT_SPREAD + Duration::from_millis(1));
+    assert_eq!(kinds(&outputs), ["close"]);
+    let (_, _, outputs) = told(MAX_REPORT_SPREAD);
+    assert_eq!(kinds(&outputs), ["networks"]);
+    assert!(MAX_REPORT_SPREAD > HEARTBEAT_INTERVAL);
+}
