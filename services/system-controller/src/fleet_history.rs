@@ -6,8 +6,6 @@ use std::sync::Arc;
 use fleet::{Event, SubcloudId};
 use tokio::sync::watch;
 
-use crate::hub::Shown;
-
 /// Changes that a watcher takes at a time.
 const BATCH: usize = 256;
 
@@ -16,25 +14,32 @@ const BATCH: usize = 256;
 const REVISION_BITS: u32 = 32;
 
 /// One change.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct FleetChange {
     /// Its number.
     pub(crate) revision: u64,
-    /// What happened; none when only a record changed.
-    pub(crate) event: Option<Event>,
-    /// The subcloud that it is about.
-    pub(crate) subject: Subject,
+    /// What it was.
+    pub(crate) what: What,
 }
 
-/// The subcloud of a change.
-#[derive(Debug, Clone)]
-pub(crate) enum Subject {
-    /// None.
-    Nobody,
-    /// As it is since the change.
-    Subcloud(Shown),
-    /// Gone with the change.
-    Removed(SubcloudId),
+/// A change, without the state that it led to: old states of ten thousand subclouds are as large
+/// as the fleet, and who is told of a change wants to know what is.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// Something happened.
+    Event(Event),
+    /// Only the record of a subcloud changed; its name.
+    Record(SubcloudId, Box<str>),
+}
+
+impl FleetChange {
+    /// The subcloud that it is about, and its name.
+    pub(crate) fn about(&self) -> Option<(SubcloudId, &str)> {
+        match &self.what {
+            What::Event(event) => Some((event.subcloud?, &event.name)),
+            What::Record(id, name) => Some((*id, name)),
+        }
+    }
 }
 
 /// The latest changes.
@@ -76,25 +81,22 @@ impl FleetHistory {
     }
 
     /// Something changed.
-    pub(crate) fn publish(&mut self, event: Option<Event>, subject: Subject) {
+    pub(crate) fn publish(&mut self, what: What) {
         let revision = self.revision() + 1;
         if self.kept.len() == self.most_kept {
             self.kept.pop_front();
         }
-        self.kept.push_back(Arc::new(FleetChange {
-            revision,
-            event,
-            subject,
-        }));
+        self.kept
+            .push_back(Arc::new(FleetChange { revision, what }));
         self.newest.send_replace(revision);
     }
 
     /// Whether a change after a revision was about a subcloud.
     pub(crate) fn told(&self, subcloud: SubcloudId, after: u64) -> bool {
         let newer = self.kept.iter().rev();
-        newer.take_while(|change| change.revision > after).any(
-            |change| matches!(&change.subject, Subject::Subcloud(it) if it.subcloud.id == subcloud),
-        )
+        newer
+            .take_while(|change| change.revision > after)
+            .any(|change| change.about().is_some_and(|(id, _)| id == subcloud))
     }
 
     /// Some of the changes after a revision.
@@ -134,12 +136,13 @@ mod tests {
         assert_eq!(count(&history, start), Some(0));
         assert_eq!(count(&history, 0), None);
         assert_eq!(count(&history, start + 1), None, "a revision to come");
+        let change = || What::Record(SubcloudId(uuid::Uuid::nil()), "west".into());
         for _ in 0..KEPT {
-            history.publish(None, Subject::Nobody);
+            history.publish(change());
         }
         assert_eq!(count(&history, start), Some(BATCH));
         assert_eq!(count(&history, history.revision() - 3), Some(3));
-        history.publish(None, Subject::Nobody);
+        history.publish(change());
         assert_eq!(count(&history, start), None, "the first one is forgotten");
         assert_eq!(count(&history, start + 1), Some(BATCH));
         assert!(FleetHistory::new(8, KEPT).revision() > history.revision());

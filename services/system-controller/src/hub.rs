@@ -17,9 +17,9 @@ use api::mutation::Mutation;
 use daemon::{Failure, KnownOperator, KnownOperators, Life, SystemEntropy, fatal, now};
 use fleet::{
     Actor, AgentMessage, Answer, CommandOutcome, Controller, ControllerConfig, ControllerMessage,
-    Event, Fingerprint, FleetChange, GoodbyeReason, Input, LinkId, Operate, Operator, Output,
-    Reason, Rejection, RequestId, RequestKey, RunCommand, SharedSubcloud, SubcloudId, Ticket,
-    Violation, Write,
+    Fingerprint, FleetChange, GoodbyeReason, Input, LinkId, Operate, Operator, Output, Reason,
+    Rejection, RequestId, RequestKey, RunCommand, SharedSubcloud, SubcloudId, Ticket, Violation,
+    Write,
 };
 use identity::{Connections, Identity, SpkiSha256};
 use site::{Site, Timestamp};
@@ -31,7 +31,7 @@ use self::durable::Durable;
 pub(crate) use self::durable::{Shared, Shown};
 use self::peer::{Dials, PeerLinks};
 pub(crate) use self::peer::{Unpeered, Wire};
-use crate::fleet_history::{FleetHistory, Next, Subject};
+use crate::fleet_history::{FleetHistory, Next, What};
 use crate::grpc::certified;
 use crate::issuer::Issuer;
 use crate::metrics::{Metrics, ReportOutcome};
@@ -468,8 +468,7 @@ impl Hub {
                         kind = event.kind.name(),
                         "fleet event"
                     );
-                    let subject = self.subject(driven, &event);
-                    self.history().publish(Some(event), subject);
+                    self.history().publish(What::Event(event));
                 }
             }
         }
@@ -599,29 +598,10 @@ impl Hub {
         let before = self.history().revision();
         self.feed_locked(&mut driven, Input::Committed { ticket });
         let mut history = self.history();
-        let untold = changed
-            .iter()
-            .filter(|record| !history.told(record.id, before));
-        let untold: Vec<&SharedSubcloud> = untold.collect();
-        for record in untold {
-            let shown = self.shown(&driven, record);
-            history.publish(None, Subject::Subcloud(shown));
-        }
-    }
-
-    /// The durable subcloud that an event is about.
-    fn subject(&self, driven: &Driven, event: &Event) -> Subject {
-        let Some(id) = event.subcloud else {
-            return Subject::Nobody;
-        };
-        let known = {
-            let durable = self.read();
-            let known = durable.subclouds.get(&event.name);
-            known.filter(|known| known.id == id).cloned()
-        };
-        match known {
-            Some(known) => Subject::Subcloud(self.shown(driven, &known)),
-            None => Subject::Removed(id),
+        for record in changed {
+            if !history.told(record.id, before) {
+                history.publish(What::Record(record.id, record.name.as_str().into()));
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use tonic::Status;
 
 use super::refused;
 use super::subcloud::shown_to_wire;
-use crate::fleet_history::{FleetChange, Next, Subject};
+use crate::fleet_history::{FleetChange, Next, What};
 use crate::hub::{Hub, Shown};
 
 /// Subclouds of one message of a resync: some 50 KiB.
@@ -78,8 +78,10 @@ impl Watcher {
                 }
                 Next::Changes(changes) => {
                     self.last = changes.last().map_or(self.last, |change| change.revision);
+                    let subjects = self.hub.subjects(&changes);
+                    let told = changes.iter().zip(&subjects);
                     self.ready
-                        .extend(changes.iter().map(|it| change_to_wire(it)));
+                        .extend(told.map(|(change, subject)| change_to_wire(change, subject)));
                 }
                 Next::Gap => {
                     self.cut_off = true;
@@ -113,23 +115,17 @@ fn resync(revision: u64, fleet: &[Shown]) -> VecDeque<wire::WatchFleetResponse> 
     pieces.into_iter().enumerate().map(piece).collect()
 }
 
-fn change_to_wire(change: &FleetChange) -> wire::WatchFleetResponse {
-    let FleetChange {
-        revision,
-        event,
-        subject,
-    } = change;
-    let (subcloud, removed_uuid) = match subject {
-        Subject::Nobody => (None, String::new()),
-        Subject::Subcloud(shown) => (Some(shown_to_wire(shown, None)), String::new()),
-        Subject::Removed(id) => (None, id.to_string()),
-    };
+fn change_to_wire(change: &FleetChange, subject: &Option<Shown>) -> wire::WatchFleetResponse {
+    let gone = change.about().filter(|_| subject.is_none());
     wire::WatchFleetResponse {
-        revision: *revision,
+        revision: change.revision,
         resync: None,
-        event: event.as_ref().map(event_to_wire),
-        subcloud,
-        removed_uuid,
+        event: match &change.what {
+            What::Event(event) => Some(event_to_wire(event)),
+            What::Record(..) => None,
+        },
+        subcloud: subject.as_ref().map(|shown| shown_to_wire(shown, None)),
+        removed_uuid: gone.map_or_else(String::new, |(id, _)| id.to_string()),
     }
 }
 

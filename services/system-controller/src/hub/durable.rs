@@ -12,6 +12,7 @@ use fleet::{
 use uuid::Uuid;
 
 use super::{Driven, Hub};
+use crate::fleet_history::FleetChange;
 
 /// What readers see: nothing that is not on disk.
 #[derive(Debug)]
@@ -206,12 +207,26 @@ impl Hub {
             rest.map(|(_, known)| with_group(known)).collect()
         };
         let driven = self.lock();
-        let shown = |(subcloud, group): (SharedSubcloud, SharedGroup)| Shown {
-            presence: driven.machine.presence(subcloud.id),
-            subcloud,
-            group,
+        let shown = known.into_iter().map(|known| present(&driven, known));
+        shown.collect()
+    }
+
+    /// The durable subclouds that changes were about, as they are now; none for one that is gone.
+    pub(crate) fn subjects(&self, changes: &[Arc<FleetChange>]) -> Vec<Option<Shown>> {
+        let known: Vec<Option<(SharedSubcloud, SharedGroup)>> = {
+            let durable = self.read();
+            let subject = |change: &Arc<FleetChange>| {
+                let (id, name) = change.about()?;
+                let known = durable.subclouds.get(name).filter(|known| known.id == id)?;
+                Some((Arc::clone(known), durable.group_of(known)))
+            };
+            changes.iter().map(subject).collect()
         };
-        known.into_iter().map(shown).collect()
+        let driven = self.lock();
+        known
+            .into_iter()
+            .map(|known| known.map(|known| present(&driven, known)))
+            .collect()
     }
 
     /// The durable groups, by name.
@@ -247,12 +262,7 @@ impl Hub {
         };
         let unknown = || Rejection::one(fleet::subcloud_not_found(reference));
         let (group, subcloud) = known.ok_or_else(unknown)?;
-        let presence = self.lock().machine.presence(subcloud.id);
-        Ok(Shown {
-            subcloud,
-            presence,
-            group,
-        })
+        Ok(present(&self.lock(), (subcloud, group)))
     }
 
     /// The durable alarms summed up for each durable subcloud, by name.
@@ -274,11 +284,16 @@ impl Hub {
 
     /// A subcloud as it is shown.
     pub(super) fn shown(&self, driven: &Driven, subcloud: &SharedSubcloud) -> Shown {
-        let durable = self.read();
-        Shown {
-            subcloud: Arc::clone(subcloud),
-            presence: driven.machine.presence(subcloud.id),
-            group: durable.group_of(subcloud),
-        }
+        let group = self.read().group_of(subcloud);
+        present(driven, (Arc::clone(subcloud), group))
+    }
+}
+
+/// A durable subcloud with what is known of its link.
+fn present(driven: &Driven, (subcloud, group): (SharedSubcloud, SharedGroup)) -> Shown {
+    Shown {
+        presence: driven.machine.presence(subcloud.id),
+        subcloud,
+        group,
     }
 }
