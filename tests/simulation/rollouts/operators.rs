@@ -262,8 +262,10 @@ impl World {
     /// What is not yet as it must be once nothing goes wrong any more.
     pub(crate) fn unfinished_rollouts(&self) -> Vec<String> {
         let mut problems = Vec::new();
+        // Of a fleet in which nobody is, because all were refused, there is nothing to roll out to.
+        let somebody = !self.controller.disk.durable.subclouds.is_empty();
         for (number, wanted) in self.rollouts.planned.all.iter().enumerate() {
-            if wanted.made.is_none() {
+            if somebody && wanted.made.is_none() {
                 problems.push(format!("rollout wanted-{number} is not made"));
             }
         }
