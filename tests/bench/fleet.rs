@@ -48,6 +48,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Nothing here takes longer, whatever the machine does beside it.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// An interval of heartbeats in which no step of the bench has one.
+const SILENT: Duration = Duration::from_secs(600);
 /// How often the bench looks whether the controller has heard of enough agents.
 const LOOK: Duration = Duration::from_millis(10);
 /// Connections that the bare clients make at a time, as many as agents enroll at a time.
@@ -174,6 +176,12 @@ fn interval(n: u16) -> Duration {
     Duration::from_millis(u64::from(n).clamp(1_000, 10_000))
 }
 
+/// The line of a controller's settings.
+fn heartbeats(interval: Duration) -> String {
+    let milliseconds = interval.as_millis();
+    format!("heartbeat_interval_milliseconds = {milliseconds}\n")
+}
+
 async fn measure_bare(n: u16, time: Duration, report: usize) -> Costs {
     let authority = Authority::new();
     let server = Bare::start(&authority);
@@ -262,11 +270,10 @@ struct Fleet {
 async fn measure_fleet(dir: &std::path::Path, n: u16, time: Duration) -> Fleet {
     let site = Bootstrap::controller(Stack::V4);
     let mut controller = Controller::install(&dir.join("controller"), site, Place::Loopback);
-    let beat = interval(n).as_millis();
-    controller.replace_settings(&format!("heartbeat_interval_milliseconds = {beat}\n"));
+    // The bare clients are silent while they connect.
+    controller.replace_settings(&heartbeats(SILENT));
     controller.serve();
-    let mut process = controller.daemon().id();
-    let empty = resident(process);
+    let empty = resident(controller.daemon().id());
     let mut fleet = Fleet::default();
 
     let socket = controller.state_dir().join("operator.sock");
@@ -287,7 +294,7 @@ async fn measure_fleet(dir: &std::path::Path, n: u16, time: Duration) -> Fleet {
     controller.kill();
     noticed(&crowd).await;
     controller.serve();
-    process = controller.daemon().id();
+    let process = controller.daemon().id();
     let start = Instant::now();
     crowd.in_sync(PATIENCE).await;
     fleet.reconnect_seconds = start.elapsed().as_secs_f64();
@@ -299,6 +306,13 @@ async fn measure_fleet(dir: &std::path::Path, n: u16, time: Duration) -> Fleet {
     );
     let reports = r#"tandem_reports_total{outcome="accepted"}"#;
     fleet.reports_after_restart = counter(&mut controller, reports);
+
+    controller.kill();
+    noticed(&crowd).await;
+    controller.replace_settings(&heartbeats(interval(n)));
+    controller.serve();
+    let process = controller.daemon().id();
+    crowd.in_sync(PATIENCE).await;
     fleet.costs.idle_kib = (resident_at_rest(process).await - empty) / f64::from(n);
 
     let beats = "tandem_link_heartbeats_total";

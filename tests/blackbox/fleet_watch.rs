@@ -211,3 +211,31 @@ async fn a_watcher_that_does_not_take_its_changes_is_cut_off() {
     let mut back = Watcher::start(&socket, slow.last).await;
     assert!(back.take().await.resync.is_some());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_that_is_behind_does_not_mistake_a_subcloud_for_the_one_before_it() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let controller = Controller::start(&dir.path().join("controller"), site);
+    let socket = controller.state_dir().join("operator.sock");
+    let mut early = Watcher::start(&socket, 0).await;
+    early.take().await;
+    let start = early.last;
+    controller.add("west");
+    let first = early.take().await.subcloud.expect("west").uuid;
+    let delete = ["dcmanager", "subcloud", "delete", "west"];
+    controller.tandem(&delete).expect(0);
+    controller.add("west");
+
+    let mut late = Watcher::start(&socket, start).await;
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let message = late.take().await;
+        told.push((message.removed_uuid, message.subcloud.map(|it| it.uuid)));
+    }
+    assert_eq!(late.kinds, ["ADDED", "DELETED", "ADDED"]);
+    let gone = (first.clone(), None);
+    assert_eq!(told[..2], [gone.clone(), gone]);
+    let second = told[2].1.as_ref().expect("the new west");
+    assert!(told[2].0.is_empty() && *second != first);
+}

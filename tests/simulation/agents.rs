@@ -176,12 +176,11 @@ impl AgentNode {
             }
             AgentWrite::Site(site, networks) => {
                 self.site = *site;
-                let snapshot = Snapshot::of(&self.site);
+                let changed = AgentInput::SiteChanged(Snapshot::of(&self.site));
                 self.networks_refused = self.networks_refused.filter(|_| networks.is_none());
-                Landed::Agent(vec![match networks {
-                    Some(networks) => AgentInput::NetworksApplied { networks, snapshot },
-                    None => AgentInput::SiteChanged(snapshot),
-                }])
+                let made = Some(self.site.generation());
+                let applied = |networks| AgentInput::NetworksApplied { networks, made };
+                Landed::Agent(networks.map(applied).into_iter().chain([changed]).collect())
             }
             AgentWrite::Obeyed(obeying) => {
                 let answer_first = obeying.answer_first;

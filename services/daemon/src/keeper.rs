@@ -190,21 +190,26 @@ impl SiteKeeper {
         self.history().watch_from(revision)
     }
 
-    /// A change that the daemon itself makes, such as keeping the controller's networks.
+    /// A change that the daemon itself makes, such as keeping the controller's networks; the
+    /// generation that it made, or none when it changed nothing.
     ///
     /// # Errors
     /// The refusal; nothing has changed then.
-    pub async fn change_own(self: &Arc<Self>, change: Change) -> Result<(), Rejection> {
-        let write = {
+    pub async fn change_own(
+        self: &Arc<Self>,
+        change: Change,
+    ) -> Result<Option<Generation>, Rejection> {
+        let (write, made) = {
             let mut planned = self.lock();
             let plan = plan(&planned.site, change, now()).map_err(site_fault)?;
             if !plan.changes_site() {
-                return Ok(());
+                return Ok(None);
             }
-            self.accept(&mut planned, plan, None, None)?.0
+            let made = plan.next().generation();
+            (self.accept(&mut planned, plan, None, None)?.0, made)
         };
         self.finish(write).await;
-        Ok(())
+        Ok(Some(made))
     }
 
     /// Everything that happens under the lock: no await, no disk.

@@ -22,7 +22,7 @@ use futures_util::StreamExt as _;
 use identity::{CaCertificate, LeafKey, PeerCertificate, SpkiSha256, TlsConfigError};
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
-use site::{AttachmentId, Change, ControllerNetwork, Generation, PoolId, Site, Timestamp};
+use site::{AttachmentId, Change, ControllerNetwork, Generation, PoolId, Timestamp};
 use store::Store;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -82,7 +82,6 @@ pub(crate) fn start(
         state,
         machine,
         store,
-        changes: keeper.watch(),
         site: OwnSite::new(&keeper, life),
         keeper,
         renewer: Renewer::new(authority, token, id),
@@ -115,8 +114,6 @@ struct Driver {
     machine: Agent,
     store: Arc<Store>,
     keeper: Arc<SiteKeeper>,
-    /// The changes of the site that the machine has not heard of.
-    changes: watch::Receiver<Arc<Site>>,
     site: OwnSite,
     renewer: Renewer,
     tls: Credentials,
@@ -193,13 +190,14 @@ struct Connection {
 impl Driver {
     async fn run(mut self, outputs: Vec<AgentOutput>, mut happened: mpsc::Receiver<AgentInput>) {
         let stop = self.life.stopping();
+        let mut site = self.keeper.watch();
         self.carry_out(outputs).await;
         loop {
             let input = tokio::select! {
                 () = stop.cancelled() => break,
                 Some(input) = happened.recv() => input,
-                Ok(()) = self.changes.changed() => {
-                    AgentInput::SiteChanged(Snapshot::of(&self.changes.borrow_and_update()))
+                Ok(()) = site.changed() => {
+                    AgentInput::SiteChanged(Snapshot::of(&site.borrow_and_update()))
                 }
                 () = at(self.timer) => {
                     self.timer = None;
@@ -237,7 +235,7 @@ impl Driver {
                     }
                     Some(AgentInput::Persisted(ticket))
                 }
-                AgentOutput::ApplyNetworks(networks) => self.apply(networks).await,
+                AgentOutput::ApplyNetworks(networks) => Some(self.apply(networks).await),
                 AgentOutput::Connect { connection, .. } if SystemTime::now() > self.expires => {
                     Some(AgentInput::CertificateExpired(connection))
                 }
@@ -448,7 +446,7 @@ impl Driver {
     }
 
     /// Keeps the controller's networks as networks of the site.
-    async fn apply(&mut self, told: ControllerNetworks) -> Option<AgentInput> {
+    async fn apply(&self, told: ControllerNetworks) -> AgentInput {
         let networks = told.digest();
         let kept = |pools: &[fleet::ControllerPool]| {
             pools.first().map(|primary| ControllerNetwork {
@@ -459,24 +457,20 @@ impl Driver {
             })
         };
         let Some(link) = kept(&told.link) else {
-            tracing::warn!("the controller told no link network; nothing is changed");
-            return None;
+            unreachable!("the machine hands over none without a link network");
         };
         let change = Change::SetControllerNetworks {
             link,
             oam: kept(&told.oam),
         };
-        Some(match self.keeper.change_own(change).await {
-            Ok(()) => AgentInput::NetworksApplied {
-                networks,
-                snapshot: Snapshot::of(&self.changes.borrow_and_update()),
-            },
+        match self.keeper.change_own(change).await {
+            Ok(made) => AgentInput::NetworksApplied { networks, made },
             Err(rejection) => {
                 tracing::error!(%rejection, "the controller's networks do not fit this site");
                 let faults = Fault::all_of(&rejection);
                 AgentInput::NetworksRefused { networks, faults }
             }
-        })
+        }
     }
 }
 

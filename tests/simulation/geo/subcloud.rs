@@ -91,14 +91,6 @@ impl SubcloudNode {
         }
     }
 
-    /// The sites of this world do not change; what they are told they have.
-    fn has_networks(&self, networks: NetworksDigest) -> AgentInput {
-        AgentInput::NetworksApplied {
-            networks,
-            snapshot: Snapshot::of(&self.site),
-        }
-    }
-
     pub(super) fn id(&self) -> SubcloudId {
         SubcloudId(Uuid::from_u128(0x5000 + self.index as u128))
     }
@@ -231,7 +223,7 @@ impl Geo {
                 self.subclouds[index].record = Some(record);
                 AgentInput::Persisted(ticket)
             }
-            Landing::Networks(networks) => self.subclouds[index].has_networks(networks),
+            Landing::Networks(networks) => has_networks(networks),
         }
     }
 
@@ -247,7 +239,7 @@ impl Geo {
         let delay = self.disk_delay();
         let early = match &landing {
             Landing::Record(ticket, _) => AgentInput::Persisted(*ticket),
-            Landing::Networks(networks) => self.subclouds[index].has_networks(*networks),
+            Landing::Networks(networks) => has_networks(*networks),
         };
         let node = &mut self.subclouds[index];
         node.busy_until = node.busy_until.max(self.now) + delay;
@@ -341,4 +333,10 @@ fn comes_online(output: &AgentOutput) -> bool {
         output,
         AgentOutput::Status(fleet::LinkStatus::Online { .. })
     )
+}
+
+/// The sites of this world do not change; what they are told they have.
+fn has_networks(networks: NetworksDigest) -> AgentInput {
+    let made = None;
+    AgentInput::NetworksApplied { networks, made }
 }

@@ -70,12 +70,13 @@ pub struct Snapshot {
 pub enum AgentInput {
     /// The site changed, durably.
     SiteChanged(Snapshot),
-    /// The controller's networks are part of the site, durably.
+    /// The controller's networks are part of the site, durably. If that changed the site,
+    /// [`AgentInput::SiteChanged`] follows.
     NetworksApplied {
         /// Which.
         networks: NetworksDigest,
-        /// The site with them.
-        snapshot: Snapshot,
+        /// The generation that the change made; `None` when the site had them already.
+        made: Option<Generation>,
     },
     /// The controller's networks do not fit the site; nothing has changed.
     NetworksRefused {
@@ -310,9 +311,15 @@ impl Agent {
     ) -> Vec<AgentOutput> {
         let mut out = Vec::new();
         match input {
-            AgentInput::SiteChanged(snapshot) => self.site_changed(now, snapshot, &mut out),
-            AgentInput::NetworksApplied { networks, snapshot } => {
-                self.networks_applied(now, entropy, networks, snapshot, &mut out);
+            AgentInput::SiteChanged(snapshot) => {
+                self.snapshot = snapshot;
+                if matches!(self.link, Link::NoAddress) {
+                    self.connect(now, &mut out);
+                }
+                self.report(now, &mut out);
+            }
+            AgentInput::NetworksApplied { networks, made } => {
+                self.networks_applied(now, entropy, networks, made, &mut out);
             }
             AgentInput::NetworksRefused { networks, faults } => {
                 self.answer_networks(networks, faults, &mut out);
@@ -377,14 +384,6 @@ impl Agent {
     /// present link.
     pub fn acknowledged(&self) -> Option<Generation> {
         self.in_sync().then_some(self.snapshot.generation)
-    }
-
-    fn site_changed(&mut self, now: Timestamp, snapshot: Snapshot, out: &mut Vec<AgentOutput>) {
-        self.snapshot = snapshot;
-        if matches!(self.link, Link::NoAddress) {
-            self.connect(now, out);
-        }
-        self.report(now, out);
     }
 
     /// Asks for the record to be made durable.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use site::Timestamp;
+use site::{Generation, Timestamp};
 
 use crate::entropy::{after, up_to};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 use super::link::Link;
-use super::{Agent, AgentOutput, Cause, Snapshot};
+use super::{Agent, AgentOutput, Cause};
 
 impl Agent {
     /// The controller tells its networks. They are taken over once its term is durable.
@@ -26,7 +26,8 @@ impl Agent {
         if epoch < self.record.epoch || !self.link.is_welcomed() {
             return;
         }
-        if report_within > MAX_REPORT_SPREAD {
+        // No controller is without a link network.
+        if report_within > MAX_REPORT_SPREAD || told.link.is_empty() {
             self.give_up(now, entropy, Cause::ProtocolViolation, out);
             return;
         }
@@ -38,20 +39,21 @@ impl Agent {
     }
 
     /// The site has them: the controller hears so at once, and later of the whole site, for every
-    /// other site has changed at the same moment.
+    /// other site has changed at the same moment. What else has changed does not wait for that.
     pub(super) fn networks_applied(
         &mut self,
         now: Timestamp,
         entropy: &mut dyn Entropy,
         networks: NetworksDigest,
-        snapshot: Snapshot,
+        made: Option<Generation>,
         out: &mut Vec<AgentOutput>,
     ) {
         self.answer_networks(networks, Vec::new(), out);
-        let half = self.reporting.spread / 2;
-        let turn = after(now, half + up_to(entropy, half));
-        self.reporting.hold(snapshot.digest, turn);
-        self.site_changed(now, snapshot, out);
+        let next = Generation(self.snapshot.generation.0 + 1);
+        if made == Some(next) {
+            let half = self.reporting.spread / 2;
+            self.reporting.held = Some((next, after(now, half + up_to(entropy, half))));
+        }
         if self.record.networks != Some(networks) {
             self.record.networks = Some(networks);
             self.persist(out);

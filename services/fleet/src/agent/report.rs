@@ -25,8 +25,9 @@ pub(super) struct Reporting {
     in_flight: Option<Digest>,
     /// The state that was refused last, and when to try it again.
     refused: Option<(Digest, Timestamp)>,
-    /// A state that all sites came to at once, and when it is this one's turn to report it.
-    held: Option<(Digest, Timestamp)>,
+    /// A generation that only the controller's networks made, and when it is this site's turn to
+    /// report it: all sites came to theirs at once.
+    pub(super) held: Option<(Generation, Timestamp)>,
     /// Within what time the sites report what the last networks of the controller made of them.
     pub(super) spread: Duration,
 }
@@ -45,15 +46,11 @@ impl Reporting {
         self.acknowledged = if report_needed { None } else { self.hello };
     }
 
-    /// Reports this state not before this moment, unless the controller has it.
-    pub(super) fn hold(&mut self, digest: Digest, until: Timestamp) {
-        self.held = (self.acknowledged != Some(digest)).then_some((digest, until));
-    }
-
     /// When a refused state, or one that was held, is due.
     pub(super) fn due_at(&self) -> Option<Timestamp> {
-        let waiting = self.refused.into_iter().chain(self.held);
-        let due = waiting.map(|(_, at)| at).min();
+        let refused = self.refused.map(|(_, at)| at);
+        let held = self.held.map(|(_, at)| at);
+        let due = refused.into_iter().chain(held).min();
         due.filter(|_| self.in_flight.is_none())
     }
 }
@@ -61,16 +58,20 @@ impl Reporting {
 impl Agent {
     /// Reports the present state, unless the controller has it, is judging one, or refused it.
     pub(super) fn report(&mut self, now: Timestamp, out: &mut Vec<AgentOutput>) {
-        let digest = self.snapshot.digest;
+        let (digest, generation) = (self.snapshot.digest, self.snapshot.generation);
         let (true, Some(connection)) = (self.link.is_live(), self.link.connection()) else {
             return;
         };
-        self.reporting.held = self.reporting.held.filter(|(_, at)| now < *at);
-        let too_soon = |(waiting, at): (Digest, Timestamp)| waiting == digest && now < at;
-        if self.reporting.in_flight.is_some()
-            || self.reporting.acknowledged == Some(digest)
-            || self.reporting.refused.is_some_and(too_soon)
-            || self.reporting.held.is_some_and(too_soon)
+        // What is over waits no more, so that nobody is woken for it again.
+        let reporting = &mut self.reporting;
+        reporting.held = reporting.held.filter(|(_, at)| now < *at);
+        reporting.refused = reporting.refused.filter(|(_, at)| now < *at);
+        let refused = reporting.refused.is_some_and(|(known, _)| known == digest);
+        let held = reporting.held.is_some_and(|(known, _)| known == generation);
+        if reporting.in_flight.is_some()
+            || reporting.acknowledged == Some(digest)
+            || refused
+            || held
         {
             return;
         }

@@ -383,10 +383,10 @@ pub(super) fn words_of(faults: &[Fault]) -> (String, String) {
     let Some(first) = faults.first() else {
         return (String::new(), String::new());
     };
-    let mut why: String = first.message.chars().take(MAX_REASON).collect();
+    let cut = |text: &str| -> String { text.chars().take(MAX_REASON).collect() };
+    let mut why = cut(&first.message);
     if faults.len() > 1 {
         why.push_str(&format!(" (and {} more)", faults.len() - 1));
     }
-    let repair = first.remedy.chars().take(MAX_REASON).collect();
-    (format!("{}: {why}", first.reason), repair)
+    (format!("{}: {why}", cut(&first.reason)), cut(&first.remedy))
 }

@@ -7,8 +7,8 @@ use site::{Site, Timestamp};
 
 use crate::entropy::after;
 use crate::{
-    AlarmKey, ControllerMessage, ControllerNetworks, Fault, LinkId, MAX_REPORT_SPREAD,
-    NetworksAnswer, NetworksDigest, SharedSubcloud,
+    AlarmKey, ControllerMessage, ControllerNetworks, LinkId, MAX_REPORT_SPREAD, NetworksAnswer,
+    NetworksDigest, SharedSubcloud,
 };
 
 use super::alarms::{watched, words_of};
@@ -50,8 +50,8 @@ pub(super) enum Networks {
     Kept(NetworksDigest),
     /// It was told these and has not answered.
     Told(NetworksDigest, Timestamp),
-    /// It cannot have these.
-    Refused(NetworksDigest, Box<[Fault]>),
+    /// It cannot have these; why, and what to do about it.
+    Refused(NetworksDigest, Box<(String, String)>),
 }
 
 impl Networks {
@@ -70,11 +70,12 @@ impl Networks {
 impl Controller {
     /// The controller's own site changed: every agent whose copy is old now is told.
     pub(super) fn site_changed(&mut self, now: Timestamp, site: &Site, out: &mut Vec<Output>) {
+        let own = OwnNetworks::of(site);
+        if own.digest == self.own.digest {
+            return;
+        }
         let looks_at = self.own.looks_at;
-        self.own = OwnNetworks {
-            looks_at,
-            ..OwnNetworks::of(site)
-        };
+        self.own = OwnNetworks { looks_at, ..own };
         let greeted = self.links.iter().filter(|(_, link)| link.greeted);
         let greeted: Vec<LinkId> = greeted.map(|(id, _)| *id).collect();
         let many = u32::try_from(greeted.len()).unwrap_or(u32::MAX);
@@ -140,7 +141,7 @@ impl Controller {
         }
         state.networks = match faults.is_empty() {
             true => Networks::Kept(digest),
-            false => Networks::Refused(digest, faults.into()),
+            false => Networks::Refused(digest, Box::new(words_of(&faults))),
         };
         let subcloud = state.subcloud;
         self.mark(subcloud);
@@ -159,7 +160,8 @@ impl Controller {
             self.mark(subcloud);
         }
         if let Some(next) = later.into_iter().map(|(_, due)| due).min() {
-            self.look_at(next);
+            // Not for each one alone: agents that came one after another fall due like that.
+            self.look_at(next.max(after(now, self.config.heartbeat_interval)));
         }
     }
 
@@ -179,11 +181,12 @@ impl Controller {
         let link = self.presence(record.id).link;
         let link = link.and_then(|link| self.links.get(&link));
         let (why, repair) = match link.map(|link| &link.networks) {
-            None | Some(Networks::None) => return,
-            Some(Networks::Kept(_)) => {
+            Some(Networks::Kept(digest)) if *digest == self.own.digest => {
                 self.clear(now, &key, batch);
                 return;
             }
+            // It is away, or about to be told.
+            None | Some(Networks::None | Networks::Kept(_)) => return,
             Some(Networks::Told(_, since)) if now < after(*since, self.networks_grace()) => return,
             Some(Networks::Told(..)) => (
                 "its agent has not answered".to_owned(),
@@ -191,7 +194,7 @@ impl Controller {
                  its link comes up"
                     .to_owned(),
             ),
-            Some(Networks::Refused(_, faults)) => words_of(faults),
+            Some(Networks::Refused(_, words)) => words.as_ref().clone(),
         };
         let name = &record.name;
         let reason = format!("the controller's networks are not in effect at {name}: {why}");

@@ -9,9 +9,9 @@ use crate::common::{Calm, START, config, key, site};
 use fleet::{
     AgentMessage, AlarmKey, AlarmKind, Availability, Controller, ControllerMessage, Enrolled,
     Enrollment, Epoch, EventKind, FLAP_MEMORY, FleetAlarm, HEARTBEAT_INTERVAL, Hello, Input,
-    LinkId, MASS_OUTAGE, MISSED_HEARTBEATS, Management, Observed, Output, PENDING_HEARTBEATS,
-    RESTART_GRACE, Records, Report, RolloutId, SETTLED_HEARTBEATS, SecretHash, Snapshot,
-    SpentToken, Subcloud, SubcloudId, TokenId, Write,
+    LinkId, MASS_OUTAGE, MISSED_HEARTBEATS, Management, NetworksDigest, Observed, Output,
+    PENDING_HEARTBEATS, RESTART_GRACE, Records, Report, RolloutId, SETTLED_HEARTBEATS, SecretHash,
+    Snapshot, SpentToken, Subcloud, SubcloudId, TokenId, Write,
 };
 use proptest::prelude::*;
 use site::{Digest, Generation, Severity, Site, Timestamp};
@@ -201,6 +201,12 @@ impl World {
 
     /// An agent comes up.
     pub(crate) fn up(&mut self, number: u128) -> LinkId {
+        let present = self.machine.networks().digest();
+        self.up_with(number, Some(present))
+    }
+
+    /// An agent comes up whose site has these networks of the controller.
+    pub(crate) fn up_with(&mut self, number: u128, networks: Option<NetworksDigest>) -> LinkId {
         self.last_link += 1;
         let link = LinkId(self.last_link);
         self.tell(Input::LinkOpened {
@@ -220,7 +226,7 @@ impl World {
                 epoch: Epoch(1),
                 generation: snapshot.generation,
                 digest: snapshot.digest,
-                networks: Some(self.machine.networks().digest()),
+                networks,
                 owner_lost: None,
                 renewals: 0,
                 instance: fleet::InstanceId(1),

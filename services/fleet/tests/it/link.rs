@@ -374,7 +374,7 @@ fn a_new_term_is_durable_before_anything_is_answered() {
     );
     let told = ControllerMessage::Networks {
         epoch: Epoch(6),
-        networks: ControllerNetworks::default(),
+        networks: ControllerNetworks::of(&site("controller", 200, "4")),
         report_within: Duration::ZERO,
     };
     let outputs = agent.on(at(1), &mut Calm, AgentInput::Message(connection, told));

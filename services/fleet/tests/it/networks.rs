@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::{
-    AgentInput, AgentMessage, AgentOutput, ControllerMessage, ControllerNetworks, Entropy, Epoch,
-    FleetChange, HEARTBEAT_INTERVAL, Input, LinkId, MAX_REPORT_SPREAD, NetworksAnswer,
-    NetworksDigest, Operate, PENDING_HEARTBEATS, REPORT_SPACING, RequestId, Snapshot,
+    Agent, AgentInput, AgentMessage, AgentOutput, ConnectionId, ControllerMessage,
+    ControllerNetworks, Entropy, Epoch, FleetChange, Input, LinkId, MAX_REPORT_SPREAD,
+    NetworksAnswer, NetworksDigest, Operate, PENDING_HEARTBEATS, REPORT_SPACING, RequestId,
+    Snapshot,
 };
 use site::Timestamp;
 
@@ -73,8 +74,9 @@ fn who_does_not_answer_is_missed_until_it_does() {
 fn who_refuses_is_missed_at_once_with_the_reason_over_restarts_until_it_has_them() {
     let mut world = World::with(1);
     let link = world.up(1);
-    let digest = move_to(&mut world, 201);
-    answer(&mut world, link, digest, true);
+    let had = world.machine.networks().digest();
+    let earlier = move_to(&mut world, 201);
+    answer(&mut world, link, earlier, true);
     assert_eq!(world.told, ["+280.002"]);
     let alarm = world.machine.alarms().next().expect("raised").shown();
     assert!(
@@ -86,9 +88,14 @@ fn who_refuses_is_missed_at_once_with_the_reason_over_restarts_until_it_has_them
 
     // An answer to what is no longer told changes nothing.
     let digest = move_to(&mut world, 202);
-    answer(&mut world, link, NetworksDigest([7; 32]), false);
+    answer(&mut world, link, earlier, false);
     assert_eq!(world.told, ["+280.002"]);
     answer(&mut world, link, digest, true);
+    world.down(link);
+    // It comes back with what it had, is told again, and refuses again.
+    let link = world.up_with(1, Some(had));
+    answer(&mut world, link, digest, true);
+    assert_eq!(world.told, ["+280.002"]);
     world.down(link);
     let mut world = world.restart();
     assert_eq!(world.told, [""; 0], "nothing is known of it yet");
@@ -139,49 +146,70 @@ fn nobody_misses_them_at_an_unmanaged_subcloud() {
     assert_eq!(world.told, ["+280.002", "-280.002"]);
 }
 
-/// A live agent that was told networks, and the site that it has with them.
-fn told(within: Duration) -> (fleet::Agent, fleet::ConnectionId, Vec<AgentOutput>) {
+fn networks() -> ControllerNetworks {
+    ControllerNetworks::of(&site("controller", 200, "4"))
+}
+
+fn told_message(report_within: Duration) -> ControllerMessage {
+    ControllerMessage::Networks {
+        epoch: Epoch(5),
+        networks: networks(),
+        report_within,
+    }
+}
+
+/// A live agent whose state the controller has, and what it does when it is told networks.
+fn told(within: Duration) -> (Agent, ConnectionId, Vec<AgentOutput>) {
     let (mut agent, connection) = greeting();
-    let input = AgentInput::Message(connection, welcome(7, 5));
-    agent.on(at(0), &mut Late, input);
+    let hear = |agent: &mut Agent, at, message| {
+        agent.on(at, &mut Late, AgentInput::Message(connection, message))
+    };
+    hear(&mut agent, at(0), welcome(7, 5));
     let accepted = ControllerMessage::ReportAccepted {
         generation: site("s", 1, "4").generation(),
         digest: site("s", 1, "4").digest(),
     };
-    agent.on(at(0), &mut Late, AgentInput::Message(connection, accepted));
-    let networks = ControllerMessage::Networks {
-        epoch: Epoch(5),
-        networks: ControllerNetworks::default(),
-        report_within: within,
-    };
-    let outputs = agent.on(at(1), &mut Late, AgentInput::Message(connection, networks));
+    hear(&mut agent, at(0), accepted);
+    let outputs = hear(&mut agent, at(1), told_message(within));
     (agent, connection, outputs)
 }
 
-fn changed(server: &str) -> Snapshot {
+/// The site so many changes later.
+fn changed(changes: u64) -> Snapshot {
     let mut parts = site("s", 1, "4").to_parts();
+    parts.generation.0 += changes;
+    let server = format!("10.9.9.{changes}");
     parts.dns_servers = vec![server.parse().expect("an address")];
     Snapshot::of(&site::Site::from_parts(parts).expect("sound"))
 }
 
-fn applied(snapshot: Snapshot) -> AgentInput {
-    let networks = ControllerNetworks::default().digest();
-    AgentInput::NetworksApplied { networks, snapshot }
+/// The site has the networks since this change of it.
+fn applied(snapshot: &Snapshot) -> AgentInput {
+    AgentInput::NetworksApplied {
+        networks: networks().digest(),
+        made: Some(snapshot.generation),
+    }
+}
+
+/// The moment at which an agent wants to be woken.
+fn timer(outputs: &[AgentOutput]) -> Option<Timestamp> {
+    outputs.iter().rev().find_map(|output| match output {
+        AgentOutput::SetTimer { at } => Some(*at),
+        _ => None,
+    })
 }
 
 #[test]
 fn an_agent_answers_at_once_and_reports_when_it_is_its_turn() {
     let (mut agent, _, outputs) = told(Duration::from_secs(5));
     assert_eq!(kinds(&outputs), ["networks"]);
-    let outputs = agent.on(at(1), &mut Late, applied(changed("10.9.9.9")));
+    let outputs = agent.on(at(1), &mut Late, applied(&changed(1)));
     assert_eq!(kinds(&outputs), ["answer", "persist"]);
-    let turn = outputs.iter().find_map(|output| match output {
-        AgentOutput::SetTimer { at } => Some(*at),
-        _ => None,
-    });
-    let turn = turn.expect("a timer");
+    let turn = timer(&outputs).expect("a timer");
     let half = Timestamp(at(1).0 + 2500);
     assert!(half < turn && turn <= at(6), "{turn:?}");
+    let outputs = agent.on(at(1), &mut Late, AgentInput::SiteChanged(changed(1)));
+    assert_eq!(kinds(&outputs), [""; 0]);
     let early = agent.on(Timestamp(turn.0 - 1), &mut Late, AgentInput::Timer);
     assert_eq!(kinds(&early), [""; 0]);
     let outputs = agent.on(turn, &mut Late, AgentInput::Timer);
@@ -190,17 +218,94 @@ fn an_agent_answers_at_once_and_reports_when_it_is_its_turn() {
 
 #[test]
 fn another_change_of_the_site_does_not_wait_for_the_turn() {
-    let (mut agent, _, _) = told(Duration::from_secs(5));
-    agent.on(at(1), &mut Late, applied(changed("10.9.9.9")));
-    let input = AgentInput::SiteChanged(changed("10.9.9.8"));
-    assert_eq!(kinds(&agent.on(at(2), &mut Late, input)), ["report"]);
+    // It comes after the networks; before them; and with them, of which the first is not told.
+    for (made, seen) in [(1, vec![1, 2]), (2, vec![1]), (2, vec![2])] {
+        let (mut agent, _, _) = told(Duration::from_secs(5));
+        agent.on(at(1), &mut Late, applied(&changed(made)));
+        let mut reports = 0;
+        for changes in seen {
+            let input = AgentInput::SiteChanged(changed(changes));
+            let outputs = agent.on(at(2), &mut Late, input);
+            reports += kinds(&outputs).iter().filter(|it| **it == "report").count();
+        }
+        assert_eq!(reports, 1, "the change that made them is {made}");
+    }
+}
+
+/// An agent whose timer rings, at a controller that answers heartbeats.
+struct Clocked {
+    agent: Agent,
+    connection: ConnectionId,
+    now: Timestamp,
+    due: Option<Timestamp>,
+    wakes: usize,
+    reports: usize,
+}
+
+impl Clocked {
+    fn tell(&mut self, input: AgentInput) {
+        let outputs = self.agent.on(self.now, &mut Late, input);
+        self.due = timer(&outputs).or(self.due);
+        for kind in kinds(&outputs) {
+            match kind {
+                "report" => self.reports += 1,
+                "heartbeat" => self.hear(ControllerMessage::Heartbeat),
+                _ => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, message: ControllerMessage) {
+        self.tell(AgentInput::Message(self.connection, message));
+    }
+
+    /// Time passes, and the timer rings.
+    fn until(&mut self, end: Timestamp) {
+        while let Some(due) = self.due.filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.due = None;
+            self.wakes += 1;
+            assert!(self.wakes < 200, "it is woken all the time");
+            self.tell(AgentInput::Timer);
+        }
+        self.now = end;
+    }
+}
+
+#[test]
+fn nothing_wakes_an_agent_again_and_again_before_its_turn() {
+    let (agent, connection, outputs) = told(MAX_REPORT_SPREAD);
+    let mut world = Clocked {
+        agent,
+        connection,
+        now: at(1),
+        due: timer(&outputs).or(Some(at(10))),
+        wakes: 0,
+        reports: 0,
+    };
+    // Another change was refused, and would be tried again before the turn of the networks.
+    world.tell(AgentInput::SiteChanged(changed(1)));
+    world.hear(ControllerMessage::ReportRefused {
+        generation: changed(1).generation,
+        digest: changed(1).digest,
+        faults: vec![fault()],
+    });
+    world.until(at(290));
+    assert_eq!(world.reports, 1);
+    world.hear(told_message(MAX_REPORT_SPREAD));
+    world.tell(applied(&changed(2)));
+    world.tell(AgentInput::SiteChanged(changed(2)));
+    world.until(at(315));
+    assert_eq!(world.reports, 1, "what was refused is no longer the site");
+    world.until(at(351));
+    assert_eq!(world.reports, 2, "its turn has come");
 }
 
 #[test]
 fn a_site_that_they_do_not_fit_says_so() {
     let (mut agent, _, _) = told(Duration::from_secs(5));
     let refused = AgentInput::NetworksRefused {
-        networks: ControllerNetworks::default().digest(),
+        networks: networks().digest(),
         faults: vec![fault()],
     };
     let outputs = agent.on(at(2), &mut Late, refused);
@@ -209,10 +314,20 @@ fn a_site_that_they_do_not_fit_says_so() {
 }
 
 #[test]
-fn a_turn_that_lies_too_far_off_is_not_taken() {
+fn what_no_controller_tells_ends_the_link() {
     let (_, _, outputs) = told(MAX_REPORT_SPREAD + Duration::from_millis(1));
     assert_eq!(kinds(&outputs), ["close"]);
-    let (_, _, outputs) = told(MAX_REPORT_SPREAD);
+    let (mut agent, connection, outputs) = told(MAX_REPORT_SPREAD);
     assert_eq!(kinds(&outputs), ["networks"]);
-    assert!(MAX_REPORT_SPREAD > HEARTBEAT_INTERVAL);
+    let nothing = ControllerMessage::Networks {
+        epoch: Epoch(5),
+        networks: ControllerNetworks::default(),
+        report_within: Duration::ZERO,
+    };
+    let outputs = agent.on(at(2), &mut Late, AgentInput::Message(connection, nothing));
+    assert_eq!(
+        kinds(&outputs),
+        ["close"],
+        "a controller without a link network"
+    );
 }

@@ -185,7 +185,7 @@ fn agent_input() -> impl Strategy<Value = AgentInput> {
         1 => a_site().prop_map(|site| AgentInput::SiteChanged(Snapshot::of(&site))),
         1 => (any::<[u8; 32]>(), a_site()).prop_map(|(bytes, site)| AgentInput::NetworksApplied {
             networks: NetworksDigest(bytes),
-            snapshot: Snapshot::of(&site),
+            made: Some(site.generation()),
         }),
         1 => any::<[u8; 32]>().prop_map(|bytes| AgentInput::NetworksRefused {
             networks: NetworksDigest(bytes),
