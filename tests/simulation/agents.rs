@@ -67,6 +67,8 @@ pub(crate) struct AgentNode {
     alarm_clock: Option<Timestamp>,
     /// The networks of the controller that its site refused last.
     pub(crate) networks_refused: Option<NetworksDigest>,
+    /// Since when its record has the networks of the controller that it has.
+    pub(crate) networks_since: Millis,
 }
 
 /// What runs on the host.
@@ -144,6 +146,7 @@ impl AgentNode {
             clock: Clock::new(0),
             alarm_clock: None,
             networks_refused: None,
+            networks_since: 0,
         }
     }
 
@@ -155,7 +158,7 @@ impl AgentNode {
         now < self.partitioned_until
     }
 
-    fn write_landed(&mut self, write: AgentWrite) -> Landed {
+    fn write_landed(&mut self, now: Millis, write: AgentWrite) -> Landed {
         match write {
             AgentWrite::Key(key) => {
                 self.key = Some(key);
@@ -171,6 +174,10 @@ impl AgentNode {
                 Landed::Agent(vec![AgentInput::Persisted(ticket)])
             }
             AgentWrite::Record(ticket, record) => {
+                let had = self.record.as_ref().and_then(|known| known.networks);
+                if record.networks != had {
+                    self.networks_since = now;
+                }
                 self.record = Some(record);
                 Landed::Agent(vec![AgentInput::Persisted(ticket)])
             }
@@ -263,9 +270,9 @@ impl World {
             let waiting = self.agents[agent].disk.len();
             self.rng.random_range(0..=waiting)
         };
-        let node = &mut self.agents[agent];
+        let (now, node) = (self.now, &mut self.agents[agent]);
         for write in std::mem::take(&mut node.disk).into_iter().take(reached) {
-            node.write_landed(write);
+            node.write_landed(now, write);
         }
         node.life += 1;
         node.alarm_clock = None;
@@ -485,11 +492,11 @@ impl World {
         if self.agents[agent].life != life {
             return;
         }
-        let node = &mut self.agents[agent];
+        let (now, node) = (self.now, &mut self.agents[agent]);
         let Some(write) = node.disk.pop_front() else {
             return;
         };
-        match node.write_landed(write) {
+        match node.write_landed(now, write) {
             Landed::Enroller(input) => self.tell_enroller(agent, input),
             Landed::Agent(inputs) => {
                 self.check_effects(agent);

@@ -13,7 +13,11 @@ use site::{Digest, Timestamp};
 
 use crate::agents::{AgentNode, Process};
 use crate::calls::CallKind;
-use crate::world::World;
+use crate::world::{Millis, World};
+
+/// Within this time, in milliseconds, the controller knows that a site has its networks: the link
+/// over which it was to hear so is dead after three heartbeats, and the next Hello says it too.
+const NETWORKS_KNOWN: Millis = 120_000;
 
 /// What was promised so far.
 #[derive(Debug, Default)]
@@ -377,9 +381,10 @@ impl World {
         at: Timestamp,
     ) {
         let durable = id.and_then(|id| self.controller.disk.durable.subclouds.get(&id));
-        // Who answers late, or not at all, has them by the time that this is on disk.
-        let of_networks = entity.ends_with(".controller-networks");
-        let awaited = of_networks || id.is_some_and(|id| self.is_awaited(id, at));
+        let awaited = id.is_some_and(|id| match entity.ends_with(".controller-networks") {
+            true => !self.has_long_had_networks(id),
+            false => self.is_awaited(id, at),
+        });
         let cause = durable.is_some_and(|record| match alarm {
             AlarmKind::Offline => record.managed(),
             AlarmKind::Quarantined => record.quarantined(),
@@ -460,16 +465,31 @@ impl World {
         wrong
     }
 
-    /// Whether the one host of a subcloud has the controller's networks, or refuses them.
-    fn stands_with_networks(&self, id: SubcloudId, present: NetworksDigest) -> Option<bool> {
+    /// The one host of a subcloud.
+    fn only_host(&self, id: SubcloudId) -> Option<&AgentNode> {
         let obeys = |node: &&AgentNode| {
             let record = node.record.as_ref();
             record.is_some_and(|record| record.subcloud == id)
         };
         let mut hosts = self.agents.iter().filter(obeys);
-        let (Some(host), None) = (hosts.next(), hosts.next()) else {
-            return None;
-        };
+        hosts.next().filter(|_| hosts.next().is_none())
+    }
+
+    /// Whether the controller must know by now that a subcloud has its networks: whoever answers
+    /// late has them by the time that its alarm is on disk.
+    fn has_long_had_networks(&self, id: SubcloudId) -> bool {
+        let machine = self.controller.machine.as_ref();
+        let present = machine.map(|machine| machine.networks().digest());
+        self.only_host(id).is_some_and(|host| {
+            let has = host.record.as_ref().and_then(|record| record.networks);
+            let long = self.now > host.networks_since + NETWORKS_KNOWN;
+            host.networks_refused.is_none() && present.is_some() && has == present && long
+        })
+    }
+
+    /// Whether the one host of a subcloud has the controller's networks, or refuses them.
+    fn stands_with_networks(&self, id: SubcloudId, present: NetworksDigest) -> Option<bool> {
+        let host = self.only_host(id)?;
         let has = host.record.as_ref().and_then(|record| record.networks) == Some(present);
         let refuses = host.networks_refused == Some(present);
         (self.sees_online(id) && has != refuses).then_some(has)
