@@ -223,6 +223,12 @@ impl Subcloud {
         }
     }
 
+    /// The term of its ownership; 0 while it is not enrolled.
+    pub fn epoch(&self) -> Epoch {
+        self.enrolled()
+            .map_or(Epoch::default(), |enrolled| enrolled.epoch)
+    }
+
     /// Whether it obeys this controller, as far as is known here.
     pub fn owned_here(&self) -> bool {
         self.geo.owner.is_none()

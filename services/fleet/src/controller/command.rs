@@ -17,7 +17,6 @@ use crate::{
     Reach, Reason, Rejection, RequestId, SiteMethod, SubcloudId, Violation,
 };
 
-use super::link::epoch_of;
 use super::{Batch, Controller, Deed, Deferred, Output, RunCommand, Wake};
 
 /// The commands that are under way.
@@ -228,7 +227,7 @@ impl Controller {
         self.wakeups.at(call.deadline, Wake::Command(id));
         let command = Command {
             id,
-            epoch: epoch_of(Some(record)),
+            epoch: record.epoch(),
             method: call.method,
             request: call.body,
             within: Duration::from_millis(call.deadline.0.saturating_sub(now.0)),

@@ -11,9 +11,9 @@ use crate::agent::HEARTBEAT_BOUNDS;
 use crate::entropy::{after, up_to};
 use crate::{
     AgentMessage, AlarmCounts, Alternates, Candidate, CertificateRequest, ControllerMessage,
-    Entropy, Epoch, EventKind, Fault, Fingerprint, Goodbye, GoodbyeReason, Hello, InstanceId,
-    LinkId, Observed, Reason, Refused, Rejection, Report, SharedSubcloud, Subcloud, SubcloudId,
-    Violation, Welcome,
+    Entropy, EventKind, Fault, Fingerprint, Goodbye, GoodbyeReason, Hello, InstanceId, LinkId,
+    Observed, Reason, Refused, Rejection, Report, SharedSubcloud, Subcloud, SubcloudId, Violation,
+    Welcome,
 };
 
 use super::identity::Opening;
@@ -297,7 +297,7 @@ impl Controller {
         let interval = self.config.heartbeat_interval;
         let welcome = Welcome {
             controller: self.config.id,
-            epoch: epoch_of(record),
+            epoch: record.map(|known| known.epoch()).unwrap_or_default(),
             // Never below what agents accept, also when that is what was configured.
             heartbeat_interval: (interval - up_to(entropy, interval / HEARTBEAT_SPREAD))
                 .max(*HEARTBEAT_BOUNDS.start()),
@@ -496,10 +496,4 @@ fn same_site(record: &Subcloud, site: &SiteParts) -> Result<(), Rejection> {
 /// How many alarms a site has of each severity.
 pub(super) fn alarms_of(site: &SiteParts) -> AlarmCounts {
     AlarmCounts::of(site.alarms.iter().map(|alarm| alarm.severity))
-}
-
-pub(super) fn epoch_of(record: Option<&SharedSubcloud>) -> Epoch {
-    record
-        .and_then(|record| record.enrolled())
-        .map_or(Epoch::default(), |enrolled| enrolled.epoch)
 }

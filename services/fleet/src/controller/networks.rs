@@ -12,7 +12,6 @@ use crate::{
 };
 
 use super::alarms::{watched, words_of};
-use super::link::epoch_of;
 use super::{Batch, Controller, Output, PENDING_HEARTBEATS, Wake};
 
 /// When all subclouds are told at once, their reports come this far apart on average, once all had
@@ -106,10 +105,11 @@ impl Controller {
         }
         state.networks = Networks::Told(digest, since);
         self.look_at(after(since, self.networks_grace()));
+        let record = self.fleet.subcloud(subcloud);
         out.push(Output::Send {
             link,
             message: ControllerMessage::Networks {
-                epoch: epoch_of(self.fleet.subcloud(subcloud)),
+                epoch: record.map(|known| known.epoch()).unwrap_or_default(),
                 networks: self.own.networks.clone(),
                 report_within,
             },
