@@ -139,7 +139,7 @@ impl World {
     }
 
     /// The disk is done at once.
-    fn carry_out(&mut self, outputs: Vec<Output>) {
+    pub(crate) fn carry_out(&mut self, outputs: Vec<Output>) {
         let mut waiting: std::collections::VecDeque<Output> = outputs.into();
         while let Some(output) = waiting.pop_front() {
             match output {
@@ -189,7 +189,7 @@ impl World {
     }
 
     /// Time passes, and every timer rings.
-    fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let until = Timestamp(self.now.0 + u64::try_from(time.as_millis()).unwrap());
         while let Some(at) = self.timer.filter(|at| *at <= until) {
             self.now = self.now.max(at);

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentOutput, ConnectionId, ControllerMessage,
-    ControllerNetworks, Entropy, Epoch, FleetChange, Input, LinkId, MAX_REPORT_SPREAD,
-    NetworksAnswer, NetworksDigest, Operate, PENDING_HEARTBEATS, REPORT_SPACING, RequestId,
-    Snapshot,
+    ControllerNetworks, Entropy, Epoch, Fault, FleetChange, HEARTBEAT_INTERVAL, Input, LinkId,
+    MAX_REPORT_SPREAD, NetworksAnswer, NetworksDigest, Operate, PENDING_HEARTBEATS, REPORT_SPACING,
+    RequestId, Snapshot, SubcloudEdit,
 };
 use site::Timestamp;
 
@@ -36,6 +36,16 @@ fn answer(world: &mut World, link: LinkId, digest: NetworksDigest, refused: bool
     let faults = if refused { vec![fault()] } else { Vec::new() };
     let answer = NetworksAnswer { digest, faults };
     world.say(link, AgentMessage::NetworksAnswer(answer));
+}
+
+fn operate(change: FleetChange) -> Input {
+    Input::Operate(Operate {
+        request: RequestId(1),
+        actor: fleet::Actor::Operator("uid=0".to_owned()),
+        change,
+        key: None,
+        validate_only: false,
+    })
 }
 
 #[test]
@@ -129,19 +139,63 @@ fn a_site_that_has_changed_since_it_refused_is_told_again() {
 }
 
 #[test]
+fn who_comes_back_with_earlier_ones_is_missed_all_the_time() {
+    let mut world = World::with(1);
+    let link = world.up(1);
+    let had = world.machine.networks().digest();
+    let digest = move_to(&mut world, 201);
+    answer(&mut world, link, digest, true);
+    world.down(link);
+    world.pass(HEARTBEAT_INTERVAL * 4);
+    assert_eq!(world.told, ["+280.002", "+280.001"]);
+    // Its record is on its way to the disk when it says Hello, so it is welcomed later.
+    let change = FleetChange::Update {
+        subcloud: "s1".to_owned(),
+        etag: String::new(),
+        edit: SubcloudEdit {
+            description: Some("moved".to_owned()),
+            ..SubcloudEdit::default()
+        },
+    };
+    let written = world.machine.on(world.now, &mut Late, operate(change));
+    let link = world.up_with(1, Some(had));
+    world.networks_told.clear();
+    world.carry_out(written);
+    assert_eq!(world.networks_told, [(link, Duration::ZERO)]);
+    answer(&mut world, link, digest, true);
+    assert_eq!(world.told, ["+280.002", "+280.001"]);
+}
+
+#[test]
+fn what_an_agent_says_is_cut() {
+    let mut world = World::with(1);
+    let link = world.up(1);
+    let digest = move_to(&mut world, 201);
+    let long = "x".repeat(100_000);
+    let fault = Fault {
+        reason: long.clone(),
+        message: long.clone(),
+        remedy: long,
+        ..Fault::default()
+    };
+    let faults = vec![fault; 3];
+    world.say(
+        link,
+        AgentMessage::NetworksAnswer(NetworksAnswer { digest, faults }),
+    );
+    let alarm = world.machine.alarms().next().expect("raised").shown();
+    assert!(alarm.reason.len() < 1000 && alarm.repair.len() < 1000);
+    assert!(alarm.reason.ends_with("(and 2 more)"), "{}", alarm.reason);
+}
+
+#[test]
 fn nobody_misses_them_at_an_unmanaged_subcloud() {
     let mut world = World::with(1);
     let link = world.up(1);
     let digest = move_to(&mut world, 201);
     answer(&mut world, link, digest, true);
-    world.tell(Input::Operate(Operate {
-        request: RequestId(1),
-        actor: fleet::Actor::Operator("uid=0".to_owned()),
-        change: FleetChange::Unmanage {
-            subcloud: "s1".to_owned(),
-        },
-        key: None,
-        validate_only: false,
+    world.tell(operate(FleetChange::Unmanage {
+        subcloud: "s1".to_owned(),
     }));
     assert_eq!(world.told, ["+280.002", "-280.002"]);
 }
