@@ -254,6 +254,14 @@ pub struct ControllerPool {
     pub gateway: Option<IpAddr>,
 }
 
+impl ControllerMessage {
+    /// Whether rollouts have to look at the subcloud again once this is said: commands can go out
+    /// after a welcome, and an accepted report tells more of its site.
+    pub fn stirs(&self) -> bool {
+        matches!(self, Self::Welcome(_) | Self::ReportAccepted { .. })
+    }
+}
+
 impl GoodbyeReason {
     /// Every reason.
     pub const ALL: [Self; 10] = [

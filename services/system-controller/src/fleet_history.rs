@@ -147,13 +147,23 @@ mod tests {
         assert_eq!(count(&history, start + 1), Some(BATCH));
         assert!(FleetHistory::new(8, KEPT).revision() > history.revision());
     }
+
     #[test]
     fn a_change_is_told_once_whether_it_has_an_event_or_not() {
-        let mut history = FleetHistory::new(7, KEPT);
         let [west, east] = [1, 2].map(|number| SubcloudId(uuid::Uuid::from_u128(number)));
-        let before = history.revision();
-        history.publish(What::Record(west, "west".into()));
-        assert!(history.told(west, before) && !history.told(east, before));
-        assert!(!history.told(west, history.revision()), "it was before");
+        let event = Event {
+            position: fleet::Position::default(),
+            at: site::Timestamp(0),
+            subcloud: Some(west),
+            name: "west".to_owned(),
+            kind: fleet::EventKind::Online,
+        };
+        for what in [What::Record(west, "west".into()), What::Event(event)] {
+            let mut history = FleetHistory::new(7, KEPT);
+            let before = history.revision();
+            history.publish(what);
+            assert!(history.told(west, before) && !history.told(east, before));
+            assert!(!history.told(west, history.revision()), "it was before");
+        }
     }
 }

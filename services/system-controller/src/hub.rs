@@ -435,12 +435,7 @@ impl Hub {
                 },
                 Output::Send { link, message } => {
                     self.count(&message);
-                    // Commands can go out from now on, or more is known of its site.
-                    let stirs = matches!(
-                        message,
-                        ControllerMessage::Welcome(_) | ControllerMessage::ReportAccepted { .. }
-                    );
-                    if let Some(sender) = driven.links.get(&link).filter(|_| stirs) {
+                    if let Some(sender) = driven.links.get(&link).filter(|_| message.stirs()) {
                         self.stir(sender.caller.subcloud);
                     }
                     send(driven, link, message);

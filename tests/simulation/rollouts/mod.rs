@@ -323,11 +323,9 @@ impl World {
 
     /// Leaves word that commands can go to a subcloud from now on, or that more is known of it.
     pub(crate) fn stir_over(&mut self, link: LinkId, message: &ControllerMessage) {
-        let stirs = matches!(
-            message,
-            ControllerMessage::Welcome(_) | ControllerMessage::ReportAccepted { .. }
-        );
-        if stirs && let Some(wire) = self.wires.get(&link) {
+        if message.stirs()
+            && let Some(wire) = self.wires.get(&link)
+        {
             self.stir(wire.subcloud);
         }
     }

@@ -38,6 +38,18 @@ fn answer(world: &mut World, link: LinkId, digest: NetworksDigest, refused: bool
     world.say(link, AgentMessage::NetworksAnswer(answer));
 }
 
+/// A managed subcloud that refuses the present networks, over this link; what it had before, and
+/// what it refuses.
+fn refusing() -> (World, LinkId, [NetworksDigest; 2]) {
+    let mut world = World::with(1);
+    let link = world.up(1);
+    let had = world.machine.networks().digest();
+    let digest = move_to(&mut world, 201);
+    answer(&mut world, link, digest, true);
+    assert_eq!(world.told, ["+280.002"]);
+    (world, link, [had, digest])
+}
+
 fn operate(change: FleetChange) -> Input {
     Input::Operate(Operate {
         request: RequestId(1),
@@ -82,12 +94,7 @@ fn who_does_not_answer_is_missed_until_it_does() {
 
 #[test]
 fn who_refuses_is_missed_at_once_with_the_reason_over_restarts_until_it_has_them() {
-    let mut world = World::with(1);
-    let link = world.up(1);
-    let had = world.machine.networks().digest();
-    let earlier = move_to(&mut world, 201);
-    answer(&mut world, link, earlier, true);
-    assert_eq!(world.told, ["+280.002"]);
+    let (mut world, link, [had, earlier]) = refusing();
     let alarm = world.machine.alarms().next().expect("raised").shown();
     assert!(
         alarm.reason.contains("s1: POOL_OVERLAP: taken"),
@@ -116,10 +123,7 @@ fn who_refuses_is_missed_at_once_with_the_reason_over_restarts_until_it_has_them
 
 #[test]
 fn a_site_that_has_changed_since_it_refused_is_told_again() {
-    let mut world = World::with(1);
-    let link = world.up(1);
-    let digest = move_to(&mut world, 201);
-    answer(&mut world, link, digest, true);
+    let (mut world, link, [_, digest]) = refusing();
     world.networks_told.clear();
     let mut parts = site("s1", 1, "4").to_parts();
     parts.generation.0 += 1;
@@ -140,11 +144,7 @@ fn a_site_that_has_changed_since_it_refused_is_told_again() {
 
 #[test]
 fn who_comes_back_with_earlier_ones_is_missed_all_the_time() {
-    let mut world = World::with(1);
-    let link = world.up(1);
-    let had = world.machine.networks().digest();
-    let digest = move_to(&mut world, 201);
-    answer(&mut world, link, digest, true);
+    let (mut world, link, [had, digest]) = refusing();
     world.down(link);
     world.pass(HEARTBEAT_INTERVAL * 4);
     assert_eq!(world.told, ["+280.002", "+280.001"]);
@@ -190,10 +190,7 @@ fn what_an_agent_says_is_cut() {
 
 #[test]
 fn nobody_misses_them_at_an_unmanaged_subcloud() {
-    let mut world = World::with(1);
-    let link = world.up(1);
-    let digest = move_to(&mut world, 201);
-    answer(&mut world, link, digest, true);
+    let (mut world, _, _) = refusing();
     world.tell(operate(FleetChange::Unmanage {
         subcloud: "s1".to_owned(),
     }));

@@ -184,7 +184,8 @@ impl Hub {
 
     /// A subcloud as it is shown.
     pub(crate) fn show(&self, subcloud: &SharedSubcloud) -> Shown {
-        self.shown(&self.lock(), subcloud)
+        let group = self.read().group_of(subcloud);
+        present(&self.lock(), (Arc::clone(subcloud), group))
     }
 
     /// What is durable.
@@ -280,12 +281,6 @@ impl Hub {
             AlarmSummary::of(record, ours)
         };
         durable.subclouds.values().map(sum_up).collect()
-    }
-
-    /// A subcloud as it is shown.
-    pub(super) fn shown(&self, driven: &Driven, subcloud: &SharedSubcloud) -> Shown {
-        let group = self.read().group_of(subcloud);
-        present(driven, (Arc::clone(subcloud), group))
     }
 }
 
