@@ -108,21 +108,18 @@ async fn measure(arguments: &Arguments) -> Value {
     fleet.costs.print("controller");
     println!(
         "controller: {:.0} subclouds added/s, {:.0} enrolled/s; reconnected after {:.2} s \
-         ({} of {n} resumed, {} reports); networks to all: p50 {:.0} ms, p99 {:.0} ms, \
-         reported and durable p50 {:.0} ms, p99 {:.0} ms; \
-         {:.0} changes a second to a watcher: p50 {:.1} ms, p99 {:.1} ms",
+         ({} of {n} resumed, {} reports); networks reported and durable: p50 {:.0} ms, \
+         p99 {:.0} ms; {:.0} changes a second to a watcher: p50 {:.1} ms, p99 {:.1} ms",
         fleet.adds,
         fleet.enrollments,
         fleet.reconnect_seconds,
         fleet.resumed,
         fleet.reports_after_restart,
-        fleet.fanout_p50,
-        fleet.fanout_p99,
-        fleet.reported_p50,
-        fleet.reported_p99,
+        fleet.reported[0],
+        fleet.reported[1],
         f64::from(n) / interval(n).as_secs_f64(),
-        fleet.watch_p50,
-        fleet.watch_p99,
+        fleet.watched[0],
+        fleet.watched[1],
     );
     let ratio = |value: f64, reference: f64| json!((value / reference * 100.0).round() / 100.0);
     json!({
@@ -133,8 +130,8 @@ async fn measure(arguments: &Arguments) -> Value {
         "heartbeat_cpu_ratio": ratio(fleet.costs.message_cpu_us, bare.message_cpu_us),
         "commits_vs_etcd": etcd.map(|puts| ratio(fleet.adds, puts.concurrent)),
         "enroll_vs_connect": ratio(fleet.enrollments, bare.connects_per_second),
-        "fanout_p99_ms": json!(fleet.fanout_p99.round()),
-        "watch_p99_ms": json!(fleet.watch_p99.round()),
+        "fanout_p99_ms": json!(fleet.costs.all_at_once[1].round()),
+        "watch_p99_ms": json!(fleet.watched[1].round()),
     })
 }
 
@@ -146,18 +143,26 @@ struct Costs {
     connect_cpu_ms: f64,
     connects_per_second: f64,
     message_cpu_us: f64,
+    /// All clients at the same moment: when half and 99 of 100 have their answer, in milliseconds,
+    /// and the CPU of the server for each.
+    all_at_once: [f64; 2],
+    all_at_once_cpu_us: f64,
 }
 
 impl Costs {
     fn print(&self, name: &str) {
         println!(
             "{name}: {:.1} KiB idle, {:.1} KiB after a report; {:.3} ms CPU for each connect \
-             ({:.0}/s), {:.1} us CPU for each heartbeat",
+             ({:.0}/s), {:.1} us CPU for each heartbeat; all at once: p50 {:.0} ms, p99 {:.0} ms, \
+             {:.1} us CPU for each",
             self.idle_kib,
             self.after_report_kib,
             self.connect_cpu_ms,
             self.connects_per_second,
-            self.message_cpu_us
+            self.message_cpu_us,
+            self.all_at_once[0],
+            self.all_at_once[1],
+            self.all_at_once_cpu_us,
         );
     }
 }
@@ -232,6 +237,18 @@ async fn measure_bare(n: u16, time: Duration, report: usize) -> Costs {
     }
     costs.message_cpu_us = (cpu(server.id()) - before) * 1e6 / f64::from(sent);
 
+    let (before, start) = (cpu(server.id()), Instant::now());
+    let mut asking = JoinSet::new();
+    for mut stream in streams {
+        asking.spawn(async move {
+            stream.exchange(heartbeat()).await;
+            (stream, start.elapsed())
+        });
+    }
+    let (streams, times): (Vec<_>, Vec<_>) = asking.join_all().await.into_iter().unzip();
+    costs.all_at_once = shares(times);
+    costs.all_at_once_cpu_us = (cpu(server.id()) - before) * 1e6 / f64::from(n);
+
     let mut reporting = JoinSet::new();
     for mut stream in streams {
         reporting.spawn(async move {
@@ -259,12 +276,9 @@ struct Fleet {
     reconnect_seconds: f64,
     resumed: f64,
     reports_after_restart: f64,
-    fanout_p50: f64,
-    fanout_p99: f64,
-    reported_p50: f64,
-    reported_p99: f64,
-    watch_p50: f64,
-    watch_p99: f64,
+    /// The median and the 99th percentile, in milliseconds.
+    reported: [f64; 2],
+    watched: [f64; 2],
 }
 
 async fn measure_fleet(dir: &std::path::Path, n: u16, time: Duration) -> Fleet {
@@ -323,19 +337,19 @@ async fn measure_fleet(dir: &std::path::Path, n: u16, time: Duration) -> Fleet {
     fleet.costs.message_cpu_us = spent * 1e6 / heard.max(1.0);
 
     let watched = report_all(&crowd, channel, interval(n)).await;
-    (fleet.watch_p50, fleet.watch_p99) = shares(watched);
+    fleet.watched = shares(watched);
     fleet.costs.after_report_kib = (resident_at_rest(process).await - empty) / f64::from(n);
-    let (kept, reported) = fan_out(&crowd, &mut controller).await;
-    [fleet.fanout_p50, fleet.fanout_p99] = kept.map(|time| time.as_secs_f64() * 1e3);
-    (fleet.reported_p50, fleet.reported_p99) = shares(reported);
+    let (kept, spent, reported) = fan_out(&crowd, &mut controller).await;
+    fleet.costs.all_at_once = kept.map(|time| time.as_secs_f64() * 1e3);
+    fleet.costs.all_at_once_cpu_us = spent * 1e6 / f64::from(n);
+    fleet.reported = shares(reported);
     fleet
 }
 
 /// The median and the 99th percentile, in milliseconds.
-fn shares(mut times: Vec<Duration>) -> (f64, f64) {
+fn shares(mut times: Vec<Duration>) -> [f64; 2] {
     times.sort_unstable();
-    let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
-    (at(50), at(99))
+    [50, 99].map(|share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3)
 }
 
 /// Waits until everybody has noticed that the controller is gone.
@@ -416,12 +430,17 @@ impl Watched {
 }
 
 /// The controller's oam network moves: how long after the start of the operator's command the
-/// controller has heard from half of the agents, and from 99 of 100, that they have it durably; and
-/// when each has seen its report acknowledged, for which agents take turns.
-async fn fan_out(crowd: &Crowd, controller: &mut Controller) -> ([Duration; 2], Vec<Duration>) {
+/// controller has heard from half of the agents, and from 99 of 100, that they have it durably; the
+/// seconds of CPU that it took until then; and when each agent has seen its report acknowledged,
+/// for which agents take turns.
+async fn fan_out(
+    crowd: &Crowd,
+    controller: &mut Controller,
+) -> ([Duration; 2], f64, Vec<Duration>) {
     let kept = r#"tandem_controller_networks_answers_total{outcome="kept"}"#;
     let before = counter(controller, kept);
-    let start = Instant::now();
+    let process = controller.daemon().id();
+    let (spent, start) = (cpu(process), Instant::now());
     let mut waiting = JoinSet::new();
     let (sender, mut answered) = mpsc::unbounded_channel();
     for state in &crowd.states {
@@ -468,7 +487,8 @@ async fn fan_out(crowd: &Crowd, controller: &mut Controller) -> ([Duration; 2], 
         }
         *heard = start.elapsed();
     }
-    (heard, waiting.join_all().await)
+    let spent = cpu(process) - spent;
+    (heard, spent, waiting.join_all().await)
 }
 
 /// Waits for something of an agent.

@@ -1,12 +1,13 @@
 //! The agents' hosts: the real machines of enrollment and link, their disks, and their crashes.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::{
     Agent, AgentInput, AgentOutput, AgentRecord, CertificateRequest, CommandId, CommandOutcome,
     ConnectionId, Credential, Enroller, EnrollerInput, EnrollerOutput, Exit, Fault, Fingerprint,
-    InstanceId, NetworksDigest, Reason, Snapshot, Ticket,
+    InstanceId, NetworksDigest, Reason, Ticket,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -183,7 +184,7 @@ impl AgentNode {
             }
             AgentWrite::Site(site, networks) => {
                 self.site = *site;
-                let changed = AgentInput::SiteChanged(Snapshot::of(&self.site));
+                let changed = AgentInput::SiteChanged(Arc::new(self.site.clone()));
                 self.networks_refused = self.networks_refused.filter(|_| networks.is_none());
                 let made = Some(self.site.generation());
                 let applied = |networks| AgentInput::NetworksApplied { networks, made };
@@ -196,7 +197,7 @@ impl AgentNode {
                     return Landed::Agent(vec![done]);
                 };
                 self.site = site;
-                let changed = AgentInput::SiteChanged(Snapshot::of(&self.site));
+                let changed = AgentInput::SiteChanged(Arc::new(self.site.clone()));
                 Landed::Agent(match answer_first {
                     true => vec![done, changed],
                     false => vec![changed, done],
@@ -237,8 +238,8 @@ impl World {
         };
         node.life += 1;
         let instance = InstanceId(self.rng.random());
-        let snapshot = Snapshot::of(&node.site);
-        let (machine, outputs) = Agent::start(now, record, credential, instance, snapshot);
+        let site = Arc::new(node.site.clone());
+        let (machine, outputs) = Agent::start(now, record, credential, instance, site);
         node.process = Process::Serving(Box::new(machine));
         self.note(20, || format!("agent {agent} serves"));
         self.agent_outputs(agent, outputs);

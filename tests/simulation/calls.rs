@@ -3,7 +3,7 @@
 use fleet::{
     Actor, AddSubcloud, AgentRecord, Candidate, Enroll, EnrollerInput, Fault, Fingerprint,
     Footprint, Input, IssueToken, NewToken, Refusal, Rejection, Report, RequestId, SecretHash,
-    Snapshot, SubcloudEdit, SubcloudId, TokenId,
+    SubcloudEdit, SubcloudId, TokenId,
 };
 use rand::Rng;
 use std::time::Duration;
@@ -130,16 +130,12 @@ impl World {
         let Some(token) = node.token else {
             return;
         };
-        let snapshot = Snapshot::of(&node.site);
         let kind = CallKind::Enroll {
             life: node.life,
             attempt: node.attempt,
             token,
             key,
-            report: Report {
-                digest: snapshot.digest,
-                site: snapshot.site,
-            },
+            report: Report::of(&node.site),
         };
         self.call(agent, kind, true);
     }

@@ -70,7 +70,7 @@ mod subcloud;
 
 pub use agent::{
     Agent, AgentInput, AgentOutput, AgentRecord, CONNECT_TIMEOUT, Cause, Credential, LinkStatus,
-    REFUSED_RETRY, STABLE_AFTER, Snapshot, WELCOME_TIMEOUT,
+    REFUSED_RETRY, STABLE_AFTER, WELCOME_TIMEOUT,
 };
 pub use alarm::{
     AlarmCounts, AlarmKey, AlarmKind, AlarmStatus, AlarmSummary, FleetAlarm, SharedAlarm,

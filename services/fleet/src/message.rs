@@ -153,6 +153,16 @@ pub struct Report {
     pub site: Arc<SiteParts>,
 }
 
+impl Report {
+    /// Of a site as it is.
+    pub fn of(site: &Site) -> Self {
+        Self {
+            digest: site.digest(),
+            site: Arc::new(site.to_parts()),
+        }
+    }
+}
+
 /// What an agent is to do from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcome {

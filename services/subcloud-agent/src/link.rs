@@ -16,7 +16,7 @@ use fleet::{
     Agent, AgentInput, AgentMessage, AgentOutput, Cause, Command, CommandOutcome, ConnectionId,
     ControllerId, ControllerNetworks, Credential, Endpoint, Entropy as _, Fault, Fingerprint,
     GoodbyeReason, InstanceId, LinkStatus, MAX_ALTERNATES, NetworksDigest, Reason, Rejection,
-    Snapshot, Violation,
+    Violation,
 };
 use futures_util::StreamExt as _;
 use identity::{CaCertificate, LeafKey, PeerCertificate, SpkiSha256, TlsConfigError};
@@ -74,8 +74,7 @@ pub(crate) fn start(
     let tls = Credentials::new(&authority, certificate, key)
         .map_err(|error| Failure::because(Exit::Io, "the agent's certificate", &error))?;
     let (id, instance) = (record.subcloud, InstanceId(SystemEntropy.next_u64()));
-    let snapshot = Snapshot::of(&keeper.site());
-    let (machine, outputs) = Agent::start(now(), record, credential, instance, snapshot);
+    let (machine, outputs) = Agent::start(now(), record, credential, instance, keeper.site());
     let (happenings, happened) = mpsc::channel(HAPPENINGS);
     let (state, watched) = watch::channel(LinkState::default());
     let driver = Driver {
@@ -197,7 +196,7 @@ impl Driver {
                 () = stop.cancelled() => break,
                 Some(input) = happened.recv() => input,
                 Ok(()) = site.changed() => {
-                    AgentInput::SiteChanged(Snapshot::of(&site.borrow_and_update()))
+                    AgentInput::SiteChanged(Arc::clone(&site.borrow_and_update()))
                 }
                 () = at(self.timer) => {
                     self.timer = None;

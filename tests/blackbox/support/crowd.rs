@@ -52,10 +52,11 @@ pub(crate) async fn installed(operators: &Channel, count: u16) -> Vec<Member> {
 /// Adds `count` subclouds over these connections, as many at a time as each takes; their tokens,
 /// by their numbers.
 pub(crate) async fn added(operators: &[Channel], count: u16) -> Vec<String> {
-    let room = Arc::new(Semaphore::new(CALLS_AT_A_TIME * operators.len()));
+    let room = || Arc::new(Semaphore::new(CALLS_AT_A_TIME));
+    let operators: Vec<_> = operators.iter().map(|channel| (channel, room())).collect();
     let mut adding = JoinSet::new();
-    for (number, channel) in (0..count).zip(operators.iter().cycle()) {
-        let (room, channel) = (Arc::clone(&room), channel.clone());
+    for (number, (channel, room)) in (0..count).zip(operators.iter().cycle()) {
+        let (room, channel) = (Arc::clone(room), (*channel).clone());
         adding.spawn(async move {
             let _place = room.acquire_owned().await.expect("open");
             let request = AddSubcloudRequest {

@@ -11,8 +11,8 @@ use fleet::{
     ControllerConfig, ControllerId, Endpoint, Enroll, FailurePolicy, Fingerprint, FleetAlarm,
     FleetChange, Input, Management, NewToken, Operate, Output, PeerAction, PeerCall, PeerGroup,
     PeerGroupId, PeerId, PeerInput, PeerMessage, PeerOutput, PeerSettings, PeerSubject, Position,
-    Records, Rejection, Report, RequestId, SecretHash, Snapshot, SourceCheck, Subcloud,
-    SubcloudEdit, SubcloudId, SystemPeer, Ticket, TokenId, Write,
+    Records, Rejection, Report, RequestId, SecretHash, SourceCheck, Subcloud, SubcloudEdit,
+    SubcloudId, SystemPeer, Ticket, TokenId, Write,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -220,7 +220,6 @@ impl Geo {
                     secret: SecretHash([7; 32]),
                     ttl: Duration::from_secs(3600),
                 };
-                let snapshot = Snapshot::of(&node.site);
                 let add = AddSubcloud {
                     request: RequestId(1),
                     actor: Actor::Operator("uid=0".to_owned()),
@@ -236,10 +235,7 @@ impl Geo {
                     token: token.id,
                     secret: token.secret,
                     key: node.key,
-                    report: Report {
-                        digest: snapshot.digest,
-                        site: snapshot.site,
-                    },
+                    report: Report::of(&node.site),
                     source: node.site.link_address().expect("a site has an address"),
                     validate_only: false,
                 };

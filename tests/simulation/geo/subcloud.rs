@@ -1,11 +1,12 @@
 //! The agents' hosts.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::{
     Agent, AgentInput, AgentOutput, AgentRecord, Alternates, CommandOutcome, ConnectionId,
-    Credential, Epoch, Fingerprint, InstanceId, NetworksDigest, Snapshot, SubcloudId, Ticket,
+    Credential, Epoch, Fingerprint, InstanceId, NetworksDigest, SubcloudId, Ticket,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -127,8 +128,8 @@ impl Geo {
             validity: LASTING,
         };
         let instance = InstanceId(self.rng.random());
-        let snapshot = Snapshot::of(&node.site);
-        let (machine, outputs) = Agent::start(now, record.clone(), credential, instance, snapshot);
+        let site = Arc::new(node.site.clone());
+        let (machine, outputs) = Agent::start(now, record.clone(), credential, instance, site);
         node.machine = Some(machine);
         node.heard_owner = now;
         self.note(120, || format!("subcloud {index} starts"));

@@ -123,7 +123,7 @@ impl Agent {
     /// Tries the owner, or whom the hunt for a lost one names.
     pub(super) fn connect(&mut self, now: Timestamp, out: &mut Vec<AgentOutput>) {
         let (Some(from), Some(target)) = (
-            self.snapshot.link_address,
+            self.site.link_address(),
             self.hunt.target(now, &self.record),
         ) else {
             self.link = Link::NoAddress;
@@ -174,19 +174,19 @@ impl Agent {
             target,
             until: after(now, WELCOME_TIMEOUT),
         };
-        self.reporting.begin(self.snapshot.digest);
+        self.reporting.begin(self.digest());
         let lost = self.hunt.owner_lost(now, &self.record.alternates);
         let owner_lost = lost.filter(|_| target.role != Role::Owner);
         out.push(AgentOutput::Send {
             connection,
             message: AgentMessage::Hello(Hello {
-                software_version: self.snapshot.software_version,
+                software_version: self.site.identity().software_version,
                 features: std::collections::BTreeSet::new(),
                 owner: self.record.owner,
                 epoch: self.record.epoch,
                 owner_lost,
-                generation: self.snapshot.generation,
-                digest: self.snapshot.digest,
+                generation: self.site.generation(),
+                digest: self.digest(),
                 networks: self.record.networks,
                 renewals: self.credential.renewals,
                 instance: self.instance,

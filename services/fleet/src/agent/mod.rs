@@ -9,15 +9,15 @@ mod renewal;
 mod report;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use site::{Digest, Generation, Site, SiteParts, SoftwareVersion, Timestamp};
+use site::{Digest, Generation, Site, Timestamp};
 
 use crate::{
     AgentMessage, Alternates, Backoff, CertificateRequest, Command, CommandId, CommandOutcome,
     ConnectionId, ControllerId, ControllerMessage, ControllerNetworks, Endpoint, Entropy, Epoch,
-    Fault, Fingerprint, Footprint, GoodbyeReason, InstanceId, NetworksDigest, SubcloudId, Ticket,
+    Fault, Fingerprint, GoodbyeReason, InstanceId, NetworksDigest, SubcloudId, Ticket,
 };
 
 use command::Commands;
@@ -50,26 +50,11 @@ pub struct AgentRecord {
     pub networks: Option<NetworksDigest>,
 }
 
-/// The site at one moment, ready to be reported.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The generation of the site.
-    pub generation: Generation,
-    /// Names the state.
-    pub digest: Digest,
-    /// What the site runs.
-    pub software_version: SoftwareVersion,
-    /// The address that links leave from; without one there is no link.
-    pub link_address: Option<IpAddr>,
-    /// The whole state.
-    pub site: Arc<SiteParts>,
-}
-
 /// Something that happened to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentInput {
     /// The site changed, durably.
-    SiteChanged(Snapshot),
+    SiteChanged(Arc<Site>),
     /// The controller's networks are part of the site, durably. If that changed the site,
     /// [`AgentInput::SiteChanged`] follows.
     NetworksApplied {
@@ -246,7 +231,9 @@ pub struct Agent {
     record: AgentRecord,
     credential: Credential,
     instance: InstanceId,
-    snapshot: Snapshot,
+    site: Arc<Site>,
+    /// Worked out when it is first asked for: that takes longer than most changes.
+    digest: OnceLock<Digest>,
     link: Link,
     renewal: Renewal,
     reporting: Reporting,
@@ -258,20 +245,6 @@ pub struct Agent {
     armed: Option<Timestamp>,
 }
 
-impl Snapshot {
-    /// Takes a site apart, once, so that every connection can report it.
-    pub fn of(site: &Site) -> Self {
-        let parts = site.to_parts();
-        Self {
-            generation: site.generation(),
-            digest: site.digest(),
-            software_version: site.identity().software_version,
-            link_address: Footprint::of(&parts).link_address(),
-            site: Arc::new(parts),
-        }
-    }
-}
-
 impl Agent {
     /// Starts from what is durable, and connects at once. `instance` is drawn for this process.
     pub fn start(
@@ -279,13 +252,14 @@ impl Agent {
         record: AgentRecord,
         credential: Credential,
         instance: InstanceId,
-        snapshot: Snapshot,
+        site: Arc<Site>,
     ) -> (Self, Vec<AgentOutput>) {
         let mut machine = Self {
             record,
             credential,
             instance,
-            snapshot,
+            site,
+            digest: OnceLock::new(),
             link: Link::NoAddress,
             renewal: Renewal::default(),
             reporting: Reporting::default(),
@@ -311,8 +285,9 @@ impl Agent {
     ) -> Vec<AgentOutput> {
         let mut out = Vec::new();
         match input {
-            AgentInput::SiteChanged(snapshot) => {
-                self.snapshot = snapshot;
+            AgentInput::SiteChanged(site) => {
+                self.site = site;
+                self.digest = OnceLock::new();
                 if matches!(self.link, Link::NoAddress) {
                     self.connect(now, &mut out);
                 }
@@ -372,7 +347,10 @@ impl Agent {
 
     /// Whether the controller has acknowledged the site's present state over the present link.
     pub fn in_sync(&self) -> bool {
-        self.link.is_live() && self.reporting.acknowledged == Some(self.snapshot.digest)
+        let acknowledged = self.reporting.acknowledged;
+        self.link.is_live()
+            && !self.is_held()
+            && acknowledged.is_some_and(|known| known == self.digest())
     }
 
     /// Whether the controller has welcomed the agent over the present connection.
@@ -383,7 +361,12 @@ impl Agent {
     /// The generation of the present state, once the controller has acknowledged it over the
     /// present link.
     pub fn acknowledged(&self) -> Option<Generation> {
-        self.in_sync().then_some(self.snapshot.generation)
+        self.in_sync().then(|| self.site.generation())
+    }
+
+    /// Names the present state of the site.
+    fn digest(&self) -> Digest {
+        *self.digest.get_or_init(|| self.site.digest())
     }
 
     /// Asks for the record to be made durable.

@@ -49,7 +49,7 @@ impl Agent {
         out: &mut Vec<AgentOutput>,
     ) {
         self.answer_networks(networks, Vec::new(), out);
-        let next = Generation(self.snapshot.generation.0 + 1);
+        let next = Generation(self.site.generation().0 + 1);
         if made == Some(next) {
             let half = self.reporting.spread / 2;
             self.reporting.held = Some((next, after(now, half + up_to(entropy, half))));

@@ -58,7 +58,6 @@ impl Reporting {
 impl Agent {
     /// Reports the present state, unless the controller has it, is judging one, or refused it.
     pub(super) fn report(&mut self, now: Timestamp, out: &mut Vec<AgentOutput>) {
-        let (digest, generation) = (self.snapshot.digest, self.snapshot.generation);
         let (true, Some(connection)) = (self.link.is_live(), self.link.connection()) else {
             return;
         };
@@ -66,13 +65,12 @@ impl Agent {
         let reporting = &mut self.reporting;
         reporting.held = reporting.held.filter(|(_, at)| now < *at);
         reporting.refused = reporting.refused.filter(|(_, at)| now < *at);
-        let refused = reporting.refused.is_some_and(|(known, _)| known == digest);
-        let held = reporting.held.is_some_and(|(known, _)| known == generation);
-        if reporting.in_flight.is_some()
-            || reporting.acknowledged == Some(digest)
-            || refused
-            || held
-        {
+        if reporting.in_flight.is_some() || self.is_held() {
+            return;
+        }
+        let digest = self.digest();
+        let refused = self.reporting.refused.map(|(known, _)| known);
+        if [self.reporting.acknowledged, refused].contains(&Some(digest)) {
             return;
         }
         self.reporting.in_flight = Some(digest);
@@ -82,9 +80,17 @@ impl Agent {
             connection,
             message: AgentMessage::Report(Report {
                 digest,
-                site: Arc::clone(&self.snapshot.site),
+                site: Arc::new(self.site.to_parts()),
             }),
         });
+    }
+
+    /// Whether the present state waits for this site's turn.
+    pub(super) fn is_held(&self) -> bool {
+        let generation = self.site.generation();
+        self.reporting
+            .held
+            .is_some_and(|(made, _)| made == generation)
     }
 
     pub(super) fn report_accepted(

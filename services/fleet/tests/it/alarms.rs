@@ -11,7 +11,7 @@ use fleet::{
     Enrollment, Epoch, EventKind, FLAP_MEMORY, FleetAlarm, HEARTBEAT_INTERVAL, Hello, Input,
     LinkId, MASS_OUTAGE, MISSED_HEARTBEATS, Management, NetworksDigest, Observed, Output,
     PENDING_HEARTBEATS, RESTART_GRACE, Records, Report, RolloutId, SETTLED_HEARTBEATS, SecretHash,
-    Snapshot, SpentToken, Subcloud, SubcloudId, TokenId, Write,
+    SpentToken, Subcloud, SubcloudId, TokenId, Write,
 };
 use proptest::prelude::*;
 use site::{Digest, Generation, Severity, Site, Timestamp};
@@ -39,16 +39,15 @@ fn id(number: u128) -> SubcloudId {
 }
 
 /// The state that every agent has.
-fn snapshot() -> &'static Snapshot {
-    static SNAPSHOT: OnceLock<Snapshot> = OnceLock::new();
-    SNAPSHOT.get_or_init(|| Snapshot::of(&site("s1", 1, "4")))
+fn first() -> &'static Site {
+    static SITE: OnceLock<Site> = OnceLock::new();
+    SITE.get_or_init(|| site("s1", 1, "4"))
 }
 
 /// A managed subcloud that enrolled and reported.
 fn enrolled(number: u128, like: &Site) -> Subcloud {
     let mut parts = like.to_parts();
     parts.identity.name = format!("s{number}");
-    let snapshot = Snapshot::of(like);
     let mut footprint = fleet::Footprint::of(&parts);
     footprint.region_name = format!("r{number}");
     if number > 1 {
@@ -79,7 +78,7 @@ fn enrolled(number: u128, like: &Site) -> Subcloud {
         }),
         observed: Some(Observed {
             generation: Generation(1),
-            digest: snapshot.digest,
+            digest: like.digest(),
             received_at: START,
             alarms: None,
             footprint,
@@ -216,21 +215,12 @@ impl World {
             authority: None,
             source: [10, 1, 0, 2].into(),
         });
-        let snapshot = snapshot();
         self.say(
             link,
             AgentMessage::Hello(Hello {
-                software_version: snapshot.software_version,
-                features: Default::default(),
-                owner: fleet::ControllerId(Uuid::nil()),
-                epoch: Epoch(1),
-                generation: snapshot.generation,
-                digest: snapshot.digest,
                 networks,
-                owner_lost: None,
-                renewals: 0,
-                instance: fleet::InstanceId(1),
                 connection: link.0,
+                ..crate::common::hello(first())
             }),
         );
         link

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::common::{Calm, add, answer, at, controller, enroll, key, settle, site};
+use crate::common::{Calm, add, answer, at, controller, enroll, hello, key, settle, site};
 use fleet::{
     Action, Actor, Agent, AgentInput, AgentMessage, AgentOutput, AgentRecord, Command,
     CommandFailure, CommandId, CommandOutcome, CommandResult, ConnectionId, Controller,
-    ControllerId, ControllerMessage, Endpoint, Epoch, Fault, Goodbye, GoodbyeReason, Hello, Input,
+    ControllerId, ControllerMessage, Endpoint, Epoch, Fault, Goodbye, GoodbyeReason, Input,
     InstanceId, LinkId, MAX_COMMAND_BYTES, MAX_COMMANDS_PER_LINK, Management, Outcome, Output,
-    Records, Report, RequestId, RunCommand, SiteMethod, Snapshot, Subcloud, SubcloudId, Welcome,
-    Write,
+    Records, Report, RequestId, RunCommand, SiteMethod, Subcloud, SubcloudId, Welcome, Write,
 };
 use site::{ReasonSet as _, Site};
 use uuid::Uuid;
@@ -37,23 +36,6 @@ fn enrolled(management: Management) -> (Controller, Site) {
         ..Records::default()
     };
     (crate::common::recovered("4", records, 100), site)
-}
-
-fn hello(site: &Site) -> Hello {
-    let snapshot = Snapshot::of(site);
-    Hello {
-        software_version: snapshot.software_version,
-        features: Default::default(),
-        owner: ControllerId(Uuid::nil()),
-        epoch: Epoch(1),
-        owner_lost: None,
-        generation: snapshot.generation,
-        digest: snapshot.digest,
-        networks: None,
-        renewals: 0,
-        instance: InstanceId(1),
-        connection: 0,
-    }
 }
 
 /// Opens a link and says Hello.
@@ -274,11 +256,7 @@ fn a_subcloud_that_may_not_or_cannot_obey_is_sent_nothing() {
     check(&mut machine, late, "COMMAND_DEADLINE_EXCEEDED");
     // A report that breaks the rules puts it in quarantine.
     let other = crate::common::site("s", 3, "6");
-    let snapshot = Snapshot::of(&other);
-    let message = AgentMessage::Report(Report {
-        digest: snapshot.digest,
-        site: snapshot.site,
-    });
+    let message = AgentMessage::Report(Report::of(&other));
     let input = Input::LinkMessage {
         link: LINK,
         message,
@@ -446,14 +424,13 @@ fn command(number: u64, epoch: u64) -> AgentInput {
 }
 
 fn connected(epoch: u64) -> Agent {
-    let snapshot = Snapshot::of(&site("s", 1, "4"));
     let instance = InstanceId(1);
     let (mut machine, _) = Agent::start(
         at(0),
         record(epoch),
         crate::common::credential(1),
         instance,
-        snapshot,
+        Arc::new(site("s", 1, "4")),
     );
     machine.on(at(0), &mut Calm, AgentInput::Connected(CONNECTION));
     machine

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use fleet::{
     Actor, AddSubcloud, Answer, AnsweredCall, Controller, ControllerConfig, ControllerId,
-    Credential, Endpoint, Enroll, Entropy, Fault, Fingerprint, HEARTBEAT_INTERVAL, Input, NewToken,
-    Output, Receipt, Records, Rejection, Report, RequestId, SecretHash, Snapshot, SourceCheck,
-    SubcloudEdit, SubcloudId, TokenId, Write,
+    Credential, Endpoint, Enroll, Entropy, Epoch, Fault, Fingerprint, HEARTBEAT_INTERVAL, Hello,
+    Input, InstanceId, NewToken, Output, Receipt, Records, Rejection, Report, RequestId,
+    SecretHash, SourceCheck, SubcloudEdit, SubcloudId, TokenId, Write,
 };
 use site::{Site, Timestamp};
 use uuid::Uuid;
@@ -167,23 +167,31 @@ pub(crate) fn token(number: u8) -> NewToken {
 
 /// Enroll with the token and the key of a number, from the site's own link address.
 pub(crate) fn enroll(number: u8, site: &Site) -> Enroll {
-    let Snapshot {
-        digest,
-        site: parts,
-        link_address,
-        ..
-    } = Snapshot::of(site);
     Enroll {
         request: RequestId(500 + u64::from(number)),
         token: token(number).id,
         secret: token(number).secret,
         key: key(number),
-        report: Report {
-            digest,
-            site: parts,
-        },
-        source: link_address.unwrap_or(IpAddr::from([127, 0, 0, 1])),
+        report: Report::of(site),
+        source: site.link_address().unwrap_or(IpAddr::from([127, 0, 0, 1])),
         validate_only: false,
+    }
+}
+
+/// What the agent of a site says first when it has just enrolled.
+pub(crate) fn hello(site: &Site) -> Hello {
+    Hello {
+        software_version: site.identity().software_version,
+        features: Default::default(),
+        owner: ControllerId(Uuid::nil()),
+        epoch: Epoch(1),
+        owner_lost: None,
+        generation: site.generation(),
+        digest: site.digest(),
+        networks: None,
+        renewals: 0,
+        instance: InstanceId(1),
+        connection: 0,
     }
 }
 

@@ -4,10 +4,10 @@ use crate::common::{
     Calm, add, answer, answers_kept, at, controller, enroll, key, reasons, settle, site, token,
 };
 use fleet::{
-    Actor, AddSubcloud, AgentMessage, Answer, Candidate, Controller, ControllerId, Enroll, Epoch,
-    Event, Fingerprint, FleetChange, Footprint, GoodbyeReason, GroupEdit, GroupId, Hello, Input,
-    IssueToken, LinkId, Management, Operate, Output, Receipt, Records, Rejection, RequestId,
-    RequestKey, Snapshot, SubcloudEdit, SubcloudId, UpdateApply, Write,
+    Actor, AddSubcloud, AgentMessage, Answer, Candidate, Controller, Enroll, Event, Fingerprint,
+    FleetChange, Footprint, GoodbyeReason, GroupEdit, GroupId, Input, IssueToken, LinkId,
+    Management, Operate, Output, Receipt, Records, Rejection, RequestId, RequestKey, SubcloudEdit,
+    SubcloudId, UpdateApply, Write,
 };
 use site::Site;
 use uuid::Uuid;
@@ -46,22 +46,9 @@ fn join(
         authority: None,
         source: site.link_address().unwrap(),
     };
-    let snapshot = Snapshot::of(site);
     let hello = Input::LinkMessage {
         link,
-        message: AgentMessage::Hello(Hello {
-            software_version: snapshot.software_version,
-            features: Default::default(),
-            owner: ControllerId(Uuid::nil()),
-            epoch: Epoch(1),
-            generation: snapshot.generation,
-            digest: snapshot.digest,
-            networks: None,
-            owner_lost: None,
-            renewals: 0,
-            instance: fleet::InstanceId(1),
-            connection: 0,
-        }),
+        message: AgentMessage::Hello(crate::common::hello(site)),
     };
     let mut outputs = settle(machine, at(seconds), open);
     outputs.extend(settle(machine, at(seconds), hello));

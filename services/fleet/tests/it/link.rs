@@ -1,13 +1,14 @@
 //! Both ends of the link, one at a time: what is said, and what waits for the disk.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::{Calm, add, answer, at, controller, credential, enroll, key, settle, site};
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentOutput, AgentRecord, Availability, Controller,
     ControllerId, ControllerMessage, ControllerNetworks, Endpoint, Epoch, Event, EventKind,
-    Fingerprint, Goodbye, GoodbyeReason, Hello, Input, InstanceId, LinkId, Output, Records, Report,
-    Snapshot, SubcloudId, Sync, Welcome, Write,
+    Fingerprint, Goodbye, GoodbyeReason, Input, InstanceId, LinkId, Output, Records, Report,
+    SubcloudId, Sync, Welcome, Write,
 };
 use site::{Site, Timestamp};
 use uuid::Uuid;
@@ -38,33 +39,16 @@ fn open(link: LinkId, key: Fingerprint) -> Input {
 }
 
 fn hello(link: LinkId, site: &Site) -> Input {
-    let snapshot = Snapshot::of(site);
     Input::LinkMessage {
         link,
-        message: AgentMessage::Hello(Hello {
-            software_version: snapshot.software_version,
-            features: Default::default(),
-            owner: ControllerId(Uuid::nil()),
-            epoch: Epoch(1),
-            owner_lost: None,
-            generation: snapshot.generation,
-            digest: snapshot.digest,
-            networks: None,
-            renewals: 0,
-            instance: InstanceId(1),
-            connection: 0,
-        }),
+        message: AgentMessage::Hello(crate::common::hello(site)),
     }
 }
 
 fn report(link: LinkId, site: &Site) -> Input {
-    let snapshot = Snapshot::of(site);
     Input::LinkMessage {
         link,
-        message: AgentMessage::Report(Report {
-            digest: snapshot.digest,
-            site: snapshot.site,
-        }),
+        message: AgentMessage::Report(Report::of(site)),
     }
 }
 
@@ -291,10 +275,8 @@ pub(crate) fn greeting() -> (Agent, fleet::ConnectionId) {
         alternates: Default::default(),
         networks: None,
     };
-    let (mut agent, outputs) = {
-        let snapshot = Snapshot::of(&site);
-        Agent::start(at(0), record, credential(1), InstanceId(1), snapshot)
-    };
+    let site = Arc::new(site);
+    let (mut agent, outputs) = Agent::start(at(0), record, credential(1), InstanceId(1), site);
     let connection = outputs.iter().find_map(|output| match output {
         AgentOutput::Connect { connection, .. } => Some(*connection),
         _ => None,
@@ -431,15 +413,15 @@ fn the_latest_state_wins_and_one_report_is_in_flight() {
         AgentInput::Message(connection, welcome(7, 5)),
     );
     assert_eq!(kinds(&outputs), ["report"]);
-    let first = Snapshot::of(&site("s", 1, "4"));
-    let latest = Snapshot::of(&site("s", 3, "4"));
-    for snapshot in [Snapshot::of(&site("s", 2, "4")), latest.clone()] {
-        let outputs = agent.on(at(1), &mut Calm, AgentInput::SiteChanged(snapshot));
+    let first = Arc::new(site("s", 1, "4"));
+    let latest = Arc::new(site("s", 3, "4"));
+    for site in [Arc::new(site("s", 2, "4")), Arc::clone(&latest)] {
+        let outputs = agent.on(at(1), &mut Calm, AgentInput::SiteChanged(site));
         assert_eq!(kinds(&outputs), [""; 0]);
     }
-    let accepted = |snapshot: &Snapshot| ControllerMessage::ReportAccepted {
-        generation: snapshot.generation,
-        digest: snapshot.digest,
+    let accepted = |site: &Site| ControllerMessage::ReportAccepted {
+        generation: site.generation(),
+        digest: site.digest(),
     };
     let input = AgentInput::Message(connection, accepted(&first));
     let outputs = agent.on(at(2), &mut Calm, input);
@@ -450,7 +432,7 @@ fn the_latest_state_wins_and_one_report_is_in_flight() {
         } => Some(report.digest),
         _ => None,
     });
-    assert_eq!(sent, Some(latest.digest));
+    assert_eq!(sent, Some(latest.digest()));
     assert!(!agent.in_sync());
     agent.on(
         at(3),
@@ -469,17 +451,21 @@ fn a_state_that_was_known_is_reported_again_after_a_refusal() {
     known.report_needed = false;
     let input = AgentInput::Message(connection, ControllerMessage::Welcome(known));
     assert_eq!(kinds(&agent.on(at(0), &mut Calm, input)), [""; 0]);
-    let wrong = Snapshot::of(&site("s", 2, "4"));
-    let outputs = agent.on(at(1), &mut Calm, AgentInput::SiteChanged(wrong.clone()));
+    let wrong = Arc::new(site("s", 2, "4"));
+    let outputs = agent.on(
+        at(1),
+        &mut Calm,
+        AgentInput::SiteChanged(Arc::clone(&wrong)),
+    );
     assert_eq!(kinds(&outputs), ["report"]);
     let refused = ControllerMessage::ReportRefused {
-        generation: wrong.generation,
-        digest: wrong.digest,
+        generation: wrong.generation(),
+        digest: wrong.digest(),
         faults: Vec::new(),
     };
     let outputs = agent.on(at(2), &mut Calm, AgentInput::Message(connection, refused));
     assert_eq!(kinds(&outputs), ["refused"]);
-    let mended = Snapshot::of(&site("s", 1, "4"));
+    let mended = Arc::new(site("s", 1, "4"));
     let outputs = agent.on(at(3), &mut Calm, AgentInput::SiteChanged(mended));
     assert_eq!(kinds(&outputs), ["report"]);
 }

@@ -8,9 +8,9 @@ use fleet::{
     Agent, AgentInput, AgentMessage, AgentOutput, ConnectionId, ControllerMessage,
     ControllerNetworks, Entropy, Epoch, Fault, FleetChange, HEARTBEAT_INTERVAL, Input, LinkId,
     MAX_REPORT_SPREAD, NetworksAnswer, NetworksDigest, Operate, PENDING_HEARTBEATS, REPORT_SPACING,
-    RequestId, Snapshot, SubcloudEdit,
+    RequestId, SubcloudEdit,
 };
-use site::Timestamp;
+use site::{Site, Timestamp};
 
 use crate::alarms::World;
 use crate::common::{at, fault, site};
@@ -129,14 +129,7 @@ fn a_site_that_has_changed_since_it_refused_is_told_again() {
     parts.generation.0 += 1;
     parts.dns_servers = vec!["10.9.9.9".parse().expect("an address")];
     let changed = site::Site::from_parts(parts).expect("sound");
-    let snapshot = Snapshot::of(&changed);
-    world.say(
-        link,
-        AgentMessage::Report(fleet::Report {
-            digest: snapshot.digest,
-            site: snapshot.site,
-        }),
-    );
+    world.say(link, AgentMessage::Report(fleet::Report::of(&changed)));
     assert_eq!(world.networks_told, [(link, Duration::ZERO)]);
     answer(&mut world, link, digest, false);
     assert_eq!(world.told, ["+280.002", "-280.002"]);
@@ -226,19 +219,19 @@ fn told(within: Duration) -> (Agent, ConnectionId, Vec<AgentOutput>) {
 }
 
 /// The site so many changes later.
-fn changed(changes: u64) -> Snapshot {
+fn changed(changes: u64) -> Arc<Site> {
     let mut parts = site("s", 1, "4").to_parts();
     parts.generation.0 += changes;
     let server = format!("10.9.9.{changes}");
     parts.dns_servers = vec![server.parse().expect("an address")];
-    Snapshot::of(&site::Site::from_parts(parts).expect("sound"))
+    Arc::new(Site::from_parts(parts).expect("sound"))
 }
 
 /// The site has the networks since this change of it.
-fn applied(snapshot: &Snapshot) -> AgentInput {
+fn applied(site: &Site) -> AgentInput {
     AgentInput::NetworksApplied {
         networks: networks().digest(),
-        made: Some(snapshot.generation),
+        made: Some(site.generation()),
     }
 }
 
@@ -337,8 +330,8 @@ fn nothing_wakes_an_agent_again_and_again_before_its_turn() {
     // Another change was refused, and would be tried again before the turn of the networks.
     world.tell(AgentInput::SiteChanged(changed(1)));
     world.hear(ControllerMessage::ReportRefused {
-        generation: changed(1).generation,
-        digest: changed(1).digest,
+        generation: changed(1).generation(),
+        digest: changed(1).digest(),
         faults: vec![fault()],
     });
     world.until(at(290));

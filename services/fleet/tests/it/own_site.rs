@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::common::{add, answer, at, controller, enroll, installed, key, reasons, settle, site};
 use fleet::admission::ControllerView;
 use fleet::{
-    AgentMessage, Controller, ControllerId, ControllerMessage, Epoch, Hello, Input, LinkId, Output,
-    Report, Snapshot, SubcloudId, Violation,
+    AgentMessage, Controller, ControllerMessage, Hello, Input, LinkId, Output, Report, SubcloudId,
+    Violation,
 };
 use site::{NetworkKind, Site};
 use uuid::Uuid;
@@ -256,19 +256,9 @@ fn up(machine: &mut Controller, number: u8, site: &Site) -> LinkId {
         source: [10, number, 0, 2].into(),
     };
     settle(machine, at(1), opened);
-    let snapshot = Snapshot::of(site);
     let hello = AgentMessage::Hello(Hello {
-        software_version: snapshot.software_version,
-        features: Default::default(),
-        owner: ControllerId(Uuid::nil()),
-        epoch: Epoch(1),
-        generation: snapshot.generation,
-        digest: snapshot.digest,
-        networks: None,
-        owner_lost: None,
-        renewals: 0,
-        instance: fleet::InstanceId(1),
         connection: link.0,
+        ..crate::common::hello(site)
     });
     settle(
         machine,
@@ -290,11 +280,7 @@ fn moved(site: &Site, other: &Site) -> Site {
 }
 
 fn report(machine: &mut Controller, link: LinkId, site: &Site) -> Vec<Output> {
-    let snapshot = Snapshot::of(site);
-    let message = AgentMessage::Report(Report {
-        digest: snapshot.digest,
-        site: snapshot.site,
-    });
+    let message = AgentMessage::Report(Report::of(site));
     settle(machine, at(2), Input::LinkMessage { link, message })
 }
 

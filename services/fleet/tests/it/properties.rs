@@ -2,6 +2,7 @@
 //! stays consistent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::{Calm, add, at, controller, enroll, fault, key, site, token};
@@ -10,7 +11,7 @@ use fleet::{
     ControllerId, ControllerMessage, ControllerNetworks, Endpoint, Enroller, EnrollerInput, Epoch,
     FleetChange, Goodbye, GoodbyeReason, GrantedCertificate, Hello, Input, InstanceId, IssueToken,
     LinkId, NetworksAnswer, NetworksDigest, Operate, Output, Refusal, Report, RequestId,
-    RequestKey, Snapshot, SubcloudEdit, SubcloudId, Ticket, Welcome, Write,
+    RequestKey, SubcloudEdit, SubcloudId, Ticket, Welcome, Write,
 };
 use proptest::prelude::*;
 use site::Site;
@@ -36,7 +37,6 @@ fn a_site() -> impl Strategy<Value = Site> {
 
 fn agent_message() -> impl Strategy<Value = AgentMessage> {
     (0..6, a_site(), small()).prop_map(|(kind, site, number)| {
-        let snapshot = Snapshot::of(&site);
         match kind {
             0 => AgentMessage::Heartbeat,
             2 => AgentMessage::CertificateRequest(CertificateRequest {
@@ -52,22 +52,12 @@ fn agent_message() -> impl Strategy<Value = AgentMessage> {
                 digest: ControllerNetworks::of(&site).digest(),
                 faults: vec![fault()],
             }),
-            1 => AgentMessage::Report(Report {
-                digest: snapshot.digest,
-                site: snapshot.site,
-            }),
+            1 => AgentMessage::Report(Report::of(&site)),
             _ => AgentMessage::Hello(Hello {
-                software_version: snapshot.software_version,
-                features: BTreeSet::new(),
-                owner: ControllerId(Uuid::nil()),
-                epoch: Epoch(1),
-                owner_lost: None,
-                generation: snapshot.generation,
-                digest: snapshot.digest,
-                networks: None,
                 renewals: u64::from(number) - 1,
                 instance: InstanceId(number.into()),
                 connection: number.into(),
+                ..crate::common::hello(&site)
             }),
         }
     })
@@ -141,8 +131,7 @@ fn controller_input() -> impl Strategy<Value = Option<Input>> {
 
 fn controller_message() -> impl Strategy<Value = ControllerMessage> {
     (0..7, a_site(), 0..4_u64, any::<bool>()).prop_map(|(kind, site, number, yes)| {
-        let snapshot = Snapshot::of(&site);
-        let (generation, digest) = (snapshot.generation, snapshot.digest);
+        let (generation, digest) = (site.generation(), site.digest());
         match kind {
             0 => ControllerMessage::Welcome(Welcome {
                 controller: ControllerId(Uuid::from_u128(u128::from(number / 2))),
@@ -182,7 +171,7 @@ fn controller_message() -> impl Strategy<Value = ControllerMessage> {
 fn agent_input() -> impl Strategy<Value = AgentInput> {
     let connection = (0..4_u64).prop_map(ConnectionId);
     prop_oneof![
-        1 => a_site().prop_map(|site| AgentInput::SiteChanged(Snapshot::of(&site))),
+        1 => a_site().prop_map(|site| AgentInput::SiteChanged(Arc::new(site))),
         1 => (any::<[u8; 32]>(), a_site()).prop_map(|(bytes, site)| AgentInput::NetworksApplied {
             networks: NetworksDigest(bytes),
             made: Some(site.generation()),
@@ -308,7 +297,7 @@ proptest! {
             networks: None,
         };
         let (mut agent, _) = {
-            let site = Snapshot::of(&sites()[0]);
+            let site = Arc::new(sites()[0].clone());
             // Its certificate is due for renewal.
             let mut old = crate::common::credential(0);
             old.validity = Duration::from_secs(1);

@@ -1,9 +1,10 @@
 //! To which subclouds commands may go out, and what is said about the others.
 
+use std::sync::Arc;
+
 use crate::common::{add, answer, at, controller, enroll, key, reasons, recovered, settle, site};
 use fleet::{
-    AgentMessage, Controller, ControllerId, Epoch, Hello, Input, InstanceId, LinkId, Management,
-    Records, Report, Snapshot, SubcloudId,
+    AgentMessage, Controller, Hello, Input, LinkId, Management, Records, Report, SubcloudId,
 };
 use site::{Digest, Site};
 use uuid::Uuid;
@@ -42,19 +43,9 @@ fn come(machine: &mut Controller, site: &Site) {
         source: [10, 1, 0, 2].into(),
     };
     settle(machine, at(1), opened);
-    let snapshot = Snapshot::of(site);
     let hello = Hello {
-        software_version: snapshot.software_version,
-        features: Default::default(),
-        owner: ControllerId(Uuid::nil()),
-        epoch: Epoch(1),
-        owner_lost: None,
-        generation: snapshot.generation,
-        digest: snapshot.digest,
-        networks: None,
-        renewals: 0,
-        instance: InstanceId(1),
         connection: 1,
+        ..crate::common::hello(site)
     };
     say(machine, AgentMessage::Hello(hello));
 }
@@ -63,7 +54,7 @@ fn come(machine: &mut Controller, site: &Site) {
 fn violate(machine: &mut Controller) {
     let report = Report {
         digest: Digest([9; 32]),
-        site: Snapshot::of(&crate::common::site("s", 3, "6")).site,
+        site: Arc::new(crate::common::site("s", 3, "6").to_parts()),
     };
     say(machine, AgentMessage::Report(report));
 }

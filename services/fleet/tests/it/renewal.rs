@@ -1,17 +1,17 @@
 //! The identity on a link: certificates that are renewed, keys that are worth nothing any more,
 //! and copies that are shut out with their originals.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::{
-    Calm, START, add, answer, at, controller, credential, enroll, key, settle, site,
+    Calm, START, add, answer, at, controller, credential, enroll, hello, key, settle, site,
 };
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentOutput, AgentRecord, CertificateRequest, Command,
     CommandId, CommandOutcome, ConnectionId, Controller, ControllerId, ControllerMessage,
     Credential, Endpoint, Epoch, EventKind, Goodbye, GoodbyeReason, GrantedCertificate, Hello,
-    Input, InstanceId, LinkId, Output, STALE_KEY, SiteMethod, Snapshot, SubcloudId, Ticket,
-    Welcome,
+    Input, InstanceId, LinkId, Output, STALE_KEY, SiteMethod, SubcloudId, Ticket, Welcome,
 };
 use site::Site;
 use uuid::Uuid;
@@ -63,19 +63,12 @@ impl Story {
     }
 
     fn hello(&mut self, link: u64, renewals: u64, instance: u64, connection: u64) -> Vec<String> {
-        let snapshot = Snapshot::of(&self.site);
         let hello = Hello {
-            owner_lost: None,
-            software_version: snapshot.software_version,
-            features: Default::default(),
-            owner: ControllerId(Uuid::nil()),
-            epoch: Epoch(1),
-            generation: snapshot.generation,
-            digest: snapshot.digest,
             networks: Some(self.machine.networks().digest()),
             renewals,
             instance: InstanceId(instance),
             connection,
+            ..hello(&self.site)
         };
         self.say(link, AgentMessage::Hello(hello))
     }
@@ -305,8 +298,8 @@ fn live() -> (Agent, Vec<AgentOutput>) {
         controllers: vec![Endpoint("10.200.0.2:8441".parse().unwrap())],
         networks: None,
     };
-    let snapshot = Snapshot::of(&site("s", 1, "4"));
-    let (mut agent, _) = Agent::start(START, record, credential(1), InstanceId(3), snapshot);
+    let site = Arc::new(site("s", 1, "4"));
+    let (mut agent, _) = Agent::start(START, record, credential(1), InstanceId(3), site);
     agent.on(START, &mut Calm, AgentInput::Connected(ConnectionId(1)));
     let outputs = welcome(&mut agent, 0, 1, false);
     (agent, outputs)
