@@ -21,6 +21,7 @@ use uuid::Uuid;
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::by_hand::ByHand;
 use crate::support::cloud::{Added, Controller, Place, Subcloud};
+use crate::support::console::Metrics;
 use crate::support::grpcurl::{Target, grpcurl};
 use crate::support::{PATIENCE, scratch, wait_until};
 
@@ -192,4 +193,72 @@ fn issue(state_dir: &Path, key: &LeafKey, subcloud: &str) -> IssuedCertificate {
     let issued = authority.issue_subcloud(&csr, subcloud, SystemTime::now(), SUBCLOUD_VALIDITY);
     store.close().expect("closed");
     issued.expect("a certificate")
+}
+
+/// What is wrong with an input may be many times larger than the input.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_input_with_countless_faults_is_refused_and_the_controller_goes_on() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let mut controller = Controller::start(&dir.path().join("controller"), site);
+    let process = controller.daemon().id();
+    let added = controller.add("west");
+    let bootstrap = Bootstrap::subcloud("west", 1, Stack::V6);
+    let gateways = ByHand::of(&bootstrap).with(|site| {
+        site.systemcontroller_gateway_addresses = vec!["::1".to_owned(); 90_000];
+    });
+    // Every two of the ranges of every pool overlap.
+    let ranges = ByHand::of(&bootstrap).with(|site| {
+        let pool = &mut site.address_pools[0];
+        pool.ranges = vec![pool.ranges[0].clone(); 256];
+        site.address_pools = vec![pool.clone(); 60];
+    });
+    let unreadable = ByHand::of(&bootstrap).with(|site| {
+        site.dns_servers = vec!["x".to_owned(); 90_000];
+    });
+    for (by_hand, reason) in [
+        (gateways, "SITE_INVALID"),
+        (ranges, "SITE_INVALID"),
+        (unreadable, "INVALID_ARGUMENT"),
+    ] {
+        let status = by_hand.enroll(&added, false).await.expect_err("refused");
+        let refusal = api::status::to_refusal(&status);
+        assert_eq!(refusal.reason, reason, "{refusal:?}");
+    }
+    let outcome = r#"tandem_enrollments_total{outcome="INVALID_ARGUMENT"}"#;
+    assert_eq!(Metrics::of(&mut controller).get(outcome), 1.0);
+    // The newest first; the one that could not be read is there too.
+    let listed = controller.grpcurl(
+        "tandem.fleet.v1.OperatorService/ListAuditEntries",
+        &json!({}),
+    );
+    let listed = listed.expect("a list");
+    let reasons = ["INVALID_ARGUMENT", "SITE_INVALID", "SITE_INVALID"];
+    for (entry, reason) in listed["entries"]
+        .as_array()
+        .expect("some")
+        .iter()
+        .zip(reasons)
+    {
+        assert_eq!(entry["action"], "ENROLL", "{entry}");
+        let faults = entry["violations"].as_array().expect("faults");
+        assert_eq!(faults[0]["reason"], reason, "{}", faults[0]);
+        assert!(faults.len() <= fleet::MAX_KEPT_FAULTS, "{}", faults.len());
+    }
+    // An operator's input is no different.
+    let many = vec!["fd00:77::1-fd00:77::ffff"; 256].join(",");
+    let add = [
+        "system",
+        "addrpool-add",
+        "many",
+        "fd00:77::",
+        "64",
+        "--ranges",
+        &many,
+    ];
+    controller.tandem(&add).expect(1).says("overlaps");
+    // The token is not spent, and the process is the same.
+    let west = ByHand::of(&bootstrap);
+    west.enroll(&added, false).await.expect("enrolled");
+    assert_eq!(controller.daemon().id(), process);
 }

@@ -160,6 +160,16 @@ impl EventKind {
             Self::CertificateRenewed | Self::Online | Self::Offline
         )
     }
+
+    /// Every rule that was broken, where it tells of some.
+    pub fn faults(&self) -> &[Fault] {
+        match self {
+            Self::EnrollmentRefused { faults }
+            | Self::ReportRefused { faults, .. }
+            | Self::IdentityCloned { faults } => faults,
+            _ => &[],
+        }
+    }
 }
 
 /// Who did what, with which outcome.
@@ -281,7 +291,40 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// The same with as many faults as a log keeps.
+    pub(crate) fn kept(self) -> Self {
+        match self {
+            Self::Refused { faults, detail } => Self::Refused {
+                faults: Fault::kept(faults),
+                detail,
+            },
+            other => other,
+        }
+    }
+
+    /// Every rule that a refused call broke; empty for others.
+    pub fn faults(&self) -> &[Fault] {
+        match self {
+            Self::Done | Self::Sent => &[],
+            Self::Refused { faults, .. } => faults,
+        }
+    }
+}
+
 impl Action {
+    /// Whether the call is about a subcloud that must exist.
+    pub(crate) fn is_of_subcloud(self) -> bool {
+        matches!(
+            self,
+            Self::IssueToken
+                | Self::ManageSubcloud
+                | Self::UnmanageSubcloud
+                | Self::UpdateSubcloud
+                | Self::DeleteSubcloud
+        )
+    }
+
     /// Every action but those that name a method.
     pub const ALL: &[Self] = &[
         Self::AddSubcloud,

@@ -39,7 +39,7 @@
 //! * "Unknown" is a value of its own: no report is no empty site ([`Subcloud::observed`]), and
 //!   an agent that has not come back yet is not offline ([`Availability`]).
 //! * No command of an older term takes effect, and each is done at most once on its link.
-//! * Every queue has a bound: [`MAX_COMMITS`], one report in flight for each link, one link for
+//! * Every queue has a bound: [`MAX_COMMITS`] and [`MAX_COMMIT_BYTES`], one report in flight for each link, one link for
 //!   each subcloud, [`MAX_COMMANDS_PER_LINK`] and [`MAX_COMMANDS`].
 //!
 //! # What this crate must not do
@@ -82,14 +82,15 @@ pub use command::{
 };
 pub use controller::{
     ANSWER_KEPT, AddOperator, AddSubcloud, Answer, AnsweredCall, AssociationView, Audited,
-    Availability, Controller, ControllerConfig, Enroll, FLAP_MEMORY, FleetChange, GroupEdit,
-    GroupView, HANDOVER_PATIENCE, HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken,
-    MASS_OUTAGE, MAX_COMMITS, MIGRATION_PATIENCE, MISSED_HEARTBEATS, NewToken, NoteDeed, Operate,
-    Output, PENDING_HEARTBEATS, PeerAvailability, PeerView, Presence, REPORT_SPACING,
-    RESTART_GRACE, Reach, Receipt, Records, RequestKey, RevokeOperator, RunCommand,
-    SETTLED_HEARTBEATS, STALE_KEY, SYNC_DELAY, SourceCheck, SubcloudEdit, TOKEN_TTL_MAX,
-    TOKEN_TTL_MIN, Write, association_not_found, command_outcome_unknown, peer_group_not_found,
-    subcloud_group_not_found, subcloud_not_found, system_peer_not_found,
+    Availability, Controller, ControllerConfig, Enroll, EnrollUnread, FLAP_MEMORY, FleetChange,
+    GroupEdit, GroupView, HANDOVER_PATIENCE, HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken,
+    MASS_OUTAGE, MAX_COMMIT_BYTES, MAX_COMMITS, MIGRATION_PATIENCE, MISSED_HEARTBEATS, NewToken,
+    NoteDeed, Operate, Output, PENDING_HEARTBEATS, PeerAvailability, PeerView, Presence,
+    REPORT_SPACING, RESTART_GRACE, Reach, Receipt, Records, RequestKey, RevokeOperator, RunCommand,
+    SETTLED_HEARTBEATS, STALE_KEY, STRANGER_BURST, STRANGER_EVERY, SYNC_DELAY, SourceCheck,
+    SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write, association_not_found,
+    command_outcome_unknown, peer_group_not_found, subcloud_group_not_found, subcloud_not_found,
+    system_peer_not_found,
 };
 pub use enroller::{Enroller, EnrollerInput, EnrollerOutput, Exit, Refusal};
 pub use entropy::Entropy;
@@ -118,7 +119,7 @@ pub use peer::{
     PeerSeverity, PeerSubject, Peering, Pull, REHOMING_BOUNDS, SyncItem, SystemPeer, judge_peer,
     judge_token_addresses,
 };
-pub use reason::{Code, Fault, Object, Reason, ReasonSet, Rejection, Violation};
+pub use reason::{Code, Fault, MAX_KEPT_FAULTS, Object, Reason, ReasonSet, Rejection, Violation};
 pub use rollout::{
     Addresses, Answered, BACKSTOP, Control, CreateRollout, Desired, FleetView, Foreseen,
     MAX_KEPT_ROLLOUTS, MAX_MEMBERS, MAX_OPEN_ROLLOUTS, MAX_PARALLEL, MAX_TABLE_BYTES,

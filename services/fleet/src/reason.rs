@@ -28,10 +28,40 @@ pub struct Fault {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// The most faults of one refusal that are kept, in a record, an event or an audit entry: a log of
+/// 100,000 entries must stay bounded in bytes too.
+pub const MAX_KEPT_FAULTS: usize = 32;
+
 impl Fault {
-    /// Every fault of a refusal, in its order.
+    /// The faults of a refusal, in its order, as [`Self::kept`].
     pub fn all_of<R: ReasonSet>(rejection: &site::Rejection<R>) -> Vec<Self> {
-        rejection.violations().iter().map(Self::from).collect()
+        Self::kept(rejection.violations().iter().map(Self::from).collect())
+    }
+
+    /// About how many bytes it takes as a part of a record, rather more.
+    pub fn weight(&self) -> usize {
+        const EACH: usize = 16;
+        let objects = self.objects.iter().map(|(kind, name)| (kind, name));
+        let pairs = objects.chain(&self.metadata);
+        let texts = [&self.reason, &self.field, &self.message, &self.remedy];
+        let texts = texts.into_iter().map(|text| EACH + text.len());
+        texts
+            .chain(pairs.map(|(one, other)| EACH + one.len() + other.len()))
+            .sum()
+    }
+
+    /// At most [`MAX_KEPT_FAULTS`] of these; the last of more says how many there are.
+    pub fn kept(mut faults: Vec<Self>) -> Vec<Self> {
+        if faults.len() > MAX_KEPT_FAULTS {
+            let rest = faults.split_off(MAX_KEPT_FAULTS - 1);
+            faults.push(Self {
+                reason: rest[0].reason.clone(),
+                message: format!("at least {} more faults were found", rest.len()),
+                remedy: "mend those that are listed, and ask again".to_owned(),
+                ..Self::default()
+            });
+        }
+        faults
     }
 }
 

@@ -10,8 +10,8 @@ use crate::address::{overlap, unusable};
 use crate::host::OUT_OF_DATE;
 use crate::shape::{address_faults, invalid, name_fault, range_faults, subnet_faults};
 use crate::{
-    Family, Kubernetes, NetworkKind, NetworkParts, Personality, PoolId, PoolParts, Reason,
-    SiteParts, SoftwareVersion, SystemMode, Violation,
+    Family, Kubernetes, MAX_VIOLATIONS, NetworkKind, NetworkParts, Personality, PoolId, PoolParts,
+    Reason, SiteParts, SoftwareVersion, SystemMode, Violation,
 };
 
 /// The most DNS servers of a site, as resolvers read no more.
@@ -29,7 +29,12 @@ pub const MAX_ALARMS: usize = 4 * MAX_HOSTS;
 
 const REPAIR: &str = "correct the record or the report that this site was read from";
 
-/// Every fault of the parts, in the order of the fields.
+/// The most entries of any list whose own bound is lower and is a rule of its own. What is longer is
+/// not looked at, so that nothing takes quadratic time over a list from outside.
+const MAX_LISTED: usize = 64;
+
+/// Every fault of the parts, in the order of the fields; those of pools only as far as a refusal
+/// lists them.
 pub(crate) fn faults(parts: &SiteParts) -> Vec<Violation> {
     let too_long = sizes(parts);
     if !too_long.is_empty() {
@@ -39,6 +44,9 @@ pub(crate) fn faults(parts: &SiteParts) -> Vec<Violation> {
     let mut faults = identity(parts);
     for (index, pool) in parts.pools.iter().enumerate() {
         faults.extend(one_pool(format_args!("pools[{index}]."), pool));
+        if faults.len() > MAX_VIOLATIONS {
+            return faults;
+        }
     }
     faults.extend(pool_set(parts));
     let pools: BTreeMap<PoolId, &PoolParts> =
@@ -67,6 +75,7 @@ fn malformed(field: impl Into<String>, message: impl Into<String>) -> Violation 
 }
 
 fn sizes(parts: &SiteParts) -> Vec<Violation> {
+    let associations = parts.networks.iter().map(|network| network.pools.len());
     let lists = [
         (
             "networks",
@@ -85,6 +94,24 @@ fn sizes(parts: &SiteParts) -> Vec<Violation> {
             "alarms",
             parts.alarms.len(),
             MAX_ALARMS,
+            Reason::InvalidArgument,
+        ),
+        (
+            "networks.pools",
+            associations.sum(),
+            MAX_LISTED,
+            Reason::NetworkHasTwoPools,
+        ),
+        (
+            "dns_servers",
+            parts.dns_servers.len(),
+            MAX_LISTED,
+            Reason::InvalidArgument,
+        ),
+        (
+            "systemcontroller_gateways",
+            parts.systemcontroller_gateways.len(),
+            MAX_LISTED,
             Reason::InvalidArgument,
         ),
     ];

@@ -49,7 +49,7 @@ pub use network::{Attachment, AttachmentId, Network, NetworkId, NetworkKind, Poo
 pub use parts::{NetworkParts, PoolParts, SiteParts};
 pub use plan::{Plan, Subject, plan};
 pub use pool::{AddressRole, Addresses, Order, Pool, PoolId, Range};
-pub use rejection::{Code, Object, Reason, ReasonSet, Rejection, Violation};
+pub use rejection::{Code, MAX_VIOLATIONS, Object, Reason, ReasonSet, Rejection, Violation};
 pub use shape::{MAX_NAME_LENGTH, MAX_RANGES};
 pub use site::{
     DistributedCloudRole, Generation, Kubernetes, Site, SiteIdentity, SoftwareVersion, SystemMode,

@@ -81,6 +81,35 @@ pub struct PoolParts {
     pub remembered: BTreeMap<String, IpAddr>,
 }
 
+impl SiteParts {
+    /// About how many bytes it takes as a message or a record, and never less. Texts of addresses
+    /// count as IPv6.
+    pub fn weight(&self) -> usize {
+        const ADDRESS: usize = 48;
+        const FIELDS: usize = 256;
+        let identity = &self.identity;
+        let servers = self.dns_servers.len() + self.systemcontroller_gateways.len();
+        let networks = self
+            .networks
+            .iter()
+            .map(|network| FIELDS + network.name.len() + network.pools.len() * 2 * ADDRESS);
+        let pools = self.pools.iter().map(|pool| {
+            let remembered = pool.remembered.keys();
+            let holders = pool.holders.values().chain(remembered);
+            let holders = holders.map(|holder| 8 + ADDRESS + holder.len());
+            2 * FIELDS + pool.name.len() + pool.ranges.len() * 2 * ADDRESS + holders.sum::<usize>()
+        });
+        let hosts = self.hosts.iter().map(|host| FIELDS + host.hostname.len());
+        let alarms = self.alarms.iter().map(|alarm| {
+            let texts = [&alarm.id, &alarm.entity, &alarm.reason, &alarm.repair];
+            FIELDS + texts.iter().map(|text| text.len()).sum::<usize>()
+        });
+        let lists = networks.chain(pools).chain(hosts).chain(alarms);
+        let names = identity.name.len() + identity.region_name.len();
+        FIELDS + names + servers * ADDRESS + lists.sum::<usize>()
+    }
+}
+
 impl Site {
     /// Builds a site of parts that satisfy every invariant.
     ///

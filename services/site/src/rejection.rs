@@ -28,12 +28,19 @@ pub struct Violation<R = Reason> {
     pub metadata: BTreeMap<&'static str, String>,
 }
 
+/// The most faults that a refusal lists. Of more, the last one says how many there are: an input of
+/// a mebibyte can have millions, and nobody mends that many before asking again.
+pub const MAX_VIOLATIONS: usize = 256;
+
 /// The longest text of a violation, in bytes. Texts repeat what a request says, and a request may
 /// say a mebibyte; a status travels in headers, of which clients commonly take 16 KiB in all.
 const MAX_TEXT_BYTES: usize = 640;
 
 /// The longest fact, in bytes: enough for a list of some names.
 const MAX_FACT_BYTES: usize = 512;
+
+/// The longest path of a field, in bytes.
+const MAX_FIELD_BYTES: usize = 256;
 
 /// The longest name of an object, in bytes: twice that of every object that there can be.
 const MAX_NAME_BYTES: usize = 256;
@@ -97,6 +104,18 @@ pub trait ReasonSet: Copy + fmt::Debug {
     fn code(self) -> Code;
 }
 
+/// These faults, or the first of them and how many more there are.
+fn listed<R: ReasonSet>(mut violations: Vec<Violation<R>>) -> Vec<Violation<R>> {
+    if let Some(beyond) = violations.get(MAX_VIOLATIONS - 1..)
+        && beyond.len() > 1
+    {
+        let rest = Violation::in_place_of(beyond[0].reason, beyond.len());
+        violations.truncate(MAX_VIOLATIONS - 1);
+        violations.push(rest);
+    }
+    violations
+}
+
 impl<R: ReasonSet> Rejection<R> {
     /// A refusal with one fault.
     pub fn one(violation: Violation<R>) -> Self {
@@ -108,10 +127,11 @@ impl<R: ReasonSet> Rejection<R> {
     /// A refusal with these faults, at least one.
     pub(crate) fn of(violations: Vec<Violation<R>>) -> Self {
         debug_assert!(!violations.is_empty(), "a refusal has a reason");
+        let violations = listed(violations);
         Self { violations }
     }
 
-    /// A refusal with all faults, or `Ok` when there is none.
+    /// A refusal with all faults, [`MAX_VIOLATIONS`] at most, or `Ok` when there is none.
     ///
     /// # Errors
     /// The rejection, when `violations` is not empty.
@@ -119,7 +139,7 @@ impl<R: ReasonSet> Rejection<R> {
         if violations.is_empty() {
             Ok(())
         } else {
-            Err(Self { violations })
+            Err(Self::of(violations))
         }
     }
 
@@ -136,7 +156,7 @@ impl<R: ReasonSet> Rejection<R> {
     /// This refusal and then another.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.violations.extend(other.violations);
-        self
+        Self::of(self.violations)
     }
 
     /// The same refusal with the fields of another request.
@@ -178,10 +198,16 @@ impl<R: ReasonSet> Violation<R> {
         }
     }
 
+    /// Stands for faults that are not listed, of which this is the first reason.
+    fn in_place_of(first: R, count: usize) -> Self {
+        let message = format!("at least {count} more faults are not listed");
+        Self::new(first, message, "mend those that are listed, and ask again")
+    }
+
     /// Points at a field of the request.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {
-        self.field = field.into();
+        self.field = shortened(field.into(), MAX_FIELD_BYTES);
         self
     }
 
@@ -204,9 +230,12 @@ impl<R: ReasonSet> Violation<R> {
     }
 }
 
+/// The most faults of a refusal that one line of a log tells.
+const MAX_SAID: usize = 8;
+
 impl<R: ReasonSet> fmt::Display for Rejection<R> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, violation) in self.violations.iter().enumerate() {
+        for (index, violation) in self.violations.iter().take(MAX_SAID).enumerate() {
             if index > 0 {
                 formatter.write_str("; ")?;
             }
@@ -217,7 +246,10 @@ impl<R: ReasonSet> fmt::Display for Rejection<R> {
                 violation.message
             )?;
         }
-        Ok(())
+        match self.violations.len().checked_sub(MAX_SAID) {
+            None | Some(0) => Ok(()),
+            Some(more) => write!(formatter, "; and {more} more"),
+        }
     }
 }
 
@@ -318,13 +350,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_too_many_faults_the_last_one_listed_counts_the_rest() {
+        for count in [MAX_VIOLATIONS, MAX_VIOLATIONS + 1, 10 * MAX_VIOLATIONS] {
+            let faults = (0..count).map(|n| {
+                let message = format!("fault {n}");
+                Violation::new(Reason::InvalidArgument, message, "mend it")
+            });
+            let rejection = Rejection::check(faults.collect()).expect_err("it has faults");
+            let listed = rejection.violations();
+            assert_eq!(listed.len(), MAX_VIOLATIONS);
+            let rest = count - (MAX_VIOLATIONS - 1);
+            let last = match count {
+                MAX_VIOLATIONS => format!("fault {}", count - 1),
+                _ => format!("at least {rest} more faults are not listed"),
+            };
+            assert_eq!(listed.last().map(|fault| &fault.message), Some(&last));
+        }
+    }
+
+    #[test]
     fn a_text_of_a_mebibyte_is_not_repeated() {
         for text in ["x", "é", "😀"] {
             let long = text.repeat(1024 * 1024);
             let fault =
                 Violation::new(Reason::PoolNotFound, format!("there is no {long}!"), "look")
+                    .at(long.clone())
                     .object("pool", long.clone())
                     .fact("pool", &long);
+            assert!(fault.field.len() <= MAX_FIELD_BYTES);
             assert!(
                 fault.message.len() <= MAX_TEXT_BYTES,
                 "{}",

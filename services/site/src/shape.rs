@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::address::{parse_address, unusable};
-use crate::{AddressRole, Addresses, Family, Order, Range, RangeInput, Reason, Violation};
+use crate::{
+    AddressRole, Addresses, Family, MAX_VIOLATIONS, Order, Range, RangeInput, Reason, Violation,
+};
 
 /// Names are shown in tables and stored in records; this is the bound of the existing system.
 pub const MAX_NAME_LENGTH: usize = 128;
@@ -183,6 +185,9 @@ fn range_faults_where(
     }
     let mut faults = Vec::new();
     for (index, (first, last)) in ranges.iter().enumerate() {
+        if faults.len() > MAX_VIOLATIONS {
+            break; // every two may overlap, and no more are listed
+        }
         let mut fault = |end: &str, message: String, remedy: &str| {
             let field = format!("{path}ranges[{index}]{end}");
             let message = format!("range {first}-{last}: {message}");

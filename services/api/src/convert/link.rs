@@ -589,13 +589,14 @@ pub(crate) fn bytes32(path: &str, bytes: &[u8]) -> Result<[u8; 32], Malformed> {
 mod tests {
     use super::*;
     use crate::codec::BUFFER_BYTES;
-    use site::bootstrap;
+    use site::{SiteParts, bootstrap};
+    use std::net::IpAddr;
 
     /// gRPC puts a flag and the length before each message.
     const PREFIX_BYTES: usize = 5;
 
-    #[test]
-    fn a_report_arrives_in_pieces_that_fit_into_the_buffer_of_a_link() {
+    /// The site of an example.
+    fn example() -> SiteParts {
         let file = include_bytes!("../../../../deploy/examples/subcloud-v6-dual.yaml");
         let declared = bootstrap::parse("example", file).expect("a sound file");
         let mut number = 0;
@@ -604,7 +605,55 @@ mod tests {
             uuid::Uuid::from_u128(number)
         };
         let site = declared.install(&mut ids).expect("a sound site");
-        let mut parts = site.to_parts();
+        site.to_parts()
+    }
+
+    #[test]
+    fn a_site_weighs_no_less_than_its_message() {
+        let mut parts = example();
+        let bytes = parts_to_wire(&parts).encoded_len();
+        assert!(
+            (bytes..4 * bytes).contains(&parts.weight()),
+            "{}",
+            parts.weight()
+        );
+        // The longest texts and the largest numbers, as many as there can be.
+        let longest = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe";
+        let address: IpAddr = longest.parse().expect("an address");
+        let text = "é".repeat(64);
+        let pool = &mut parts.pools[0];
+        pool.name.clone_from(&text);
+        pool.ranges = vec![(address, address); 256];
+        let named = [
+            &mut pool.addresses.floating,
+            &mut pool.addresses.controller0,
+            &mut pool.addresses.controller1,
+            &mut pool.addresses.gateway,
+        ];
+        named.into_iter().for_each(|named| *named = Some(address));
+        pool.holders = [(address, text.clone())].into();
+        pool.remembered = [(text.clone(), address)].into();
+        parts.pools = vec![parts.pools[0].clone(); 1024];
+        parts.generation = Generation(u64::MAX);
+        parts.hosts = vec![parts.hosts[0].clone(); 1024];
+        parts.dns_servers = vec![address; 64];
+        let alarm = site::Alarm {
+            uuid: uuid::Uuid::max(),
+            id: text.clone(),
+            severity: site::Severity::Critical,
+            entity: text.clone(),
+            reason: text.clone(),
+            raised_at: site::Timestamp(u64::MAX),
+            repair: text,
+        };
+        parts.alarms = vec![alarm; 4096];
+        let bytes = parts_to_wire(&parts).encoded_len();
+        assert!(parts.weight() >= bytes, "{} of {bytes}", parts.weight());
+    }
+
+    #[test]
+    fn a_report_arrives_in_pieces_that_fit_into_the_buffer_of_a_link() {
+        let mut parts = example();
         parts.generation = Generation(u64::MAX / 2);
         let digest = Digest([255; 32]);
         let report = AgentMessage::Report(Report {

@@ -159,15 +159,26 @@ pub fn parts_from_wire(message: &wire::Site) -> Result<SiteParts, Vec<Malformed>
     }
 }
 
-/// Collects faults with their paths.
+/// Collects faults with their paths; of more than can be told, none after the first hundred.
 #[derive(Default)]
 struct Faults(Vec<Malformed>);
 
 impl Faults {
+    const MOST: usize = 100;
+
     fn take<T>(&mut self, path: &str, value: Result<T, String>) -> Option<T> {
-        value
-            .map_err(|problem| self.0.push(Malformed::new(path, problem)))
-            .ok()
+        let fault = match value {
+            Ok(value) => return Some(value),
+            Err(problem) => Malformed::new(path, problem),
+        };
+        match self.0.len() {
+            ..Self::MOST => self.0.push(fault),
+            Self::MOST => self
+                .0
+                .push(Malformed::new(path, "this and what follows is not listed")),
+            _ => {}
+        }
+        None
     }
 
     /// Reads every element; an unreadable one is a fault and left out.

@@ -22,7 +22,7 @@ use crate::{
     SubcloudId, Sync,
 };
 
-use super::{Availability, Batch, Controller, MAX_COMMITS, Output, Wake, Write};
+use super::{Availability, Batch, Controller, Output, Wake, Write};
 
 /// When more managed subclouds than this go offline within one heartbeat interval, one alarm
 /// tells of it beside theirs; when no more than this are left of them, it is cleared.
@@ -102,7 +102,7 @@ impl Controller {
     /// Makes the alarms of marked subclouds what they should be, as far as one batch goes; its
     /// becoming durable is the next step.
     pub(super) fn settle_fleet_alarms(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        if self.alarms.marked.is_empty() || self.commits.len() >= MAX_COMMITS {
+        if self.alarms.marked.is_empty() || self.commits.is_full() {
             return;
         }
         let mut batch = Batch::default();

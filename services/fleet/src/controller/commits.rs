@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::{LinkId, Ticket, Welcome};
 
-use super::{Output, Write};
+use super::{MAX_COMMIT_BYTES, MAX_COMMITS, Output, Write};
 
 /// Something that may only come out once writes are durable.
 #[derive(Debug)]
@@ -26,12 +26,20 @@ pub(super) enum Deferred {
 pub(super) struct Commits {
     last: u64,
     waiting: VecDeque<(Ticket, Vec<Deferred>)>,
+    /// How much each of them weighs, and all together.
+    weights: VecDeque<usize>,
+    weight: usize,
 }
 
 impl Commits {
     /// How many writes wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Whether so much waits that nothing else should be taken in.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= MAX_COMMITS || self.weight >= MAX_COMMIT_BYTES
     }
 
     /// Asks for a write that holds back `deferred`.
@@ -43,6 +51,9 @@ impl Commits {
         self.last += 1;
         let ticket = Ticket(self.last);
         self.waiting.push_back((ticket, deferred));
+        let weight = writes.iter().map(Write::weight).sum();
+        self.weights.push_back(weight);
+        self.weight += weight;
         (ticket, Output::Commit { ticket, writes })
     }
 
@@ -80,6 +91,7 @@ impl Commits {
             .front()
             .is_some_and(|(oldest, _)| *oldest <= ticket)
         {
+            self.weight -= self.weights.pop_front().unwrap_or_default();
             free.extend(
                 self.waiting
                     .pop_front()

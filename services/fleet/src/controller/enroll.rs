@@ -1,5 +1,6 @@
 //! Enrollment: a token is turned into an identity, once.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use site::Timestamp;
@@ -14,7 +15,8 @@ use crate::{
 
 use super::link::alarms_of;
 use super::{
-    Batch, Controller, Deed, Deferred, Enroll, Output, RESTART_GRACE, Receipt, SourceCheck, Write,
+    Answer, Batch, Controller, Deed, Deferred, Enroll, EnrollUnread, Output, RESTART_GRACE,
+    Receipt, SourceCheck, Write,
 };
 
 /// What a presented token entitles to.
@@ -183,6 +185,26 @@ impl Controller {
         self.await_first_link(now, id, RESTART_GRACE);
     }
 
+    /// What could not be read is in the logs like every other refusal.
+    pub(super) fn enroll_unread(
+        &mut self,
+        now: Timestamp,
+        call: EnrollUnread,
+        out: &mut Vec<Output>,
+    ) {
+        let mut batch = Batch::default();
+        let faults = Fault::kept(call.faults);
+        if self.busy().is_none() {
+            let refused = (call.source, &*call.name, None);
+            self.log_refusal(now, &mut batch, refused, faults, String::new());
+        }
+        batch.then.push(Deferred::Output(Output::Answer {
+            request: call.request,
+            outcome: Ok(Answer::Noted),
+        }));
+        self.commit(batch, out);
+    }
+
     /// A refused enrollment leaves no record but an event and an audit entry.
     fn turn_away(
         &mut self,
@@ -199,25 +221,45 @@ impl Controller {
         }
         let mut batch = Batch::default();
         let faults = Fault::all_of(&rejection);
-        let subcloud = record.map(|record| record.id);
-        let name = &call.report.site.identity.name;
-        let kind = EventKind::EnrollmentRefused {
-            faults: faults.clone(),
-        };
-        self.log_event(&mut batch, now, subcloud, name, kind);
-        let deed = Deed {
-            actor: Actor::Stranger(call.source),
-            action: Action::Enroll,
-            subcloud,
-            name,
-            outcome: Outcome::Refused { faults, detail },
-        };
-        self.log_audit(&mut batch, now, deed);
+        let refused = (call.source, &*call.report.site.identity.name, record);
+        self.log_refusal(now, &mut batch, refused, faults, detail);
         batch.then.push(Deferred::Output(Output::Answer {
             request: call.request,
             outcome: Err(rejection),
         }));
         self.commit(batch, out);
+    }
+
+    /// The refusal of whoever presented the token of a record is always logged; that of a stranger
+    /// as far as strangers may fill the logs.
+    fn log_refusal(
+        &mut self,
+        now: Timestamp,
+        batch: &mut Batch,
+        (source, name, record): (IpAddr, &str, Option<&SharedSubcloud>),
+        faults: Vec<Fault>,
+        detail: String,
+    ) {
+        let detail = match record {
+            Some(_) => Some(detail),
+            None => self.strangers.entry(now, detail),
+        };
+        let Some(detail) = detail else {
+            return;
+        };
+        let subcloud = record.map(|record| record.id);
+        let kind = EventKind::EnrollmentRefused {
+            faults: faults.clone(),
+        };
+        self.log_event(batch, now, subcloud, name, kind);
+        let deed = Deed {
+            actor: Actor::Stranger(source),
+            action: Action::Enroll,
+            subcloud,
+            name,
+            outcome: Outcome::Refused { faults, detail },
+        };
+        self.log_audit(batch, now, deed);
     }
 
     fn answer(

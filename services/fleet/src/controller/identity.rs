@@ -12,7 +12,7 @@ use crate::{
     Goodbye, GoodbyeReason, Hello, LinkId, Reason, SharedSubcloud, Subcloud, SubcloudId, Violation,
 };
 
-use super::{Batch, Controller, Deferred, MAX_COMMITS, Output, Proof, SourceCheck};
+use super::{Batch, Controller, Deferred, Output, Proof, SourceCheck};
 
 /// How long after a key lost its worth a link with it may still be on its way: a
 /// handshake takes up to 5 s, and a connection whose process died is given up by keepalive after
@@ -171,7 +171,7 @@ impl Controller {
             );
             return;
         }
-        if self.commits.len() >= MAX_COMMITS {
+        if self.commits.is_full() {
             self.park(link, |parked| parked.request = Some(request));
             return;
         }

@@ -12,8 +12,8 @@ use super::operators::{AddOperator, NoteDeed, RevokeOperator};
 use crate::admission::ControllerView;
 use crate::{
     Action, Actor, AgentMessage, Association, AuditEntry, Candidate, CertificateRequest,
-    CommandOutcome, ControllerMessage, Event, Fingerprint, FleetAlarm, Goodbye, GroupId, LinkId,
-    Operator, Outcome, PeerGroup, PeerGroupId, PeerId, PeerInput, PeerOutput, PeerReceipt,
+    CommandOutcome, ControllerMessage, Event, Fault, Fingerprint, FleetAlarm, Goodbye, GroupId,
+    LinkId, Operator, Outcome, PeerGroup, PeerGroupId, PeerId, PeerInput, PeerOutput, PeerReceipt,
     Position, Presence, Rejection, Report, RequestId, RolloutId, SecretHash, SharedAlarm,
     SharedGroup, SharedSubcloud, SiteMethod, SubcloudGroup, SubcloudId, SystemPeer, Ticket,
     TokenId, UpdateApply, Violation,
@@ -30,6 +30,8 @@ pub enum Input {
     Operate(Operate),
     /// A site without an identity asks for one.
     Enroll(Enroll),
+    /// Such a request that could not be read.
+    EnrollUnread(EnrollUnread),
     /// A call of a subcloud's site.
     RunCommand(RunCommand),
     /// A call that another machine has judged: it is in the audit log as all others are.
@@ -206,6 +208,43 @@ pub enum Write {
     Audit(AuditEntry),
     /// Forget the audit entry at this place.
     ForgetAudit(Position),
+}
+
+impl Write {
+    /// About how many bytes it takes on disk, rather more: what waits for the disk is bounded by
+    /// it.
+    pub fn weight(&self) -> usize {
+        /// More than any record that holds no list from outside.
+        const RECORD: usize = 4096;
+        RECORD
+            + match self {
+                Self::Site { site, .. } => site.weight(),
+                Self::Subcloud(record) => {
+                    let refused = record.refused.iter().flat_map(|refused| &refused.faults);
+                    let known = record.enrolled().map(|known| &known.differences);
+                    refused
+                        .chain(known.into_iter().flatten())
+                        .map(Fault::weight)
+                        .sum()
+                }
+                Self::Event(event) => event.kind.faults().iter().map(Fault::weight).sum(),
+                Self::Audit(entry) => entry.outcome.faults().iter().map(Fault::weight).sum(),
+                _ => 0,
+            }
+    }
+}
+
+/// An Enroll of which some fields could not be read. It is answered when that is in the logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnrollUnread {
+    /// The number of the request.
+    pub request: RequestId,
+    /// How the site calls itself; may be empty.
+    pub name: String,
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// What could not be read; not empty.
+    pub faults: Vec<Fault>,
 }
 
 /// What is on disk when a process starts.

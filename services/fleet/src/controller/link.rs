@@ -20,7 +20,7 @@ use super::identity::Opening;
 use super::networks::Networks;
 use super::peers::Claimed;
 use super::sightings::Seen;
-use super::{Batch, Controller, Deferred, MAX_COMMITS, Output, Proof, Wake, Write};
+use super::{Batch, Controller, Deferred, Output, Proof, Wake, Write};
 
 /// How long a fresh link may stay silent: an agent says Hello with its first bytes.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -227,7 +227,7 @@ impl Controller {
         entropy: &mut dyn Entropy,
         out: &mut Vec<Output>,
     ) {
-        while self.commits.len() < MAX_COMMITS {
+        while !self.commits.is_full() {
             let Some(link) = self.parked.pop_front() else {
                 return;
             };
@@ -265,7 +265,7 @@ impl Controller {
         };
         // The first use of a renewed key is written down.
         let (id, key) = (state.subcloud, state.proof.key);
-        if self.commits.len() >= MAX_COMMITS && self.first_use(id, key) {
+        if self.commits.is_full() && self.first_use(id, key) {
             self.park(link, |parked| parked.hello = Some(hello));
             return;
         }
@@ -342,7 +342,7 @@ impl Controller {
     }
 
     fn report(&mut self, now: Timestamp, link: LinkId, report: Report, out: &mut Vec<Output>) {
-        if self.commits.len() >= MAX_COMMITS {
+        if self.commits.is_full() {
             self.park(link, |parked| parked.report = Some(report));
             return;
         }

@@ -23,6 +23,7 @@ mod presence;
 mod quarantine;
 mod reach;
 mod sightings;
+mod strangers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -48,8 +49,9 @@ use commits::{Commits, Deferred};
 pub use groups::subcloud_group_not_found;
 pub use identity::STALE_KEY;
 pub use input::{
-    AddSubcloud, Answer, AnsweredCall, Audited, Enroll, FleetChange, GroupEdit, Input, IssueToken,
-    NewToken, Operate, Output, Receipt, Records, RequestKey, RunCommand, SubcloudEdit, Write,
+    AddSubcloud, Answer, AnsweredCall, Audited, Enroll, EnrollUnread, FleetChange, GroupEdit,
+    Input, IssueToken, NewToken, Operate, Output, Receipt, Records, RequestKey, RunCommand,
+    SubcloudEdit, Write,
 };
 pub use link::HELLO_TIMEOUT;
 use link::Link;
@@ -69,11 +71,17 @@ use presence::{Wake, Wakeups};
 use quarantine::Quarantine;
 pub use reach::Reach;
 use sightings::Sightings;
+use strangers::Strangers;
+pub use strangers::{STRANGER_BURST, STRANGER_EVERY};
 
 /// How many writes may wait for the disk. Enrollments and operators' calls beyond it are told to
 /// come back; reports beyond it wait, one for each link. A disk that does 1,600 batches a second
 /// clears it in a fraction of one heartbeat.
 pub const MAX_COMMITS: usize = 1024;
+
+/// The same in bytes of records, by [`Write::weight`]: below what the store takes, and a bound of
+/// memory when large sites report at once.
+pub const MAX_COMMIT_BYTES: usize = 24 * 1024 * 1024;
 
 /// What a controller is told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +130,7 @@ pub struct Controller {
     presence: BTreeMap<SubcloudId, Presence>,
     operators: BTreeMap<String, Operator>,
     sightings: Sightings,
+    strangers: Strangers,
     /// Links with a message that waits for room in the commits, in the order in which they came.
     parked: VecDeque<LinkId>,
     wakeups: Wakeups,
@@ -167,6 +176,7 @@ impl Controller {
                 .map(|known| (known.name.clone(), known))
                 .collect(),
             sightings: Sightings::default(),
+            strangers: Strangers::new(now),
             parked: VecDeque::new(),
             wakeups: Wakeups::default(),
             commands: Commands::default(),
@@ -203,6 +213,7 @@ impl Controller {
             Input::IssueToken(call) => self.issue_token(now, call, &mut out),
             Input::Operate(call) => self.operate(now, call, &mut out),
             Input::Enroll(call) => self.enroll(now, call, &mut out),
+            Input::EnrollUnread(call) => self.enroll_unread(now, call, &mut out),
             Input::AddOperator(call) => self.add_operator(now, call, &mut out),
             Input::RevokeOperator(call) => self.revoke_operator(now, call, &mut out),
             Input::NoteDeed(call) => self.note_deed(now, call, &mut out),
@@ -412,10 +423,11 @@ impl Controller {
 
     /// A refusal when too much waits for the disk.
     fn busy(&self) -> Option<Violation> {
-        (self.commits.len() >= MAX_COMMITS).then(|| {
+        self.commits.is_full().then(|| {
+            let waiting = self.commits.len();
             Violation::new(
                 Reason::ControllerBusy,
-                format!("{MAX_COMMITS} changes wait for the controller's disk"),
+                format!("{waiting} changes wait for the controller's disk"),
                 "try again in a few seconds; if it lasts, look at the disk of the controller",
             )
             .fact("limit", MAX_COMMITS)
@@ -477,7 +489,7 @@ impl Controller {
             action: deed.action,
             subcloud: deed.subcloud,
             name: shortened(deed.name),
-            outcome: deed.outcome,
+            outcome: deed.outcome.kept(),
         }));
         if let Some(old) = beyond_limit(self.last_audit, self.config.audit_log_limit) {
             batch.writes.push(Write::ForgetAudit(old));

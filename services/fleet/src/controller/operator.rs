@@ -207,9 +207,11 @@ impl Controller {
             return;
         }
         let mut batch = Batch::default();
-        let (subcloud, name) = match &judged {
-            Ok(accepted) => (accepted.subcloud, accepted.name.clone()),
-            Err(_) => (None, call.name.to_owned()),
+        let of_subcloud = |_: &&SharedSubcloud| call.action.is_of_subcloud();
+        let (subcloud, name) = match (&judged, self.fleet.find(call.name).filter(of_subcloud)) {
+            (Ok(accepted), _) => (accepted.subcloud, accepted.name.clone()),
+            (Err(_), Some(known)) => (Some(known.id), known.name.clone()),
+            (Err(_), None) => (None, call.name.to_owned()),
         };
         let deed = Deed {
             actor: call.actor,

@@ -563,3 +563,29 @@ fn a_subcloud_is_added_with_what_is_said_of_it() {
     let told = (record.description.as_str(), record.location.as_str());
     assert_eq!((told, record.group), (("a b", "hall 7"), GroupId::DEFAULT));
 }
+
+#[test]
+fn a_refused_call_is_logged_under_the_subcloud_that_it_was_about() {
+    let (mut machine, _) = enrolled(true);
+    does(&mut machine, manage(false)).unwrap();
+    for reference in ["s".to_owned(), id(1).0.to_string()] {
+        let change = FleetChange::Delete {
+            subcloud: reference,
+            etag: String::new(),
+        };
+        let outputs = asked(&mut machine, 6, operate(change));
+        let entries = outputs.iter().filter_map(|output| match output {
+            Output::Commit { writes, .. } => Some(writes),
+            _ => None,
+        });
+        let entries: Vec<_> = entries
+            .flatten()
+            .filter_map(|write| match write {
+                Write::Audit(entry) => Some((entry.subcloud, &*entry.name)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(entries, [(Some(id(1)), "s")]);
+        assert_eq!(crate::common::reasons(&told(outputs)), ["SUBCLOUD_MANAGED"]);
+    }
+}

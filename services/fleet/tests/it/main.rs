@@ -14,3 +14,4 @@ mod properties;
 mod reach;
 mod renewal;
 mod rollout;
+mod strangers;

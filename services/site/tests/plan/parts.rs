@@ -160,6 +160,32 @@ fn lists_are_bounded_before_they_are_looked_at() {
         },
         &["TOO_MANY_POOLS@pools", "INVALID_ARGUMENT@hosts"],
     );
+    check(
+        |parts| {
+            parts.networks[0].pools = vec![parts.networks[0].pools[0]; 30_000];
+            parts.dns_servers = vec!["10.9.9.9".parse().expect("an address"); 30_000];
+            parts.systemcontroller_gateways = parts.dns_servers.clone();
+        },
+        &[
+            "NETWORK_HAS_TWO_POOLS@networks.pools",
+            "INVALID_ARGUMENT@dns_servers",
+            "INVALID_ARGUMENT@systemcontroller_gateways",
+        ],
+    );
+}
+
+#[test]
+fn no_more_faults_are_collected_than_are_listed() {
+    let mut parts = standard().site().to_parts();
+    // Every two of the ranges of each pool overlap.
+    let pool = &mut parts.pools[0];
+    pool.ranges = vec![pool.ranges[0]; site::MAX_RANGES];
+    parts.pools = vec![parts.pools[0].clone(); site::MAX_POOLS];
+    let rejection = Site::from_parts(parts).expect_err("it has faults");
+    let faults = rejection.violations();
+    assert_eq!(faults.len(), site::MAX_VIOLATIONS);
+    let last = faults.last().map(|fault| &*fault.message);
+    assert!(last.is_some_and(|last| last.contains("more faults are not listed")));
 }
 
 #[test]

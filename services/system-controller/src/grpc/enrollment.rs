@@ -1,5 +1,6 @@
 //! `tandem.fleet.v1.EnrollmentService`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -7,8 +8,8 @@ use api::convert::{Malformed, fault_to_wire, report_from_wire, urls};
 use api::fleet_v1 as wire;
 use api::fleet_v1::enrollment_service_server::EnrollmentService;
 use fleet::{
-    ControllerConfig, Enroll, Fault, Input, ReasonSet as _, Receipt, Rejection, RequestId,
-    SecretHash, TokenId,
+    ControllerConfig, Enroll, EnrollUnread, Fault, Input, ReasonSet as _, Receipt, Rejection,
+    RequestId, SecretHash, TokenId,
 };
 use identity::{ConnectInfo, EnrollmentToken};
 use tonic::{Request, Response, Status};
@@ -38,8 +39,16 @@ impl EnrollmentService for Enrollments {
             request.certificate_signing_request.clone(),
             request.validate_only,
         );
-        let asked = question(request)?;
-        let asked = self.hub.ask::<Receipt>(|id| asked(id, source)).await;
+        let name = request.site.as_ref().map(|site| site.name.clone());
+        let asked = match question(request) {
+            Ok(asked) => self.hub.ask::<Receipt>(|id| asked(id, source)).await,
+            Err(unreadable) if validate_only => return Err(malformed(unreadable)),
+            Err(unreadable) => {
+                self.note_unread(source, name.unwrap_or_default(), &unreadable)
+                    .await;
+                return Err(malformed(unreadable));
+            }
+        };
         if !validate_only {
             self.hub.metrics().enrolled(outcome(&asked));
         }
@@ -49,6 +58,24 @@ impl EnrollmentService for Enrollments {
 }
 
 impl Enrollments {
+    /// A request that cannot be read is counted and logged like any other that is refused.
+    async fn note_unread(&self, source: IpAddr, name: String, unreadable: &[Malformed]) {
+        let unread = site::Reason::InvalidArgument.name();
+        self.hub.metrics().enrolled(unread);
+        let faults = unreadable.iter().map(Malformed::fault).collect();
+        let noted = self.hub.ask::<()>(|request| {
+            Input::EnrollUnread(EnrollUnread {
+                request,
+                name,
+                source,
+                faults,
+            })
+        });
+        if let Err(error) = noted.await {
+            tracing::warn!(%error, "an audit entry may be missing");
+        }
+    }
+
     /// Signs a certificate for an accepted key and tells the agent whom it obeys.
     fn answer(
         &self,
@@ -101,7 +128,7 @@ fn outcome(asked: &Result<Receipt, Rejection>) -> &'static str {
 /// What the machine is asked, once it is known where the request comes from.
 fn question(
     request: wire::EnrollRequest,
-) -> Result<impl FnOnce(RequestId, std::net::IpAddr) -> Input, Status> {
+) -> Result<impl FnOnce(RequestId, IpAddr) -> Input, Vec<Malformed>> {
     let wire::EnrollRequest {
         token,
         certificate_signing_request,
@@ -120,9 +147,7 @@ fn question(
         (Ok(key), Ok(report)) => (key, report),
         (key, report) => {
             let faults = key.err().into_iter();
-            return Err(malformed(
-                faults.chain(report.err().unwrap_or_default()).collect(),
-            ));
+            return Err(faults.chain(report.err().unwrap_or_default()).collect());
         }
     };
     Ok(move |request, source| {

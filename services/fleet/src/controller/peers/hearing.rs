@@ -13,9 +13,9 @@ use crate::admission::{Occasion, admit, room};
 use crate::entropy::after;
 use crate::{
     Association, Batch as Piece, Candidate, Conflict, ControllerId, Correction, Epoch, Fault,
-    MAX_COMMITS, MAX_GROUPS, MAX_LINEAGE, MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerGroup,
-    PeerGroupId, PeerId, PeerLinkId, PeerMessage, Pull, Reason, Rejection, Subcloud, SubcloudId,
-    SyncDigest, SyncItem, Violation,
+    MAX_GROUPS, MAX_LINEAGE, MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerGroup, PeerGroupId, PeerId,
+    PeerLinkId, PeerMessage, Pull, Reason, Rejection, Subcloud, SubcloudId, SyncDigest, SyncItem,
+    Violation,
 };
 
 use super::super::{Batch, Controller, Deferred, Output, Wake};
@@ -243,7 +243,7 @@ impl Controller {
         if piece.items.len() > MAX_SYNC_BATCH {
             return self.close_peer(now, link, PeerGoodbye::ProtocolViolation, out);
         }
-        if self.commits.len() >= MAX_COMMITS {
+        if self.commits.is_full() {
             let at = after(now, BUSY_RETRY);
             self.wakeups.at(at, Wake::Pull(key.0, key.1));
             return;

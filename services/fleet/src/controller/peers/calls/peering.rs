@@ -118,7 +118,12 @@ impl Controller {
             subject: PeerSubject::Card(Box::new(self.peers.card.clone())),
             warnings: Vec::new(),
         });
-        if !call.validate_only {
+        let detail = match &outcome {
+            _ if call.validate_only => None,
+            Ok(_) => Some(detail),
+            Err(_) => self.strangers.entry(now, detail),
+        };
+        if let Some(detail) = detail {
             let deed = Deed {
                 actor: Actor::Stranger(call.source),
                 action: Action::AcceptPeering,
