@@ -228,6 +228,45 @@ fn who_cannot_be_called_is_told_why() {
     assert!(reasons.contains("SUBCLOUD_OFFLINE"), "{offline:?}");
 }
 
+/// The subcloud would be in quarantine then, where no command could undo it.
+#[test]
+fn a_change_that_the_fleet_would_not_accept_is_not_sent() {
+    let dir = scratch();
+    let (controller, west) = managed(dir.path());
+    let move_to_text = |site: &Bootstrap| site.address(Net::Link, Family::V6, 0).to_string();
+    let site = Bootstrap::subcloud("east", 2, Stack::V6);
+    let east = Subcloud::join(&dir.path().join("east"), site, &controller);
+    let move_to = |addresses: &Bootstrap, dry_run: bool| {
+        let at = |host| addresses.address(Net::Link, Family::V6, host).to_string();
+        let ranges = format!("{}-{}", at(50), at(60));
+        let mut command = vec!["system", "addrpool-modify", "admin-ipv6", "--prefix", "64"];
+        let (network, floating, gateway) = (at(0), at(50), at(1));
+        command.extend(["--network", &network, "--ranges", &ranges]);
+        command.extend([
+            "--floating-address",
+            &floating,
+            "--gateway-address",
+            &gateway,
+        ]);
+        command.extend(["--subcloud", "west"]);
+        command.extend(dry_run.then_some("--dry-run"));
+        controller.tandem(&command)
+    };
+    let before = controller.show("west").expect("it is there");
+    for dry_run in [true, false] {
+        let refused = move_to(&east.site, dry_run).expect(1);
+        refused.says("ADDRESS_OVERLAP").says("east").says("remedy:");
+    }
+    let after = controller.show("west").expect("it is there");
+    assert_eq!(before["generation"], after["generation"]);
+    assert_eq!(after["sync"], "in-sync", "{after}");
+    let pool = west.tandem(&["system", "addrpool-show", "admin-ipv6"]);
+    pool.expect(0).says(&move_to_text(&west.site));
+    // To addresses of its own it may go.
+    let elsewhere = Bootstrap::subcloud("west", 3, Stack::V6);
+    move_to(&elsewhere, true).expect(0);
+}
+
 /// The site takes addresses of its controller's link network.
 fn quarantine(controller: &Controller, west: &Subcloud) {
     let at = |host| {

@@ -107,6 +107,7 @@ impl World {
             body: body(errand as u64),
             request_id,
             changes: kind != Kind::Question,
+            foreseen: None,
             deadline: site::Timestamp(self.controller_clock().0 + within),
         };
         self.tell_controller(Input::RunCommand(call));

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use site::{Change, Site, SiteParts, Timestamp, plan};
+
 use crate::{CommandId, Epoch, Fault, Rejection};
 
 /// The largest command, and the largest answer to one: 1 MiB, the limit of the link.
@@ -24,6 +26,13 @@ pub const MAX_COMMANDS_BYTES: usize = 64 * MAX_COMMAND_BYTES;
 
 /// How long a command may take when its caller names no deadline: that of the command line.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A site as a change would make it, told from what it reported last; `None` when the change does
+/// nothing to it or when the site's own rules refuse it, which the site itself tells best.
+pub fn foreseen(site: &Site, change: Change, now: Timestamp) -> Option<SiteParts> {
+    let plan = plan(site, change, now).ok()?;
+    plan.changes_site().then(|| plan.next().to_parts())
+}
 
 /// A call of one of a site's services.
 #[derive(Debug, Clone, PartialEq, Eq)]

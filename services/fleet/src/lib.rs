@@ -78,7 +78,7 @@ pub use alarm::{
 pub use backoff::{Backoff, LONG_BACKOFF, LONGEST_BACKOFF};
 pub use command::{
     COMMAND_TIMEOUT, Command, CommandFailure, CommandOutcome, CommandResult, MAX_COMMAND_BYTES,
-    MAX_COMMANDS, MAX_COMMANDS_BYTES, MAX_COMMANDS_PER_LINK, SiteMethod,
+    MAX_COMMANDS, MAX_COMMANDS_BYTES, MAX_COMMANDS_PER_LINK, SiteMethod, foreseen,
 };
 pub use controller::{
     ANSWER_KEPT, AddOperator, AddSubcloud, Answer, AnsweredCall, AssociationView, Audited,

@@ -22,7 +22,7 @@ use fleet::{
     Write,
 };
 use identity::{Connections, Identity, SpkiSha256};
-use site::{Site, Timestamp};
+use site::{Change, Site, SiteParts, Timestamp};
 use store::Store;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,7 @@ use crate::fleet_history::{FleetHistory, Next, What};
 use crate::grpc::certified;
 use crate::issuer::Issuer;
 use crate::metrics::{Metrics, ReportOutcome};
-use crate::records::{read_fleet, store_writes};
+use crate::records::{read_fleet, read_subcloud_site, store_writes};
 
 /// Messages that may wait for one link. The controller says little: a welcome, its networks, an
 /// acknowledgement for each of at most one report in flight, and a few commands.
@@ -267,6 +267,16 @@ impl Hub {
         answer
             .await
             .unwrap_or_else(|_| CommandOutcome::Refused(Rejection::one(stopped)))
+    }
+
+    /// A subcloud's site as a change would make it, as far as its last accepted report tells.
+    pub(crate) fn foresee(&self, subcloud: &str, change: Change) -> Option<Arc<SiteParts>> {
+        let id = self.lock().machine.fleet().find(subcloud)?.id;
+        let read = read_subcloud_site(&self.store, id);
+        let site = read
+            .inspect_err(|error| tracing::error!(%error, "a subcloud's site cannot be read"))
+            .ok()??;
+        fleet::foreseen(&site, change, now()).map(Arc::new)
     }
 
     /// Asks the machine for an operator's change; the same request gets the same answer.

@@ -337,6 +337,7 @@ impl Runner {
                     body: body.into(),
                     request_id,
                     changes: true,
+                    foreseen: None,
                     deadline,
                 };
                 Answered::from(self.hub.command(run).await)

@@ -434,6 +434,7 @@ impl Geo {
             body: Arc::from(Vec::new()),
             request_id: String::new(),
             changes: false,
+            foreseen: None,
             deadline: site::Timestamp(u64::MAX),
         };
         self.tell_site(site, Input::RunCommand(command));

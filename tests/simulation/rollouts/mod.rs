@@ -294,6 +294,7 @@ impl World {
             body: (number as u64).to_be_bytes().to_vec().into(),
             request_id: sent.request_id,
             changes: true,
+            foreseen: None,
             deadline: Timestamp(self.controller_clock().0.saturating_add(within)),
         }));
     }

@@ -1,5 +1,7 @@
 //! Requests to change a site. Texts pass unread: judging them is the core's work.
 
+use fleet::SiteMethod;
+use prost::Message as _;
 use site::{AttachmentId, AttachmentRef, Change, OamEdit, PoolEdit, PoolId, PoolInput, RangeInput};
 use uuid::Uuid;
 
@@ -149,6 +151,28 @@ pub fn attachment_ref(
     }
 }
 
+/// `DeleteNetwork`.
+pub fn delete_network(request: wire::DeleteNetworkRequest) -> Change {
+    Change::DeleteNetwork {
+        network: request.network,
+    }
+}
+
+/// `RemoveAddressPool`.
+///
+/// # Errors
+/// When it does not name one association.
+pub fn remove_pool(request: wire::RemoveAddressPoolRequest) -> Result<Change, Vec<Malformed>> {
+    let wire::RemoveAddressPoolRequest {
+        uuid,
+        network,
+        address_pool,
+        ..
+    } = request;
+    let attachment = attachment_ref(uuid, network, address_pool)?;
+    Ok(Change::RemovePool { attachment })
+}
+
 /// `AssignAddressPool`.
 pub fn assign_pool(request: wire::AssignAddressPoolRequest, id: Uuid) -> Change {
     let wire::AssignAddressPoolRequest {
@@ -266,4 +290,32 @@ fn ranges(ranges: Vec<wire::AddressRange>) -> Vec<RangeInput> {
 
 fn absent(field: &str) -> Vec<Malformed> {
     vec![Malformed::new(field, "is missing")]
+}
+
+/// What an encoded request asks of a site, when it can change which addresses the site has; `None`
+/// for every other method, and for what cannot be read: the site itself says why. The ids are for
+/// what comes into being.
+pub fn change_of_addresses(method: SiteMethod, body: &[u8], ids: (Uuid, Uuid)) -> Option<Change> {
+    match method {
+        SiteMethod::CreateNetwork => {
+            let request = wire::CreateNetworkRequest::decode(body).ok()?;
+            Some(create_network(request, ids))
+        }
+        SiteMethod::DeleteNetwork => {
+            let request = wire::DeleteNetworkRequest::decode(body).ok()?;
+            Some(delete_network(request))
+        }
+        SiteMethod::UpdateAddressPool => {
+            update_pool(wire::UpdateAddressPoolRequest::decode(body).ok()?).ok()
+        }
+        SiteMethod::AssignAddressPool => {
+            let request = wire::AssignAddressPoolRequest::decode(body).ok()?;
+            Some(assign_pool(request, ids.0))
+        }
+        SiteMethod::RemoveAddressPool => {
+            remove_pool(wire::RemoveAddressPoolRequest::decode(body).ok()?).ok()
+        }
+        SiteMethod::UpdateOam => update_oam(wire::UpdateOamRequest::decode(body).ok()?).ok(),
+        _ => None,
+    }
 }

@@ -146,11 +146,7 @@ impl NetworkService for Networks {
         &self,
         request: Request<wire::DeleteNetworkRequest>,
     ) -> Result<Response<wire::DeleteNetworkResponse>, Status> {
-        let change = |request: wire::DeleteNetworkRequest| {
-            Ok(Change::DeleteNetwork {
-                network: request.network,
-            })
-        };
+        let change = |request| Ok(convert::delete_network(request));
         let respond = |plan: &Plan| wire::DeleteNetworkResponse {
             effects: effects(plan),
         };
@@ -282,23 +278,13 @@ impl NetworkService for Networks {
         &self,
         request: Request<wire::RemoveAddressPoolRequest>,
     ) -> Result<Response<wire::RemoveAddressPoolResponse>, Status> {
-        let change = |request: wire::RemoveAddressPoolRequest| {
-            let wire::RemoveAddressPoolRequest {
-                uuid,
-                network,
-                address_pool,
-                ..
-            } = request;
-            let attachment = convert::attachment_ref(uuid, network, address_pool)?;
-            Ok(Change::RemovePool { attachment })
-        };
         let before = self.0.site();
         let respond = |plan: &Plan| wire::RemoveAddressPoolResponse {
             network_address_pool: attachment_of(plan, &before),
             effects: effects(plan),
         };
         self.0
-            .call("RemoveAddressPool", request, change, respond)
+            .call("RemoveAddressPool", request, convert::remove_pool, respond)
             .await
     }
 }

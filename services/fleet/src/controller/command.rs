@@ -9,12 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use site::Timestamp;
+use site::{SiteParts, Timestamp};
 
+use crate::admission::{Occasion, admit};
 use crate::{
-    Action, Actor, Command, CommandId, CommandOutcome, CommandResult, ControllerMessage, Fault,
-    LinkId, MAX_COMMAND_BYTES, MAX_COMMANDS, MAX_COMMANDS_BYTES, MAX_COMMANDS_PER_LINK, Outcome,
-    Reach, Reason, Rejection, RequestId, SiteMethod, SubcloudId, Violation,
+    Action, Actor, Candidate, Command, CommandId, CommandOutcome, CommandResult, ControllerMessage,
+    Fault, LinkId, MAX_COMMAND_BYTES, MAX_COMMANDS, MAX_COMMANDS_BYTES, MAX_COMMANDS_PER_LINK,
+    Outcome, Reach, Reason, Rejection, RequestId, SiteMethod, Subcloud, SubcloudId, Violation,
 };
 
 use super::{Batch, Controller, Deed, Deferred, Output, RunCommand, Wake};
@@ -167,6 +168,9 @@ impl Controller {
         if call.body.len() > MAX_COMMAND_BYTES {
             violations.push(too_large(name, call.body.len()));
         }
+        if let Some(foreseen) = &call.foreseen {
+            violations.extend(self.unacceptable(&reach.subcloud, foreseen));
+        }
         violations.extend(self.busy().filter(|_| call.changes));
         violations.extend(self.full(name, reach.link, call.body.len()));
         if call.deadline <= now {
@@ -174,6 +178,19 @@ impl Controller {
         }
         Rejection::check(violations)?;
         Ok(reach)
+    }
+
+    /// What the rules have against the report that would follow (F2-F7): the site would be in
+    /// quarantine then, and out of the reach of the command that could undo it.
+    fn unacceptable(&self, record: &Subcloud, foreseen: &SiteParts) -> Vec<Violation> {
+        let occasion = Occasion::Report {
+            own: record.id,
+            name: &record.name,
+        };
+        match admit(&self.fleet, &Candidate::of_report(foreseen), occasion) {
+            Ok(_) => Vec::new(),
+            Err(rejection) => rejection.violations().to_vec(),
+        }
     }
 
     /// A refusal when too many commands are under way.

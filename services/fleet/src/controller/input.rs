@@ -487,6 +487,9 @@ pub struct RunCommand {
     pub request_id: String,
     /// Whether it changes something: a method that does, and no preview of it.
     pub changes: bool,
+    /// The site as the call would make it, where that can be told from what it reported last
+    /// ([`crate::foreseen`]): it must be one that the fleet accepts.
+    pub foreseen: Option<Arc<SiteParts>>,
     /// When the answer is of no use any more.
     pub deadline: Timestamp,
 }

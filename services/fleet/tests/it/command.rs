@@ -69,6 +69,7 @@ fn change(request: u64) -> RunCommand {
         body: Arc::from([7]),
         request_id: format!("id-{request}"),
         changes: true,
+        foreseen: None,
         deadline: at(12),
     }
 }
@@ -254,6 +255,25 @@ fn a_subcloud_that_may_not_or_cannot_obey_is_sent_nothing() {
         ..change(1)
     };
     check(&mut machine, late, "COMMAND_DEADLINE_EXCEEDED");
+    // What would put it in quarantine, also when it is only asked what would happen.
+    for (foreseen, reason) in [
+        (crate::common::site("s", 200, "4"), "ADDRESS_OVERLAP"),
+        (crate::common::site("s", 1, "6"), "PRIMARY_FAMILY_MISMATCH"),
+    ] {
+        let wrong = RunCommand {
+            foreseen: Some(Arc::new(foreseen.to_parts())),
+            ..change(1)
+        };
+        check(&mut machine, wrong.clone(), reason);
+        let preview = RunCommand {
+            changes: false,
+            ..wrong
+        };
+        assert_eq!(
+            run(&mut machine, 2, preview),
+            [format!("answer 1 {reason}")]
+        );
+    }
     // A report that breaks the rules puts it in quarantine.
     let other = crate::common::site("s", 3, "6");
     let message = AgentMessage::Report(Report::of(&other));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::command::Prepared;
+use api::convert::change_of_addresses;
 use api::status::Asked;
 use daemon::{RemoteAnswer, RemoteCall, Subclouds, now, random_uuid};
 use fleet::{Actor, COMMAND_TIMEOUT, CommandOutcome, RunCommand};
@@ -38,6 +39,9 @@ impl Subclouds for SitesOfSubclouds {
                 changes,
             } = api::command::prepare(method, request, &random_uuid().to_string())
                 .map_err(|fault| undecodable(&fault))?;
+            let ids = (random_uuid(), random_uuid());
+            let change = change_of_addresses(method, &body, ids);
+            let foreseen = change.and_then(|change| hub.foresee(&subcloud, change));
             let outcome = hub.command(|request| RunCommand {
                 request,
                 actor: Actor::Operator(caller.to_string()),
@@ -46,6 +50,7 @@ impl Subclouds for SitesOfSubclouds {
                 body: body.into(),
                 request_id,
                 changes,
+                foreseen,
                 deadline: deadline(now(), within),
             });
             match outcome.await {
