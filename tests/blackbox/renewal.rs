@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use api::fleet_v1::exchange_response::Message as Heard;
 use api::store_v1::{AgentCertificateRecord, AgentKeyRecord};
 use prost::Message;
 use serde_json::{Value, json};
 use store::{Key, Store};
 
 use crate::support::bootstrap::{Bootstrap, Stack};
+use crate::support::by_hand::{ByHand, hello};
 use crate::support::cloud::{Controller, Place, Subcloud};
 use crate::support::process::run;
 use crate::support::{PATIENCE, scratch, wait_until};
@@ -122,4 +125,31 @@ fn identity(state_dir: &Path) -> (Vec<u8>, Vec<u8>) {
     let certificate = AgentCertificateRecord::decode(certificate.as_slice()).expect("a record");
     store.close().expect("closed");
     (key.private_key, certificate.certificate)
+}
+
+/// A certificate is checked when a connection begins; it must not count for longer on one that
+/// lasts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_ends_with_a_certificate_that_nobody_renews() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let mut controller = Controller::install(&dir.path().join("controller"), site, Place::Loopback);
+    let settings = "certificate_validity_seconds = 4\nheartbeat_interval_milliseconds = 60000\n";
+    controller.replace_settings(settings);
+    controller.serve();
+    let added = controller.add("west");
+    let west = ByHand::of(&Bootstrap::subcloud("west", 1, Stack::V6));
+    let enrolled = west.enroll(&added, false).await.expect("enrolled");
+    let mut link = west.link(&added, &enrolled).await;
+    link.say(hello(&west.digest)).await;
+    assert!(matches!(link.hear().await, Ok(Some(Heard::Welcome(_)))));
+    let ended = async { while let Ok(Some(_)) = link.hear().await {} };
+    let limit = tokio::time::timeout(PATIENCE, ended);
+    limit
+        .await
+        .expect("the link ends, long before three heartbeats are missed");
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970");
+    assert!(now.as_millis() >= u128::from(enrolled.not_after_milliseconds));
 }

@@ -40,11 +40,7 @@ impl KnownOperators {
             };
             theirs.as_str() == name && (revoked || certificate.spki != key)
         };
-        let listeners = self
-            .listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let ended: usize = listeners.iter().map(|it| it.close_where(outdated)).sum();
+        let ended = self.close_where(outdated);
         if ended > 0 {
             tracing::info!(
                 operator = name,
@@ -52,6 +48,15 @@ impl KnownOperators {
                 "connections ended with their certificate"
             );
         }
+    }
+
+    /// Ends the connections whose certificates fit; how many there were.
+    pub fn close_where(&self, ended: impl Fn(&PeerCertificate) -> bool) -> usize {
+        let listeners = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        listeners.iter().map(|it| it.close_where(&ended)).sum()
     }
 
     /// Lets [`KnownOperators::put`] end the connections of a listener.

@@ -11,6 +11,7 @@
 
 mod command;
 mod console;
+mod expiry;
 mod fleet_history;
 mod grpc;
 mod hub;

@@ -34,7 +34,7 @@ use crate::metrics::{Collected, Metrics};
 use crate::operator_services::{OPERATOR_SERVICES, OperatorServices};
 use crate::rollouts::Runner;
 use crate::settings::{ServeOptions, Settings};
-use crate::{link_listener, log_trim, records};
+use crate::{expiry, link_listener, log_trim, records};
 
 /// Serves until SIGTERM.
 pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
@@ -91,6 +91,11 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     life.spawn(follow_site(
         Arc::clone(&hub),
         Arc::clone(&keeper),
+        life.clone(),
+    ));
+    life.spawn(expiry::end_expired(
+        connections.clone(),
+        Arc::clone(hub.operators()),
         life.clone(),
     ));
     let tls = certificate.tls(ClientCertificates::Required)?;
