@@ -7,6 +7,7 @@
 //! No rule lives here: both machines are in `fleet`, what a change of the site does in `site`.
 
 mod command;
+mod credentials;
 mod enroll;
 mod in_process;
 mod init;

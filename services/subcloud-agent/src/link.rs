@@ -2,7 +2,7 @@
 //!
 //! One task owns the machine. Connections are tasks of their own that only move messages.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,14 +14,12 @@ use daemon::{
 };
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentOutput, Cause, Command, CommandOutcome, ConnectionId,
-    ControllerId, ControllerNetworks, Credential, Endpoint, Entropy as _, Fault, Fingerprint,
-    GoodbyeReason, InstanceId, LinkStatus, MAX_ALTERNATES, NetworksDigest, Reason, Rejection,
-    Violation,
+    ControllerNetworks, Credential, Endpoint, Entropy as _, Fault, GoodbyeReason, InstanceId,
+    LinkStatus, NetworksDigest, Reason, Rejection, Violation,
 };
 use futures_util::StreamExt as _;
-use identity::{CaCertificate, LeafKey, PeerCertificate, SpkiSha256, TlsConfigError};
+use identity::{PeerCertificate, TlsConfigError};
 use rustls::ClientConfig;
-use rustls::pki_types::CertificateDer;
 use site::{AttachmentId, Change, ControllerNetwork, Generation, PoolId, Timestamp};
 use store::Store;
 use tokio::sync::{mpsc, watch};
@@ -29,6 +27,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use crate::credentials::Credentials;
 use crate::records::{Enrolled, record_write};
 use crate::refusal;
 use crate::renewal::{Renewed, Renewer};
@@ -123,60 +122,6 @@ struct Driver {
     happenings: mpsc::Sender<AgentInput>,
     connection: Option<Connection>,
     timer: Option<Timestamp>,
-}
-
-/// The agent's certificate, ready to be shown to any controller that it may turn to. One
-/// configuration for each, because each keeps the session tickets of one controller.
-#[derive(Debug)]
-pub(crate) struct Credentials {
-    key: LeafKey,
-    certificate: CertificateDer<'static>,
-    /// The controller where the site enrolled, and its authority.
-    own: (ControllerId, Fingerprint),
-    enrolled: Arc<ClientConfig>,
-    others: BTreeMap<(ControllerId, Fingerprint), Arc<ClientConfig>>,
-}
-
-impl Credentials {
-    pub(crate) fn new(
-        authority: &CaCertificate,
-        certificate: CertificateDer<'static>,
-        key: LeafKey,
-    ) -> Result<Self, TlsConfigError> {
-        let enrolled = identity::link_client_config(authority, certificate.clone(), &key)?;
-        let signed = Fingerprint(*authority.spki_sha256().as_bytes());
-        Ok(Self {
-            key,
-            certificate,
-            own: (ControllerId(authority.trust_domain()), signed),
-            enrolled,
-            others: BTreeMap::new(),
-        })
-    }
-
-    /// Towards one controller under one authority; `None` is that of the enrollment.
-    fn towards(
-        &mut self,
-        controller: ControllerId,
-        authority: Option<Fingerprint>,
-    ) -> Result<Arc<ClientConfig>, TlsConfigError> {
-        let Some(authority) = authority.filter(|key| (controller, *key) != self.own) else {
-            return Ok(Arc::clone(&self.enrolled));
-        };
-        if let Some(known) = self.others.get(&(controller, authority)) {
-            return Ok(Arc::clone(known));
-        }
-        let pin = SpkiSha256::from_bytes(authority.0);
-        let certificate = self.certificate.clone();
-        let made = identity::pinned_client_config(pin, controller.0, certificate, &self.key)?;
-        // Those of controllers that are long gone are forgotten, with their tickets.
-        if self.others.len() > MAX_ALTERNATES {
-            self.others.clear();
-        }
-        self.others
-            .insert((controller, authority), Arc::clone(&made));
-        Ok(made)
-    }
 }
 
 /// The one connection, or the attempt to make it.

@@ -8,7 +8,7 @@ use identity::{CaCertificate, Identity, LeafKey, PeerCertificate};
 use store::Write;
 use uuid::Uuid;
 
-use crate::link::Credentials;
+use crate::credentials::Credentials;
 use crate::records::{certificate_write, fingerprint, key_writes};
 
 /// Makes keys, and checks the certificates that come for them.
