@@ -4,8 +4,8 @@
 //! listener, TLS 1.3, gRPC and the agents' drivers are those of the daemons, over TCP that is
 //! played with turmoil. Disks are kept in memory and outlive processes. Two controllers peer over
 //! the wire, share a group whose policy is to rehome, and three to six agents enroll over the wire;
-//! then hosts crash, lose each other, one way or both, hear each other late, and operators migrate
-//! the group and change sites. A site of the other family tries to get in all the while.
+//! then hosts crash, lose each other, one way or both, hear each other late, wall clocks are set, and
+//! operators migrate the group and change sites. A site of the other family tries to get in all the while.
 //!
 //! Judged from outside (`oracle`): a subcloud has one owner in each term, by its own disk, who has
 //! that on its own disk; terms only grow; nothing that was acknowledged is missing from the owner's
@@ -17,6 +17,7 @@
 //! and the line that plays it again.
 
 mod beginning;
+mod clocks;
 mod faults;
 #[path = "../simulation/harness.rs"]
 mod harness;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use site::Change;
 
 use crate::options::Sabotage;
+use crate::system;
 use crate::world::{Node, World};
 
 /// How long a message takes when nothing is wrong.
@@ -52,6 +53,8 @@ pub(crate) enum Happening {
     Change { agent: usize, text: u8 },
     /// An operator gives a subcloud its token, late.
     Enroll { agent: usize },
+    /// All wall clocks are set, but not so far that an agent begins anew for it.
+    Clocks { ahead: Duration },
 }
 
 /// A direction in which nothing arrives, and until when.
@@ -118,6 +121,7 @@ impl World {
                 self.agents[agent].change(Change::ModifyDns { servers });
             }
             Happening::Enroll { agent } => self.give_token(agent),
+            Happening::Clocks { ahead } => system::set_epoch(system::EPOCH + ahead),
         }
         self.faults += 1;
     }
@@ -198,7 +202,7 @@ impl World {
     }
 
     /// The power goes: nobody hears a last word.
-    fn crash(&mut self, node: Node) {
+    pub(crate) fn crash(&mut self, node: Node) {
         if !self.down.insert(node) {
             return;
         }
@@ -212,7 +216,7 @@ impl World {
         self.oracle.ended(node, now);
     }
 
-    fn up(&mut self, node: Node) {
+    pub(crate) fn up(&mut self, node: Node) {
         if !self.down.remove(&node) {
             return;
         }

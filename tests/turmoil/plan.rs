@@ -7,6 +7,9 @@ use rand::Rng as _;
 use crate::faults::Happening;
 use crate::world::{Node, World};
 
+/// How far wall clocks are set while links shall stay. An agent leaves its link for more than 60 s.
+const LONGEST_STEP: Duration = Duration::from_secs(55);
+
 impl World {
     /// Draws the blows and the operators' calls of this world. All faults end in time.
     pub(crate) fn plan(&mut self) {
@@ -81,7 +84,7 @@ impl World {
     fn draw_blow(&mut self, longest: Duration) -> Happening {
         let length = longest.mul_f64(self.rng.random_range(0.02..1.0));
         let (one, other) = self.pair();
-        match self.rng.random_range(0..20) {
+        match self.rng.random_range(0..22) {
             0..4 => Happening::Cut {
                 one,
                 other,
@@ -108,6 +111,9 @@ impl World {
                 other,
                 latency: Duration::from_millis(self.rng.random_range(100..3_000)),
                 length,
+            },
+            14..16 => Happening::Clocks {
+                ahead: LONGEST_STEP.mul_f64(self.rng.random_range(0.0..1.0)),
             },
             _ => Happening::Crash {
                 node: self.any_node(),

@@ -1,8 +1,8 @@
 //! The clock and the chance of simulated machines.
 //!
 //! The programs ask the C library for both, so that is where a simulated thread gets others: its
-//! wall clock begins at [`EPOCH`] and goes with the simulated time of the host that asks, and its
-//! random bytes come from the seed. Every other thread gets those of the system. `ring` draws keys
+//! wall clock begins at [`EPOCH`] and goes with the simulated time of the host that asks, until it is
+//! set, and its random bytes come from the seed. Every other thread gets those of the system. `ring` draws keys
 //! and secrets past this, from the kernel itself.
 
 #![expect(
@@ -31,6 +31,8 @@ struct Played {
     outside: Duration,
     /// The same at the beginning, as a host's own clock counts from it.
     begun: std::time::Instant,
+    /// What wall clocks would have shown at the beginning, by what they show now.
+    epoch: Duration,
     /// The state of the generator of random bytes.
     random: u64,
 }
@@ -42,6 +44,7 @@ pub(crate) fn play(seed: u64) {
     let played = |begun| Played {
         outside: UPTIME,
         begun,
+        epoch: EPOCH,
         random: seed,
     };
     PLAYED.set(Some(played(begun)));
@@ -53,6 +56,14 @@ pub(crate) fn set_elapsed(elapsed: Duration) {
     if let Some(played) = PLAYED.get() {
         let outside = UPTIME + elapsed;
         PLAYED.set(Some(Played { outside, ..played }));
+    }
+}
+
+/// Sets the wall clocks of all hosts so that they show this at the beginning of the simulation, had
+/// they always gone as they go now.
+pub(crate) fn set_epoch(epoch: Duration) {
+    if let Some(played) = PLAYED.get() {
+        PLAYED.set(Some(Played { epoch, ..played }));
     }
 }
 
@@ -84,7 +95,7 @@ impl Played {
 unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
     let shown = PLAYED.get().and_then(|played| match clock {
         libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => {
-            Some(EPOCH + played.uptime().saturating_sub(UPTIME))
+            Some(played.epoch + played.uptime().saturating_sub(UPTIME))
         }
         libc::CLOCK_MONOTONIC | libc::CLOCK_MONOTONIC_COARSE | libc::CLOCK_BOOTTIME => {
             Some(played.uptime())

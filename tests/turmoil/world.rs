@@ -336,7 +336,16 @@ impl World {
         }
         self.heal();
         self.set_cuts();
-        let end = self.now() + PATIENCE;
+        self.come_right(PATIENCE);
+        // In some worlds the clocks are set, too, once nothing else goes wrong.
+        if self.failure.is_none() && self.sabotage.is_none() && self.rng.random_bool(0.3) {
+            self.set_clocks();
+        }
+    }
+
+    /// Waits until everything is as it must be.
+    pub(crate) fn come_right(&mut self, patience: Duration) {
+        let end = self.now() + patience;
         let mut look_at = self.now();
         while self.failure.is_none() {
             if self.now() >= look_at {

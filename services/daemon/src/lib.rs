@@ -6,6 +6,7 @@
 
 mod access;
 mod bounded;
+mod clock;
 mod exit;
 mod grpc;
 mod history;
@@ -25,11 +26,12 @@ mod witness;
 
 pub use access::Caller;
 pub use bounded::{Bounded, Oversize};
+pub use clock::{Moment, follow, now};
 pub use exit::{Exit, Failure, VERSION, fatal, usage};
 pub use install::{install, read_bootstrap};
 pub use keeper::{Call, Neighbours, SiteKeeper};
 pub use known_operators::{KnownOperator, KnownOperators};
-pub use life::{Life, SystemEntropy, now, random_uuid, ready};
+pub use life::{Life, SystemEntropy, random_uuid, ready};
 pub use logs::{LogOptions, Logs};
 pub use network::{Network, PlayedNetwork, PlayedStream};
 pub use operators::{

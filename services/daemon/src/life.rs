@@ -1,8 +1,5 @@
-//! The life of a process: signals, tasks, network, time and random ids.
+//! The life of a process: signals, tasks, network and random ids.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use site::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -104,14 +101,6 @@ pub fn ready(line: &str) {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "systemd was not told that this process is ready");
     }
-}
-
-/// The wall clock, as the core takes it.
-pub fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The operating system's randomness, for the jitter of the fleet's machines.

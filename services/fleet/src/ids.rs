@@ -62,8 +62,9 @@ pub struct LinkId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// One process of an agent: drawn when it starts and never kept, so that a copy of a state
-/// directory that is started elsewhere has another one.
+/// One process of an agent, or one of its lives if it begins anew without ending: drawn when it
+/// starts and never kept, so that a copy of a state directory that is started elsewhere has another
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId(pub u64);
 

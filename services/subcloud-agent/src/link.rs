@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime};
 use api::convert::{ControllerMessages, agent_message_to_wire};
 use api::fleet_v1::link_service_client::LinkServiceClient;
 use daemon::{
-    Caller, Exit, Failure, Life, OwnSite, SiteKeeper, SystemEntropy, fatal, now, random_uuid,
+    Caller, Exit, Failure, Life, Moment, OwnSite, SiteKeeper, SystemEntropy, fatal, follow, now,
+    random_uuid,
 };
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentOutput, Cause, Command, CommandOutcome, ConnectionId,
@@ -38,6 +39,10 @@ const OUTGOING: usize = 32;
 
 /// Happenings that may wait for the machine.
 const HAPPENINGS: usize = 64;
+
+/// How long an agent may wait for its machine's moment without looking whether the clock leaps: at
+/// most this long a wrong clock that was put right keeps it waiting. A link turns more often.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// The largest message of a controller: its networks, or the faults of a refused report.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
@@ -72,8 +77,9 @@ pub(crate) fn start(
         .not_after;
     let tls = Credentials::new(&authority, certificate, key)
         .map_err(|error| Failure::because(Exit::Io, "the agent's certificate", &error))?;
-    let (id, instance) = (record.subcloud, InstanceId(SystemEntropy.next_u64()));
-    let (machine, outputs) = Agent::start(now(), record, credential, instance, keeper.site());
+    let id = record.subcloud;
+    let Moment { at, leaps } = follow();
+    let (machine, outputs) = Agent::start(at, record, credential, instance(), keeper.site());
     let (happenings, happened) = mpsc::channel(HAPPENINGS);
     let (state, watched) = watch::channel(LinkState::default());
     let driver = Driver {
@@ -90,6 +96,7 @@ pub(crate) fn start(
         happenings,
         connection: None,
         timer: None,
+        leaps,
     };
     life.spawn(driver.run(outputs, happened));
     Ok(watched)
@@ -122,6 +129,8 @@ struct Driver {
     happenings: mpsc::Sender<AgentInput>,
     connection: Option<Connection>,
     timer: Option<Timestamp>,
+    /// The clock's leaps before the machine was started.
+    leaps: u64,
 }
 
 /// The one connection, or the attempt to make it.
@@ -139,22 +148,53 @@ impl Driver {
         loop {
             let input = tokio::select! {
                 () = stop.cancelled() => break,
-                Some(input) = happened.recv() => input,
+                Some(input) = happened.recv() => Some(input),
                 Ok(()) = site.changed() => {
-                    AgentInput::SiteChanged(Arc::clone(&site.borrow_and_update()))
+                    Some(AgentInput::SiteChanged(Arc::clone(&site.borrow_and_update())))
                 }
-                () = at(self.timer) => {
+                come = at(self.timer) => come.then(|| {
                     self.timer = None;
                     AgentInput::Timer
-                }
+                }),
             };
-            let outputs = self.machine.on(now(), &mut SystemEntropy, input);
+            let moment = follow();
+            let outputs = match input {
+                // Whatever happened was news to the old machine; the new one starts with it.
+                _ if moment.leaps != self.leaps => {
+                    let (outputs, from_now_on) = self.begin_anew(moment);
+                    happened = from_now_on;
+                    outputs
+                }
+                Some(input) => self.machine.on(moment.at, &mut SystemEntropy, input),
+                None => continue,
+            };
             self.carry_out(outputs).await;
             self.tell();
         }
         if let Some(connection) = self.connection {
             connection.close.cancel();
         }
+    }
+
+    /// Starts the machine from what is durable, as a new process would, because the clock has leapt
+    /// and none of the old one's moments means anything any more. Between two turns all that it
+    /// asked for is done, so its record is durable. Connections and commands that end later tell
+    /// that to nobody: the numbers of connections begin anew as well.
+    fn begin_anew(&mut self, now: Moment) -> (Vec<AgentOutput>, mpsc::Receiver<AgentInput>) {
+        tracing::info!("the clock was set; the link is made anew");
+        if let Some(connection) = self.connection.take() {
+            connection.close.cancel();
+        }
+        let (happenings, happened) = mpsc::channel(HAPPENINGS);
+        let (record, credential) = (self.machine.record(), self.machine.credential());
+        let (record, credential) = (record.clone(), credential.clone());
+        let site = self.keeper.site();
+        let (machine, outputs) = Agent::start(now.at, record, credential, instance(), site);
+        self.machine = machine;
+        self.happenings = happenings;
+        self.timer = None;
+        self.leaps = now.leaps;
+        (outputs, happened)
     }
 
     /// Tells those who watch, if there is something new.
@@ -358,7 +398,7 @@ impl Driver {
                 () = talk => {}
             }
             if happenings.send(AgentInput::Disconnected(id)).await.is_err() {
-                tracing::debug!("the agent stops");
+                tracing::debug!("the agent stops, or has begun anew");
             }
         });
     }
@@ -374,7 +414,7 @@ impl Driver {
                 outcome: execute(&site, command).await,
             };
             if happenings.send(done).await.is_err() {
-                tracing::debug!("the agent stops");
+                tracing::debug!("the agent stops, or has begun anew");
             }
         });
     }
@@ -484,11 +524,20 @@ async fn execute(site: &OwnSite, command: Command) -> CommandOutcome {
     }
 }
 
-/// Waits for a moment; for ever when there is none.
-async fn at(moment: Option<Timestamp>) {
+/// Names a machine that starts. One whose numbers of connections begin anew needs another name:
+/// under the old one, controllers would take it for a copy.
+fn instance() -> InstanceId {
+    InstanceId(SystemEntropy.next_u64())
+}
+
+/// Waits for a moment, for ever when there is none; whether it has come, or only the time to look
+/// at the clock.
+async fn at(moment: Option<Timestamp>) -> bool {
     match moment {
         Some(moment) => {
-            tokio::time::sleep(Duration::from_millis(moment.0.saturating_sub(now().0))).await;
+            let left = Duration::from_millis(moment.0.saturating_sub(now().0));
+            tokio::time::sleep(left.min(LOOK)).await;
+            left <= LOOK
         }
         None => std::future::pending().await,
     }

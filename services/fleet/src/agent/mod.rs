@@ -246,7 +246,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts from what is durable, and connects at once. `instance` is drawn for this process.
+    /// Starts from what is durable, and connects at once. `instance` is drawn for every start: this
+    /// machine counts its connections from 1.
     pub fn start(
         now: Timestamp,
         record: AgentRecord,
