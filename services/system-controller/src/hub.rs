@@ -404,7 +404,7 @@ impl Hub {
     }
 
     /// The store, for what is only shown.
-    pub(crate) fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
     }
 

@@ -19,6 +19,7 @@ mod in_process;
 mod init;
 mod issuer;
 mod link_listener;
+mod log_pages;
 mod log_trim;
 mod metrics;
 mod operator_services;

@@ -67,7 +67,8 @@ async fn trim_once(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::{Looking, read_log, store_write};
+    use crate::log_pages::{Looking, read_log};
+    use crate::records::store_write;
     use fleet::{Event, EventKind, Position};
 
     fn event(position: u64, at: u64) -> store::Write {
@@ -88,11 +89,19 @@ mod tests {
         let all: Vec<store::Write> = (1..=2500).map(|n| event(n, n * 1000)).collect();
         store.commit(all).await.expect("durable");
         let kept = |store: &Store| -> Vec<u64> {
-            let looking = Looking::at(EVENTS, "", 0, 0, 5000);
-            let read = read_log(store, looking, |position, _: api::store_v1::EventRecord| {
-                Ok(Some(position.0))
-            });
-            read.expect("readable")
+            let (mut all, mut token) = (Vec::new(), String::new());
+            loop {
+                let looking = Looking::at(EVENTS, (1000, &token), (0, 0)).expect("a place");
+                let read = read_log(store, looking, |position, _: api::store_v1::EventRecord| {
+                    Ok(Some(position.0))
+                });
+                let page = read.expect("readable");
+                all.extend(page.entries);
+                if page.next.is_empty() {
+                    return all;
+                }
+                token = page.next;
+            }
         };
         let keep = |entries, seconds| Keep {
             entries,

@@ -12,7 +12,7 @@ use api::convert::{
     subcloud_from_record, subcloud_to_record,
 };
 use api::store_v1::{
-    AuditRecord, AuthorityRecord, EventRecord, FleetAlarmRecord, FleetAnswerRecord, OperatorRecord,
+    AuthorityRecord, FleetAlarmRecord, FleetAnswerRecord, OperatorRecord,
     PeerGroupAssociationRecord, PeerGroupRecord, StartRecord, SubcloudGroupRecord, SubcloudRecord,
     SubcloudSiteRecord, SystemPeerRecord,
 };
@@ -39,7 +39,7 @@ const ANSWERS: &str = "fleet-answer/";
 const ALARMS: &str = "alarm/";
 
 /// Entries of a log that are read at a time: some 300 KiB.
-const LOG_PAGE: usize = 1000;
+pub(crate) const LOG_PAGE: usize = 1000;
 
 /// Where the certificate authority is.
 fn authority_key() -> Key {
@@ -188,97 +188,6 @@ pub(crate) fn read_operators(store: &Store) -> Result<Vec<Operator>, Failure> {
         operator_from_record(message).map_err(|error| failed(&error))
     };
     records.iter().map(read).collect()
-}
-
-/// How far the clock may have been set back: entries of a log are in the order in which they were
-/// written, so what is older than asked for by more than this ends the search.
-const CLOCK_SET_BACK: u64 = 60 * 60 * 1000;
-
-/// Where in a log to look, and for how much.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Looking {
-    prefix: &'static str,
-    before: Option<Position>,
-    since: u64,
-    until: u64,
-    limit: usize,
-}
-
-impl Looking {
-    /// Looks at entries after those of a page token, of a range of time (0 for no bound).
-    pub(crate) fn at(
-        prefix: &'static str,
-        token: &str,
-        since: u64,
-        until: u64,
-        limit: usize,
-    ) -> Self {
-        Self {
-            prefix,
-            before: token.parse().ok().map(Position),
-            since,
-            until,
-            limit,
-        }
-    }
-}
-
-/// A record of a log.
-pub(crate) trait LogRecord: Message + Default {
-    /// When, in milliseconds since the Unix epoch.
-    fn at(&self) -> u64;
-}
-
-impl LogRecord for EventRecord {
-    fn at(&self) -> u64 {
-        self.at_milliseconds
-    }
-}
-
-impl LogRecord for AuditRecord {
-    fn at(&self) -> u64 {
-        self.at_milliseconds
-    }
-}
-
-/// The entries of a log that `wanted` takes, newest first.
-pub(crate) fn read_log<R: LogRecord, T>(
-    store: &Store,
-    looking: Looking,
-    wanted: impl Fn(Position, R) -> Result<Option<T>, Failure>,
-) -> Result<Vec<T>, Failure> {
-    let Looking {
-        prefix,
-        before,
-        since,
-        until,
-        limit,
-    } = looking;
-    let failed = |error: &dyn Error| Failure::because(Exit::Io, "a log", error);
-    let mut after = before.map(|position| log_key(prefix, position));
-    let mut found = Vec::new();
-    loop {
-        let page = store.page(prefix, after.as_ref(), LOG_PAGE);
-        let records = page.map_err(|error| failed(&error))?;
-        let Some(last) = records.last() else {
-            return Ok(found);
-        };
-        after = Some(last.key.clone());
-        for record in &records {
-            let position = position_of(prefix, &record.key).unwrap_or_default();
-            let message = R::decode(record.value.as_slice()).map_err(|error| failed(&error))?;
-            let at = message.at();
-            if at.saturating_add(CLOCK_SET_BACK) < since {
-                return Ok(found);
-            }
-            if at >= since && (until == 0 || at < until) {
-                found.extend(wanted(position, message)?);
-            }
-            if found.len() == limit {
-                return Ok(found);
-            }
-        }
-    }
 }
 
 /// Forgets the entries of a log beyond the newest `most` and those of before a moment, and tells
@@ -442,11 +351,11 @@ fn site_key(id: SubcloudId) -> Key {
 }
 
 /// The place in a log, counted down so that the newest entry has the lowest key.
-fn log_key(prefix: &str, position: Position) -> Key {
+pub(crate) fn log_key(prefix: &str, position: Position) -> Key {
     key(format!("{prefix}{:020}", u64::MAX - position.0))
 }
 
-fn position_of(prefix: &str, key: &Key) -> Option<Position> {
+pub(crate) fn position_of(prefix: &str, key: &Key) -> Option<Position> {
     let counted_down: u64 = key.as_str().strip_prefix(prefix)?.parse().ok()?;
     Some(Position(u64::MAX - counted_down))
 }

@@ -9,7 +9,7 @@ use api::convert::{
 };
 use api::fleet_v1 as wire;
 use api::fleet_v1::operator_service_server::OperatorService;
-use api::page::{page, page_size_of};
+use api::page::page;
 use api::store_v1::AuditRecord;
 use daemon::{Caller, SecretAnswers, now};
 use fleet::{Actor, AddOperator, Fingerprint, Input, Operator, OperatorRole, RevokeOperator};
@@ -19,7 +19,8 @@ use tonic::{Request, Response, Status};
 
 use super::{broken, malformed, refused, unheard};
 use crate::hub::Hub;
-use crate::records::{AUDIT, Looking, read_log, read_operators};
+use crate::log_pages::{LogPage, Looking, search_log};
+use crate::records::{AUDIT, read_operators};
 
 /// Operators, and what they did.
 #[derive(Debug, Clone)]
@@ -86,27 +87,21 @@ impl OperatorService for Operators {
         } = request.into_inner();
         time_range(since, until).map_err(|fault| malformed(vec![fault]))?;
         let action = action_from_wire(&action).map_err(|fault| malformed(vec![fault]))?;
-        let size = page_size_of(page_size).map_err(malformed)?;
         let about = |asked: &str, known: &str| asked.is_empty() || asked == known;
-        let looking = Looking::at(AUDIT, &page_token, since, until, size + 1);
-        let found = read_log(
-            self.hub.store(),
-            looking,
-            |position, record: AuditRecord| {
-                let wanted = about(&action, &record.action)
-                    && about(&actor, &record.actor)
-                    && (about(&subcloud, &record.subcloud) || subcloud == record.name);
-                Ok(wanted.then(|| audit_to_wire(position, record)))
-            },
-        );
-        let found = found.map_err(|error| broken("cannot read the audit log", &error))?;
-        let keyed = found
-            .into_iter()
-            .map(|entry| (entry.sequence.to_string(), entry));
-        let (entries, next_page_token) = page(keyed, page_size, "").map_err(malformed)?;
+        let looking = Looking::at(AUDIT, (page_size, &page_token), (since, until));
+        let looking = looking.map_err(malformed)?;
+        let wanted = move |position, record: AuditRecord| {
+            let wanted = about(&action, &record.action)
+                && about(&actor, &record.actor)
+                && (about(&subcloud, &record.subcloud) || subcloud == record.name);
+            Ok(wanted.then(|| audit_to_wire(position, record)))
+        };
+        let found = search_log(self.hub.store(), looking, wanted).await;
+        let LogPage { entries, next } =
+            found.map_err(|error| broken("cannot read the audit log", &error))?;
         Ok(Response::new(wire::ListAuditEntriesResponse {
             entries,
-            next_page_token,
+            next_page_token: next,
         }))
     }
 }

@@ -11,7 +11,7 @@ use api::convert::{
 use api::fleet_v1 as wire;
 use api::fleet_v1::subcloud_service_server::SubcloudService;
 use api::mutation::Mutation;
-use api::page::{page, page_size_of};
+use api::page::page;
 use api::store_v1::EventRecord;
 use daemon::{Caller, Exit, Failure, Life, SecretAnswers, random_uuid};
 use fleet::{
@@ -26,7 +26,8 @@ use tonic::{Request, Response, Status};
 use super::watch::{self, FleetChanges};
 use super::{broken, malformed, refused, unheard};
 use crate::hub::{Hub, Shown};
-use crate::records::{EVENTS, Looking, read_log, read_subcloud_site};
+use crate::log_pages::{LogPage, Looking, search_log};
+use crate::records::{EVENTS, read_subcloud_site};
 
 /// How long a token is valid when the request does not say, in seconds.
 const TOKEN_SECONDS: u32 = 3600;
@@ -187,19 +188,17 @@ impl SubcloudService for Subclouds {
         } = request.into_inner();
         time_range(since, until).map_err(|fault| malformed(vec![fault]))?;
         let kind = event_kind_from_wire(&kind).map_err(|fault| malformed(vec![fault]))?;
-        let size = page_size_of(page_size).map_err(malformed)?;
-        let looking = Looking::at(EVENTS, &page_token, since, until, size + 1);
-        let found = read_log(self.hub.store(), looking, |position, record| {
+        let looking = Looking::at(EVENTS, (page_size, &page_token), (since, until));
+        let looking = looking.map_err(malformed)?;
+        let found = search_log(self.hub.store(), looking, move |position, record| {
             event_of(position, record, &subcloud, kind)
         });
-        let found = found.map_err(|error| broken("cannot read the event log", &error))?;
-        let keyed = found
-            .iter()
-            .map(|event| (event.position.0.to_string(), event_to_wire(event)));
-        let (events, next_page_token) = page(keyed, page_size, "").map_err(malformed)?;
+        let found = found.await;
+        let LogPage { entries, next } =
+            found.map_err(|error| broken("cannot read the event log", &error))?;
         Ok(Response::new(wire::ListFleetEventsResponse {
-            events,
-            next_page_token,
+            events: entries.iter().map(event_to_wire).collect(),
+            next_page_token: next,
         }))
     }
 }
