@@ -305,7 +305,7 @@ impl SiteKeeper {
                 });
             }
         }
-        match self.store.enqueue(batch) {
+        match self.store.enqueue_when_room(batch) {
             Ok(ticket) => {
                 planned.revision = ticket.revision();
                 let changed = plan.changes_site();

@@ -107,6 +107,10 @@ impl Embedded {
         self.shared.enqueue(batch)
     }
 
+    pub(crate) fn enqueue_when_room(&self, batch: Vec<Write>) -> Result<Ticket, CommitError> {
+        self.shared.enqueue_when_room(batch)
+    }
+
     pub(crate) fn get(&self, key: &Key) -> Result<Option<Record>, ReadError> {
         self.read(|database| tables::get(database, key))
     }

@@ -119,6 +119,20 @@ impl Store {
         }
     }
 
+    /// As [`Store::enqueue`], but a full queue makes the calling thread wait until the disk has
+    /// made room: for what was decided already and cannot be refused any more.
+    ///
+    /// # Errors
+    ///
+    /// Any [`CommitError`] but [`CommitError::Io`] and [`CommitError::QueueFull`]; nothing was
+    /// queued then.
+    pub fn enqueue_when_room(&self, batch: Vec<Write>) -> Result<Ticket, CommitError> {
+        match self {
+            Self::Embedded(embedded) => embedded.enqueue_when_room(batch),
+            Self::Volatile(volatile) => volatile.enqueue(batch),
+        }
+    }
+
     /// Queues `batch` and waits until it is durable.
     ///
     /// # Errors

@@ -513,7 +513,7 @@ impl Hub {
 
     /// Hands writes to the disk. The order of the calls is the order of the tickets.
     fn commit(&self, ticket: Ticket, writes: &[Write]) {
-        let durable = match self.store.enqueue(store_writes(writes)) {
+        let durable = match self.store.enqueue_when_room(store_writes(writes)) {
             Ok(durable) => durable,
             Err(error) => fatal(
                 "a change of the fleet could not be handed to the disk",

@@ -223,7 +223,7 @@ impl Runner {
 
     /// Hands writes to the disk. The order of the calls is the order of the tickets.
     fn commit(&self, ticket: Ticket, batch: Vec<store::Write>) {
-        let durable = match self.hub.store().enqueue(batch) {
+        let durable = match self.hub.store().enqueue_when_room(batch) {
             Ok(durable) => durable,
             Err(error) => fatal("a rollout could not be handed to the disk", &error),
         };

@@ -95,6 +95,14 @@ impl Queue {
         Ok(Ticket::new(revision, told))
     }
 
+    /// Whether `batch` could be accepted now, as far as what is on its way to the disk is
+    /// concerned. Whether it can ever be is not asked.
+    pub(crate) fn has_room(&self, batch: &[Write]) -> bool {
+        let bytes: usize = batch.iter().map(|write| write.action.bytes()).sum();
+        bytes > MAX_BATCH_BYTES
+            || self.batches < MAX_WAITING_BATCHES && self.bytes + bytes <= MAX_WAITING_BYTES
+    }
+
     /// Whether nothing waits to be written.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()

@@ -18,6 +18,8 @@ pub(super) struct Shared {
     admission: Mutex<Admission>,
     /// Something waits, or the store is closing.
     wake: Condvar,
+    /// There is room in the queue again, or there never will be.
+    room: Condvar,
     /// Set once a write has failed, under the lock on `admission`, and never cleared.
     poison: OnceLock<Arc<str>>,
     durable: AtomicU64,
@@ -45,6 +47,7 @@ impl Shared {
                 closing: false,
             }),
             wake: Condvar::new(),
+            room: Condvar::new(),
             poison: OnceLock::new(),
             durable: AtomicU64::new(revision.get()),
             transactions: AtomicU64::new(0),
@@ -53,7 +56,26 @@ impl Shared {
 
     /// Accepts `batch` for the writing thread.
     pub(super) fn enqueue(&self, batch: Vec<Write>) -> Result<Ticket, CommitError> {
-        let mut admission = self.admission();
+        self.accept(self.admission(), batch)
+    }
+
+    /// The same once there is room for it; the calling thread waits until then.
+    pub(super) fn enqueue_when_room(&self, batch: Vec<Write>) -> Result<Ticket, CommitError> {
+        let full = |admission: &mut Admission| {
+            self.poison.get().is_none() && !admission.closing && !admission.queue.has_room(&batch)
+        };
+        let admission = self
+            .room
+            .wait_while(self.admission(), full)
+            .unwrap_or_else(PoisonError::into_inner);
+        self.accept(admission, batch)
+    }
+
+    fn accept(
+        &self,
+        mut admission: MutexGuard<'_, Admission>,
+        batch: Vec<Write>,
+    ) -> Result<Ticket, CommitError> {
         if let Some(cause) = self.poison() {
             return Err(CommitError::Poisoned { cause });
         }
@@ -83,6 +105,7 @@ impl Shared {
     pub(super) fn stop(&self) {
         self.admission().closing = true;
         self.wake.notify_one();
+        self.room.notify_all();
     }
 
     /// What the writing thread does until the store closes or the disk fails.
@@ -128,6 +151,7 @@ impl Shared {
     /// Makes room for more, then tells everyone who waits for `group`.
     fn succeed(&self, group: Vec<Waiting>) {
         self.admission().queue.written(&group);
+        self.room.notify_all();
         for batch in group {
             batch.settle(Ok(()));
         }
@@ -155,6 +179,7 @@ impl Shared {
                 cause: Arc::clone(cause),
             }));
         }
+        self.room.notify_all();
     }
 
     fn admission(&self) -> MutexGuard<'_, Admission> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store::{Expected, Store};
+use store::{CommitError, Embedded, Expected, Faults, MAX_VALUE_BYTES, Store};
 use tokio::task::JoinSet;
 
 use crate::{Outcome, put};
@@ -45,5 +45,46 @@ async fn sequential_commits_have_one_each() -> Outcome {
             .await?;
         assert_eq!(store.transactions(), number);
     }
+    Ok(())
+}
+
+/// Three times as much as may wait for the disk.
+#[tokio::test]
+async fn what_cannot_be_refused_waits_for_room() -> Outcome {
+    const BATCHES: usize = 48;
+    let dir = tempfile::tempdir()?;
+    let store = Store::create(dir.path())?;
+    let value = vec![7; MAX_VALUE_BYTES];
+    let mut tickets = Vec::new();
+    for _ in 0..BATCHES {
+        let write = put("large", Expected::Any, &value);
+        tickets.push(store.enqueue_when_room(vec![write])?);
+    }
+    for ticket in tickets {
+        ticket.durable().await?;
+    }
+    assert_eq!(store.revision().get(), u64::try_from(BATCHES)?);
+    // What never has room is refused at once.
+    let too_large = (0..5).map(|number| put(&format!("k/{number}"), Expected::Any, &value));
+    let refused = store.enqueue_when_room(too_large.collect());
+    assert!(matches!(refused, Err(CommitError::BatchTooLarge { .. })));
+    Ok(())
+}
+
+#[tokio::test]
+async fn nobody_waits_for_room_on_a_disk_that_fails() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let faults = Faults::default();
+    let store = Store::Embedded(Embedded::create(dir.path(), faults.clone())?);
+    faults.fail_writes();
+    let value = vec![7; MAX_VALUE_BYTES];
+    let refused = (0..48).find_map(|_| {
+        let write = put("large", Expected::Any, &value);
+        store.enqueue_when_room(vec![write]).err()
+    });
+    assert!(
+        matches!(refused, Some(CommitError::Poisoned { .. })),
+        "{refused:?}"
+    );
     Ok(())
 }
