@@ -233,7 +233,6 @@ fn who_cannot_be_called_is_told_why() {
 fn a_change_that_the_fleet_would_not_accept_is_not_sent() {
     let dir = scratch();
     let (controller, west) = managed(dir.path());
-    let move_to_text = |site: &Bootstrap| site.address(Net::Link, Family::V6, 0).to_string();
     let site = Bootstrap::subcloud("east", 2, Stack::V6);
     let east = Subcloud::join(&dir.path().join("east"), site, &controller);
     let move_to = |addresses: &Bootstrap, dry_run: bool| {
@@ -261,7 +260,8 @@ fn a_change_that_the_fleet_would_not_accept_is_not_sent() {
     assert_eq!(before["generation"], after["generation"]);
     assert_eq!(after["sync"], "in-sync", "{after}");
     let pool = west.tandem(&["system", "addrpool-show", "admin-ipv6"]);
-    pool.expect(0).says(&move_to_text(&west.site));
+    let own = west.site.address(Net::Link, Family::V6, 0).to_string();
+    assert!(pool.expect(0).stdout.contains(&own));
     // To addresses of its own it may go.
     let elsewhere = Bootstrap::subcloud("west", 3, Stack::V6);
     move_to(&elsewhere, true).expect(0);
