@@ -2,7 +2,7 @@
 //! repeat a call whose answer was lost.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::mutation::Mutation;
 use api::status::Asked;
@@ -26,12 +26,31 @@ const LONGEST_ID: usize = 128;
 /// Answers that are kept in memory only, because they hold a secret: after a restart of the
 /// process a repeated request is a new one.
 #[derive(Debug, Default)]
-pub struct SecretAnswers(tokio::sync::Mutex<RequestLog>);
+pub struct SecretAnswers {
+    log: Mutex<RequestLog>,
+    turns: Mutex<HashMap<String, Turns>>,
+}
+
+/// Those who work under one request id, or wait for that.
+#[derive(Debug, Default)]
+struct Turns {
+    /// How many.
+    count: usize,
+    /// Held by the one whose turn it is.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// One of those who work under a request id, or wait for that.
+struct InTurn<'a> {
+    answers: &'a SecretAnswers,
+    id: &'a str,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
 
 impl SecretAnswers {
     /// Does `work`, unless a request of this id was answered before: then that is the answer.
-    /// Requests with an id come one after the other, so that a repeated one waits for the first;
-    /// the work goes on, and its answer is kept, when the client has hung up.
+    /// Requests of one id come one after the other, so that a repeated one waits for the first,
+    /// and for no other; the work goes on, and its answer is kept, when the client has hung up.
     ///
     /// # Errors
     /// Those of `work`, and a request id that is too long or was used for another request.
@@ -47,14 +66,15 @@ impl SecretAnswers {
         let answers = Arc::clone(self);
         let done = tokio::spawn(async move {
             let (id, fingerprint) = (request.request_id(), fingerprint(method, &request));
-            let mut log = answers.0.lock().await;
-            let known = log.find(id, fingerprint, now());
-            let known = known.map_err(|refusal| {
+            let in_turn = answers.in_turn(id);
+            let _held = in_turn.turn.lock().await;
+            let known = answers.known(id, fingerprint).map_err(|refusal| {
                 // The work is not begun, so that nobody else notes it.
                 api::status::marked(api::status::from_rejection(&refusal), Asked::No)
             });
             if let Some(known) = known? {
-                return M::decode(known).map_err(|error| Status::internal(error.to_string()));
+                let known = M::decode(known.as_slice());
+                return known.map_err(|error| Status::internal(error.to_string()));
             }
             let answer = work.await?;
             let answered = Answered {
@@ -62,11 +82,49 @@ impl SecretAnswers {
                 answer: answer.encode_to_vec(),
                 at: now(),
             };
-            log.keep(id.to_owned(), answered);
+            answers.log().keep(id.to_owned(), answered);
             Ok(answer)
         });
         done.await
             .map_err(|error| Status::internal(error.to_string()))?
+    }
+
+    fn known(&self, id: &str, fingerprint: [u8; 32]) -> Result<Option<Vec<u8>>, Rejection> {
+        let log = self.log();
+        let known = log.find(id, fingerprint, now())?;
+        Ok(known.map(<[u8]>::to_vec))
+    }
+
+    fn in_turn<'a>(&'a self, id: &'a str) -> InTurn<'a> {
+        let mut all = self.turns();
+        let turns = all.entry(id.to_owned()).or_default();
+        turns.count += 1;
+        InTurn {
+            answers: self,
+            id,
+            turn: Arc::clone(&turns.turn),
+        }
+    }
+
+    fn log(&self) -> MutexGuard<'_, RequestLog> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turns(&self) -> MutexGuard<'_, HashMap<String, Turns>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for InTurn<'_> {
+    /// The last of an id leaves nothing behind.
+    fn drop(&mut self) {
+        let mut all = self.answers.turns();
+        if let Some(turns) = all.get_mut(self.id) {
+            turns.count -= 1;
+            if turns.count == 0 {
+                all.remove(self.id);
+            }
+        }
     }
 }
 
@@ -152,7 +210,62 @@ impl RequestLog {
 
 #[cfg(test)]
 mod tests {
+    use api::fleet_v1::{PauseRolloutRequest, PauseRolloutResponse, Rollout};
+    use tokio::sync::{mpsc, oneshot};
+
     use super::*;
+
+    /// A call under an id. It tells that its work has begun, and ends with the number that it is
+    /// given.
+    fn call(
+        answers: &Arc<SecretAnswers>,
+        id: &str,
+        begun: &mpsc::UnboundedSender<String>,
+    ) -> (oneshot::Sender<u64>, tokio::task::JoinHandle<u64>) {
+        let request = PauseRolloutRequest {
+            request_id: id.to_owned(),
+            ..PauseRolloutRequest::default()
+        };
+        let (number, given) = oneshot::channel();
+        let (answers, begun, id) = (Arc::clone(answers), begun.clone(), id.to_owned());
+        let work = async move {
+            begun.send(id).expect("the test listens");
+            let number = given.await.expect("a number");
+            let rollout = Some(Rollout {
+                number,
+                ..Rollout::default()
+            });
+            Ok(PauseRolloutResponse { rollout })
+        };
+        let answered = tokio::spawn(async move {
+            let answer = answers.once("PauseRollout", request, work).await;
+            answer
+                .expect("an answer")
+                .rollout
+                .expect("a rollout")
+                .number
+        });
+        (number, answered)
+    }
+
+    #[tokio::test]
+    async fn a_call_that_hangs_holds_up_only_those_of_its_own_id() {
+        let answers = Arc::new(SecretAnswers::default());
+        let (begun, mut begins) = mpsc::unbounded_channel();
+        let (first, first_answer) = call(&answers, "a", &begun);
+        assert_eq!(begins.recv().await.as_deref(), Some("a"));
+        let (_unused, again) = call(&answers, "a", &begun);
+        let (other, other_answer) = call(&answers, "b", &begun);
+        assert_eq!(begins.recv().await.as_deref(), Some("b"));
+        other.send(2).expect("it waits");
+        assert_eq!(other_answer.await.expect("it ends"), 2);
+        // The repeated one does nothing, and gets the answer of the first.
+        first.send(1).expect("it waits");
+        assert_eq!(first_answer.await.expect("it ends"), 1);
+        assert_eq!(again.await.expect("it ends"), 1);
+        assert!(begins.try_recv().is_err());
+        assert!(answers.turns().is_empty());
+    }
 
     fn answered(at: u64, byte: u8) -> Answered {
         Answered {
