@@ -24,7 +24,7 @@ pub use operator::rollout_not_found;
 /// memory (100 MB with [`super::MAX_MEMBERS`] each).
 pub const MAX_OPEN_ROLLOUTS: usize = 16;
 
-/// The most closed rollouts whose results are kept; the oldest are forgotten first.
+/// The most closed rollouts whose results are kept; those that closed first are forgotten first.
 pub const MAX_KEPT_ROLLOUTS: usize = 100;
 
 /// How often members that wait are looked at although nothing was heard of them. It only bounds

@@ -88,7 +88,8 @@ pub struct Rollout {
     pub created_at: Timestamp,
     /// When it, or a member of it, last changed.
     pub updated_at: Timestamp,
-    /// Grows with every change of any rollout.
+    /// Grows with every change of any rollout: of two closed ones, the one that closed first has
+    /// the lower.
     pub revision: u64,
 }
 

@@ -448,6 +448,66 @@ fn open_rollouts_are_limited_and_old_results_are_forgotten() {
     assert_eq!(kept.len(), MAX_KEPT_ROLLOUTS);
 }
 
+/// A rollout for one subcloud, whose pool no other has.
+fn order_for(name: &str) -> Order {
+    let request = request(3);
+    let template = String::from_utf8(request.template).unwrap();
+    let digits = name.trim_start_matches(|letter: char| !letter.is_ascii_digit());
+    let template = template.replace("fd00:10:", &format!("fd00:{digits}:"));
+    let selector = Selector {
+        names: vec![name.to_owned()],
+        ..Selector::default()
+    };
+    let request = RolloutRequest {
+        template: template.into_bytes(),
+        selector,
+        ..request
+    };
+    Order::read(request).unwrap()
+}
+
+#[test]
+fn the_results_of_a_rollout_that_took_long_are_kept_when_it_ends() {
+    for aborted in [true, false] {
+        let mut world = World::new(2);
+        world.standing("s1", Standing::Unmanaged);
+        let slow = world.create(order_for("s1")).unwrap();
+        world.create(order_for("s2")).unwrap();
+        world.run(50);
+        // From now on s2 is as it shall be.
+        for _ in 0..MAX_KEPT_ROLLOUTS {
+            world.create(order_for("s2")).unwrap();
+        }
+        // The clock of the controller is set back: it does not tell who closed first.
+        world.now = 0;
+        if aborted {
+            let receipt = world.control(slow, Verb::Abort).unwrap();
+            assert_eq!(receipt.rollout.tally.skipped, 1);
+        } else {
+            world.standing("s1", Standing::Ready);
+            world.stir("s1");
+            world.run(50);
+        }
+        let end = if aborted {
+            (RolloutState::Aborted, MemberState::Skipped)
+        } else {
+            (RolloutState::Finished, MemberState::Done)
+        };
+        let member = &world.stored_members(slow)[0];
+        assert_eq!((world.record(slow).state, member.state), end);
+        // Of the others those are forgotten that ended first, and so it goes on after a restart.
+        let kept = |oldest: u64| {
+            let newest = oldest + u64::try_from(MAX_KEPT_ROLLOUTS).unwrap() - 1;
+            let others = (oldest + 1..=newest).map(RolloutId);
+            std::iter::once(slow).chain(others).collect::<Vec<_>>()
+        };
+        assert_eq!(world.stored_rollouts(), kept(3));
+        world.act(Act::Crash, slow);
+        world.create(order_for("s2")).unwrap();
+        assert_eq!(world.stored_rollouts(), kept(4));
+    }
+}
+
 #[test]
 fn a_subcloud_that_is_deleted_is_skipped() {
     let mut world = World::new(2);

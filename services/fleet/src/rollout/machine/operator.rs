@@ -228,20 +228,20 @@ impl Rollouts {
         self.forget_closed(id, out);
     }
 
-    /// Answers with the rollout as it is, once that is durable.
+    /// Answers with the rollout as it is, once that is durable. Every call gets an answer.
     fn receipt(&mut self, request: RequestId, id: RolloutId, out: &mut Vec<RolloutOutput>) {
-        let Some(record) = self.rollout(id) else {
-            return;
-        };
-        let receipt = RolloutReceipt {
+        let receipt = |record: &Rollout| RolloutReceipt {
             rollout: record.clone(),
             replayed: false,
         };
-        self.answer(request, Ok(receipt), out);
+        let unknown = || Rejection::one(rollout_not_found(&id.to_string()));
+        let outcome = self.rollout(id).map(receipt).ok_or_else(unknown);
+        self.answer(request, outcome, out);
     }
 
-    /// When a rollout has closed: lets go of its members, and forgets the oldest closed rollouts
-    /// beyond [`MAX_KEPT_ROLLOUTS`].
+    /// When a rollout has closed: lets go of its members, and forgets the rollouts that closed
+    /// first, beyond [`MAX_KEPT_ROLLOUTS`]. The last change of a closed rollout is its closing, so
+    /// that the revision tells their order, after a restart and with any clock.
     pub(super) fn forget_closed(&mut self, id: RolloutId, out: &mut Vec<RolloutOutput>) {
         let Some(run) = self.rollouts.get_mut(&id).filter(|run| !run.is_open()) else {
             return;
@@ -249,9 +249,10 @@ impl Rollouts {
         run.members.clear();
         run.queue.clear();
         let closed = self.rollouts.iter().filter(|(_, run)| !run.is_open());
-        let closed: Vec<_> = closed.map(|(id, _)| *id).collect();
+        let mut closed: Vec<_> = closed.map(|(id, run)| (run.record.revision, *id)).collect();
+        closed.sort_unstable();
         let excess = closed.len().saturating_sub(MAX_KEPT_ROLLOUTS);
-        for old in closed.into_iter().take(excess) {
+        for (_, old) in closed.into_iter().take(excess) {
             self.rollouts.remove(&old);
             out.push(RolloutOutput::Forget(old));
         }
