@@ -452,6 +452,12 @@ impl World {
             if pending && !self.is_awaited(record.id, Timestamp(u64::MAX)) {
                 wrong.push(format!("a change of {} is missed by nobody", record.name));
             }
+            let of_subcloud = raised.iter().filter(|key| key.subcloud == Some(record.id));
+            let mut rollouts = of_subcloud.filter_map(|key| key.rollout());
+            if rollouts.any(|rollout| self.waits_behind_pause(rollout, record.id)) {
+                let name = &record.name;
+                wrong.push(format!("{name} is missed and only waits for its turn"));
+            }
             let networks = raised.contains(&AlarmKey::networks_pending(record.id));
             let stands = self.stands_with_networks(record.id, machine.networks().digest());
             let expected = stands.map(|has| record.managed() && !has);

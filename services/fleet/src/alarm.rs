@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use site::{Alarm, Severity, Timestamp};
 use uuid::Uuid;
 
-use crate::{Subcloud, SubcloudId};
+use crate::{RolloutId, Subcloud, SubcloudId};
 
 /// What kind of thing is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +99,13 @@ impl AlarmKey {
     /// Whether it is about a change that a rollout desires.
     pub fn is_of_rollout(&self) -> bool {
         self.kind == AlarmKind::OutOfSync && self.subject.starts_with(OF_ROLLOUT)
+    }
+
+    /// The rollout that desires the change that it is about.
+    pub fn rollout(&self) -> Option<RolloutId> {
+        let subject = self.subject.strip_prefix(OF_ROLLOUT);
+        let number = subject.filter(|_| self.is_of_rollout())?.parse().ok()?;
+        Some(RolloutId(number))
     }
 
     /// The controller's own networks are not in effect at a subcloud.
@@ -306,6 +313,9 @@ mod tests {
         assert_ne!(alarm.uuid(), pending.uuid());
         assert_eq!(alarm.entity(), "subcloud=a");
         assert_eq!(pending.entity(), "subcloud=a.rollout=r");
+        assert_eq!(pending.key.rollout(), None);
+        let third = AlarmKey::change_pending(SubcloudId(Uuid::from_u128(7)), "3");
+        assert_eq!(third.rollout(), Some(RolloutId(3)));
     }
 
     #[test]

@@ -68,7 +68,8 @@ impl Runner {
         hub: &Arc<Hub>,
         controller: ControllerId,
     ) -> Result<Arc<Self>, Failure> {
-        let records = read_all(hub.store())?;
+        let missed = hub.look(|machine| machine.missed_changes());
+        let records = read_all(hub.store(), missed)?;
         let (machine, outputs) = Rollouts::recover(now(), controller, records);
         let (commits, committing) = mpsc::channel(COMMIT_QUEUE);
         let runner = Arc::new(Self {
@@ -195,7 +196,7 @@ impl Runner {
                     self.timer.send_replace(Some(at));
                 }
                 RolloutOutput::Changed(rollout, member) => {
-                    self.tell_awaited(driven, member.as_ref());
+                    self.tell_awaited(driven, member.as_ref().map(|member| member.subcloud));
                     let state = rollout.state.name();
                     tracing::debug!(rollout = rollout.id.0, state, "a rollout changed");
                     let changed = Changed {
@@ -206,13 +207,18 @@ impl Runner {
                         tracing::trace!("nobody watches rollouts");
                     }
                 }
+                RolloutOutput::Awaits(subclouds) => {
+                    for subcloud in subclouds {
+                        self.tell_awaited(driven, Some(subcloud));
+                    }
+                }
             }
         }
     }
 
-    /// Tells the fleet's machine what rollouts wait for: of one member, or of all that changed.
-    fn tell_awaited(&self, driven: &Driven, member: Option<&Member>) {
-        self.hub.feed(match member.map(|member| member.subcloud) {
+    /// Tells the fleet's machine which rollout waits for one subcloud, or for each.
+    fn tell_awaited(&self, driven: &Driven, subcloud: Option<SubcloudId>) {
+        self.hub.feed(match subcloud {
             Some(subcloud) => Input::Awaited {
                 subcloud,
                 rollout: driven.machine.awaits(subcloud),

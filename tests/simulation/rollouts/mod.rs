@@ -12,9 +12,9 @@ mod sites;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{
-    Actor, Answered, COMMAND_TIMEOUT, CommandOutcome, ControllerMessage, Input, LinkId, Member,
-    RequestId, RolloutId, RolloutInput, RolloutOutput, Rollouts, RunCommand, SiteMethod, Step,
-    SubcloudId, Verb,
+    Actor, Answered, COMMAND_TIMEOUT, CommandOutcome, ControllerMessage, Input, LinkId, RequestId,
+    RolloutId, RolloutInput, RolloutOutput, Rollouts, RunCommand, SiteMethod, Step, SubcloudId,
+    Verb,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -122,7 +122,9 @@ impl World {
             return;
         }
         let (now, id) = (self.controller_clock(), self.controller.id());
-        let records = self.controller.disk.durable.rollouts.records();
+        let missed = self.controller.machine.iter();
+        let missed = missed.flat_map(|it| it.missed_changes()).collect();
+        let records = self.controller.disk.durable.rollouts.records(missed);
         let (machine, outputs) = Rollouts::recover(now, id, records);
         self.rollouts.machine = Some(machine);
         self.tell_awaited(None);
@@ -253,17 +255,22 @@ impl World {
             RolloutOutput::SetTimer { at } => self.set_rollouts_timer(at),
             RolloutOutput::Changed(rollout, member) => {
                 self.check_told(&rollout, member.as_ref());
-                self.tell_awaited(member.as_ref());
+                self.tell_awaited(member.as_ref().map(|member| member.subcloud));
+            }
+            RolloutOutput::Awaits(subclouds) => {
+                for subcloud in subclouds {
+                    self.tell_awaited(Some(subcloud));
+                }
             }
         }
     }
 
-    /// Tells the fleet's machine what rollouts wait for: of one member, or of all that changed.
-    fn tell_awaited(&mut self, member: Option<&Member>) {
+    /// Tells the fleet's machine which rollout waits for one subcloud, or for each.
+    fn tell_awaited(&mut self, subcloud: Option<SubcloudId>) {
         let Some(machine) = &self.rollouts.machine else {
             return;
         };
-        let input = match member.map(|member| member.subcloud) {
+        let input = match subcloud {
             Some(subcloud) => Input::Awaited {
                 subcloud,
                 rollout: machine.awaits(subcloud),

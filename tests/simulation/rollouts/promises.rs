@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{
     Action, Desired, Member, MemberState, Rollout, RolloutId, RolloutInput, RolloutState,
-    RolloutWrite, SubcloudId,
+    RolloutWrite, Standing, SubcloudId,
 };
 
 use site::Timestamp;
@@ -321,6 +321,23 @@ impl World {
             let ended = self.rollouts.promises.ended.get(place);
             place.1 == subcloud && (wanted || ended.is_some_and(|ended| *ended >= at))
         })
+    }
+
+    /// Whether a subcloud is ready and waits for its turn behind a pause, with nothing under way.
+    pub(crate) fn waits_behind_pause(&self, rollout: RolloutId, subcloud: SubcloudId) -> bool {
+        let kept = &self.controller.disk.durable.rollouts;
+        let state = |rollout| {
+            let member = kept.members.get(&(rollout, subcloud));
+            member.map(|member| member.state)
+        };
+        let mut others = kept.rollouts.keys().copied();
+        let busy = others.any(|id| matches!(state(id), Some(MemberState::InFlight(_))));
+        let record = kept.rollouts.get(&rollout);
+        let machine = self.controller.machine.as_ref();
+        record.is_some_and(|record| record.state == RolloutState::Paused)
+            && state(rollout) == Some(MemberState::Pending)
+            && machine.is_some_and(|it| it.standing(subcloud) == Standing::Ready)
+            && !busy
     }
 
     /// A member that was refused or left out was not changed. Of copies each does what it is told

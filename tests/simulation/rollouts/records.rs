@@ -1,6 +1,6 @@
 //! The records of rollouts on the controller's disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{
     Action, AuditEntry, Member, Outcome, Rollout, RolloutId, RolloutRecords, RolloutWrite,
@@ -47,7 +47,7 @@ impl Kept {
 
     /// What a process starts from: all rollouts, the members of the open ones, and those of a
     /// rollout whose making a crash cut short (it would have the next number).
-    pub(super) fn records(&self) -> RolloutRecords {
+    pub(super) fn records(&self, missed: BTreeSet<(RolloutId, SubcloudId)>) -> RolloutRecords {
         let next = self
             .rollouts
             .keys()
@@ -63,6 +63,7 @@ impl Kept {
             members: members
                 .map(|((id, _), member)| (*id, member.clone()))
                 .collect(),
+            missed,
         }
     }
 

@@ -1,9 +1,11 @@
 //! Changes that rollouts desire of subclouds and that are not in effect: alarm 280.002.
 //!
-//! The machine of rollouts tells what it waits for; nothing of that is kept here over a restart,
-//! when it tells all of it again. Until then the alarms that were raised stay as they are.
+//! The machine of rollouts tells what it waits for: the subclouds whose turn has come, not those
+//! that wait for theirs. Nothing of that is kept here over a restart, when it tells all of it
+//! again; until then the alarms that were raised stay as they are, and they tell it which turns
+//! had come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use site::Timestamp;
 
@@ -13,8 +15,9 @@ use crate::{AlarmKey, RolloutId, SharedSubcloud, SubcloudId};
 use super::alarms::watched;
 use super::{Batch, Controller, Wake};
 
-/// A desired change that is not in effect after this many heartbeat intervals is an alarm (a
-/// minute by default): a rollout that goes well raises none.
+/// A desired change that is not in effect this many heartbeat intervals after the turn of its
+/// subcloud came is an alarm (a minute by default): a rollout that goes well raises none, however
+/// many subclouds it has.
 pub const PENDING_HEARTBEATS: u32 = 6;
 
 /// What rollouts wait for.
@@ -32,6 +35,13 @@ struct Awaited {
 }
 
 impl Controller {
+    /// The changes that alarm 280.002 tells of. Memory runs ahead of the disk.
+    pub fn missed_changes(&self) -> BTreeSet<(RolloutId, SubcloudId)> {
+        let keys = self.alarms().map(|alarm| &alarm.key);
+        keys.filter_map(|key| Some((key.rollout()?, key.subcloud?)))
+            .collect()
+    }
+
     /// All subclouds that a rollout waits for, each with the first rollout that does.
     pub(super) fn all_awaited(&mut self, now: Timestamp, all: BTreeMap<SubcloudId, RolloutId>) {
         let known = self.pending.awaited.take().unwrap_or_default();

@@ -4,6 +4,7 @@ mod answered;
 mod input;
 mod members;
 mod operator;
+mod queue;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub use input::{
     RolloutWrite, Verb,
 };
 pub use operator::rollout_not_found;
+use queue::{Place, Queue, Turn};
 
 /// The most rollouts that are not closed. Operators think in a few; it bounds the members in
 /// memory (100 MB with [`super::MAX_MEMBERS`] each).
@@ -62,6 +64,11 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// Whether a rollout that looks at it now gets on: it can be changed, or it never can.
+    fn is_settled(self) -> bool {
+        matches!(self, Self::Ready | Self::Gone)
+    }
+
     /// The stable name.
     pub fn name(self) -> &'static str {
         match self {
@@ -114,20 +121,9 @@ struct Touched {
 struct Run {
     record: Rollout,
     members: BTreeMap<SubcloudId, Member>,
-    /// The place of each member without a result that is to be looked at; those that have begun
-    /// come before the others.
-    queue: BTreeSet<(Turn, u64, SubcloudId)>,
+    queue: Queue,
     /// The members that are being worked on.
     work: BTreeMap<SubcloudId, Work>,
-}
-
-/// Whose turn it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Turn {
-    /// It has begun: its end is owed.
-    Begun,
-    /// It has not.
-    Fresh,
 }
 
 /// What is being done on a member.
@@ -163,13 +159,18 @@ struct Batch {
 
 impl Rollouts {
     /// Starts from what is durable: members that had begun are taken up first, and only what
-    /// their newest report says decides what is left to do.
+    /// their newest report says decides what is left to do. Those that an alarm misses have had
+    /// their turn.
     pub fn recover(
         now: Timestamp,
         controller: ControllerId,
         records: RolloutRecords,
     ) -> (Self, Vec<RolloutOutput>) {
-        let RolloutRecords { rollouts, members } = records;
+        let RolloutRecords {
+            rollouts,
+            members,
+            missed,
+        } = records;
         let mut machine = Self {
             controller,
             last: rollouts
@@ -195,7 +196,10 @@ impl Rollouts {
         let mut orphans = Vec::new();
         for (rollout, member) in members {
             match machine.rollouts.get_mut(&rollout) {
-                Some(run) if run.is_open() => run.adopt(member),
+                Some(run) if run.is_open() => {
+                    let waits = !missed.contains(&(rollout, member.subcloud));
+                    run.adopt(member, waits);
+                }
                 Some(_) => {}
                 None => orphans.push((rollout, member.subcloud)),
             }
@@ -235,7 +239,7 @@ impl Rollouts {
                 step,
                 answer,
             } => self.answered(now, rollout, subcloud, step, answer, &mut out),
-            RolloutInput::Stirred(subcloud) => self.stirred(subcloud),
+            RolloutInput::Stirred(subcloud) => self.stirred(view, subcloud),
             RolloutInput::Timer => {
                 self.armed = None;
                 self.touched.retain(|_, touched| touched.until > now);
@@ -248,9 +252,15 @@ impl Rollouts {
         }
         for id in self.open() {
             if self.armed.is_none() {
-                self.rollouts.entry(id).and_modify(Run::queue_all);
+                let queue_settled = |run: &mut Run| run.queue_settled(view);
+                self.rollouts.entry(id).and_modify(queue_settled);
             }
             self.advance(now, view, id, &mut out);
+        }
+        let runs = self.rollouts.values_mut();
+        let moved: BTreeSet<_> = runs.flat_map(|run| run.queue.take_moved()).collect();
+        if !moved.is_empty() {
+            out.push(RolloutOutput::Awaits(moved));
         }
         self.arm(now, &mut out);
         out
@@ -269,19 +279,21 @@ impl Rollouts {
             .flat_map(|run| run.members.values())
     }
 
-    /// Whether a rollout wants to change this subcloud and has not: for alarm 280.002.
+    /// The first rollout that waits for this subcloud, for alarm 280.002: it has begun there, or
+    /// its turn came and it was not ready. That it waits for its turn, behind others or behind a
+    /// pause, is no cause for alarm.
     pub fn awaits(&self, subcloud: SubcloudId) -> Option<RolloutId> {
-        let wants = |run: &Run| {
+        let waits = |run: &Run| {
             let member = run.members.get(&subcloud);
-            run.is_open() && member.is_some_and(|member| !member.state.is_final())
+            run.is_open() && member.is_some_and(|member| run.waits_for(member))
         };
         self.rollouts
             .iter()
-            .find(|(_, run)| wants(run))
+            .find(|(_, run)| waits(run))
             .map(|(id, _)| *id)
     }
 
-    /// All that rollouts want to change and have not, each with the first that does.
+    /// All subclouds that rollouts wait for, each with the first that does.
     pub fn awaited(&self) -> BTreeMap<SubcloudId, RolloutId> {
         let open = self.rollouts.iter().filter(|(_, run)| run.is_open());
         let mut all = BTreeMap::new();
@@ -289,7 +301,7 @@ impl Rollouts {
             let waiting = run
                 .members
                 .iter()
-                .filter(|(_, member)| !member.state.is_final());
+                .filter(|(_, member)| run.waits_for(member));
             for (subcloud, _) in waiting {
                 all.entry(*subcloud).or_insert(*id);
             }
@@ -422,19 +434,22 @@ impl Run {
         let mut run = Self {
             record,
             members: BTreeMap::new(),
-            queue: BTreeSet::new(),
+            queue: Queue::default(),
             work: BTreeMap::new(),
         };
         for member in members {
-            run.adopt(member);
+            run.adopt(member, true);
         }
         run
     }
 
-    fn adopt(&mut self, member: Member) {
-        let id = member.subcloud;
-        self.members.insert(id, member);
-        self.queue(id);
+    /// Takes a member over; one that does not wait for its turn has had it.
+    fn adopt(&mut self, member: Member, waits: bool) {
+        let place = place(&member).filter(|(turn, ..)| waits || *turn == Turn::Begun);
+        if let Some(place) = place {
+            self.queue.adopt(place);
+        }
+        self.members.insert(member.subcloud, member);
     }
 
     fn is_open(&self) -> bool {
@@ -443,23 +458,39 @@ impl Run {
 
     /// Puts a member where it will be looked at.
     fn queue(&mut self, id: SubcloudId) {
-        let Some(member) = self.members.get(&id) else {
-            return;
-        };
-        let turn = match member.state {
-            MemberState::InFlight(_) => Turn::Begun,
-            MemberState::Pending => Turn::Fresh,
-            _ => return,
-        };
-        if !self.work.contains_key(&id) {
-            self.queue.insert((turn, member.index, id));
+        let place = self.members.get(&id).and_then(place);
+        if let Some(place) = place
+            && !self.work.contains_key(&id)
+        {
+            self.queue.insert(place);
         }
     }
 
-    fn queue_all(&mut self) {
-        let ids: Vec<_> = self.members.keys().copied().collect();
+    /// Puts the members where they will be looked at that have had their turn and would get on.
+    fn queue_settled(&mut self, view: &impl FleetView) {
+        let passed_over = |member: &&Member| {
+            let place = place(member);
+            place.is_some_and(|place| !self.queue.contains(place))
+                && !self.work.contains_key(&member.subcloud)
+        };
+        let ids: Vec<_> = self
+            .members
+            .values()
+            .filter(passed_over)
+            .map(|member| member.subcloud)
+            .filter(|id| view.standing(*id).is_settled())
+            .collect();
         for id in ids {
             self.queue(id);
+        }
+    }
+
+    /// Whether a member has begun, or was passed over, and has no result.
+    fn waits_for(&self, member: &Member) -> bool {
+        match place(member) {
+            Some((Turn::Begun, ..)) => true,
+            Some(place) => !self.queue.contains(place),
+            None => false,
         }
     }
 
@@ -475,4 +506,14 @@ impl Run {
     fn tally(&mut self) {
         self.record.tally = Tally::of(self.members.values());
     }
+}
+
+/// Where a member is looked at; nowhere when it has its result.
+fn place(member: &Member) -> Option<Place> {
+    let turn = match member.state {
+        MemberState::InFlight(_) => Turn::Begun,
+        MemberState::Pending => Turn::Fresh,
+        _ => return None,
+    };
+    Some((turn, member.index, member.subcloud))
 }

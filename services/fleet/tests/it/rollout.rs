@@ -306,6 +306,69 @@ fn one_that_is_not_ready_waits_and_holds_up_nobody() {
 }
 
 #[test]
+fn the_fleet_misses_nobody_whose_turn_has_not_come() {
+    let mut world = World::new(6);
+    let id = world
+        .create(Order {
+            max_parallel: 2,
+            ..order()
+        })
+        .unwrap();
+    assert_eq!(world.awaited(), ["s1", "s2"]);
+    loop {
+        // Beside those that are worked on, those whose results are on their way to the disk.
+        assert!(world.awaited().len() <= 2 * 2, "{:?}", world.awaited());
+        if !world.step() {
+            break;
+        }
+    }
+    assert_eq!(world.record(id).tally.done, 6);
+    assert_eq!(world.awaited(), [""; 0]);
+}
+
+#[test]
+fn one_that_was_passed_over_is_missed_until_it_waits_for_its_turn_again() {
+    let mut world = World::new(4);
+    for name in ["s2", "s4"] {
+        world.standing(name, Standing::Offline);
+    }
+    let id = world
+        .create(Order {
+            max_parallel: 1,
+            ..order()
+        })
+        .unwrap();
+    // s1 is worked on, and nobody has looked at the others.
+    assert_eq!(world.awaited(), ["s1"]);
+    world.control(id, Verb::Pause).unwrap();
+    world.run(50);
+    assert_eq!(world.awaited(), [""; 0], "a pause is no cause for alarm");
+    world.control(id, Verb::Resume).unwrap();
+    let passed_over = ["s2", "s4"];
+    world.run(50);
+    assert_eq!(world.record(id).tally.done, 2);
+    assert_eq!(world.awaited(), passed_over);
+    // Not even the backstop makes them wait anew.
+    world.now += BACKSTOP.as_secs();
+    world.feed(RolloutInput::Timer);
+    world.stir("s2");
+    assert_eq!(world.awaited(), passed_over);
+    // An alarm tells of them; the next process misses them from its start.
+    world.miss_awaited();
+    world.restart();
+    assert_eq!(world.awaited(), passed_over);
+    world.stir("s2");
+    assert_eq!(world.awaited(), passed_over);
+    // Behind a pause one that is ready waits for its turn.
+    world.control(id, Verb::Pause).unwrap();
+    world.standing("s2", Standing::Ready);
+    world.stir("s2");
+    assert_eq!(world.awaited(), ["s4"]);
+    world.control(id, Verb::Abort).unwrap();
+    assert_eq!(world.awaited(), [""; 0]);
+}
+
+#[test]
 fn a_refusal_stops_only_a_rollout_that_says_so() {
     for (max_failures, state, done) in [
         (None, RolloutState::Finished, 3),

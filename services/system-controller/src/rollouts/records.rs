@@ -1,5 +1,6 @@
 //! Where rollouts and their members are kept.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 
 use api::convert::{
@@ -20,8 +21,12 @@ const MEMBERS: &str = "rollout-member/";
 const FORGOTTEN_AT_ONCE: usize = 2000;
 
 /// What the machine starts from: every rollout, the members of the open ones, and those of a
-/// rollout whose making a crash cut short (it would have the next number).
-pub(super) fn read_all(store: &Store) -> Result<RolloutRecords, Failure> {
+/// rollout whose making a crash cut short (it would have the next number). The fleet tells the
+/// changes that it misses.
+pub(super) fn read_all(
+    store: &Store,
+    missed: BTreeSet<(RolloutId, SubcloudId)>,
+) -> Result<RolloutRecords, Failure> {
     let rollouts = read_rollouts(store)?;
     let next = rollouts
         .iter()
@@ -38,7 +43,11 @@ pub(super) fn read_all(store: &Store) -> Result<RolloutRecords, Failure> {
         let of_rollout = read_members(store, id)?;
         members.extend(of_rollout.into_iter().map(|member| (id, member)));
     }
-    Ok(RolloutRecords { rollouts, members })
+    Ok(RolloutRecords {
+        rollouts,
+        members,
+        missed,
+    })
 }
 
 /// Every rollout, by number.

@@ -1,5 +1,6 @@
 //! What the machine of rollouts is told, and what it asks for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use site::{Change, Site, Timestamp};
@@ -95,8 +96,12 @@ pub enum RolloutOutput {
         /// When.
         at: Timestamp,
     },
-    /// Tell watchers: the rollout, and the member that changed when it was one.
+    /// Tell watchers: the rollout, and the member that changed when it was one; and tell the fleet
+    /// which rollout waits for that one ([`super::Rollouts::awaits`]), or else for each.
     Changed(Box<Rollout>, Option<Member>),
+    /// The turn of these has come, or they wait for it again: tell the fleet which rollout waits
+    /// for each ([`super::Rollouts::awaits`]).
+    Awaits(BTreeSet<SubcloudId>),
 }
 
 /// One record to write.
@@ -118,6 +123,8 @@ pub struct RolloutRecords {
     /// The members of those that are not closed, and of those without a record; others are
     /// ignored.
     pub members: Vec<(RolloutId, Member)>,
+    /// The changes that alarm 280.002 tells of ([`crate::Controller::missed_changes`]).
+    pub missed: BTreeSet<(RolloutId, SubcloudId)>,
 }
 
 /// `network-rollout create`.

@@ -14,8 +14,11 @@ use crate::entropy::after;
 use crate::{Fault, Reason, SubcloudId, Violation};
 
 impl Rollouts {
-    /// Something about a subcloud changed: it may be ready now.
-    pub(super) fn stirred(&mut self, subcloud: SubcloudId) {
+    /// Something about a subcloud changed: it may be ready now. One that is not stays passed over.
+    pub(super) fn stirred(&mut self, view: &impl FleetView, subcloud: SubcloudId) {
+        if !view.standing(subcloud).is_settled() {
+            return;
+        }
         for run in self.rollouts.values_mut().filter(|run| run.is_open()) {
             run.queue(subcloud);
         }
@@ -44,8 +47,9 @@ impl Rollouts {
                 .any(|run| run.work.contains_key(&subcloud))
     }
 
-    /// Takes up members as long as there is room. One that is not ready leaves the queue; being
-    /// stirred, or the backstop, brings it back.
+    /// Takes up members as long as there is room. One that is not ready is passed over: it leaves
+    /// the queue, and the fleet may miss its change; when it is ready, being stirred, or the
+    /// backstop, brings it back.
     pub(super) fn advance(
         &mut self,
         now: Timestamp,
@@ -57,7 +61,7 @@ impl Rollouts {
             let Some(run) = self.rollouts.get(&id).filter(|run| run.has_room()) else {
                 return;
             };
-            let next = run.queue.first().copied();
+            let next = run.queue.first();
             let begins = run.record.state == RolloutState::Running;
             let Some(place) = next.filter(|(turn, ..)| begins || *turn == Turn::Begun) else {
                 return;
@@ -68,7 +72,7 @@ impl Rollouts {
             let Some(run) = self.rollouts.get_mut(&id) else {
                 return;
             };
-            run.queue.remove(&place);
+            run.queue.remove(place);
             match standing {
                 Standing::Gone => self.deleted(now, id, subcloud, out),
                 Standing::Ready if !taken => {

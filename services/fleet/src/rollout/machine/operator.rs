@@ -219,7 +219,7 @@ impl Rollouts {
                 members.push(member.clone());
             }
         }
-        run.queue.retain(|(turn, ..)| *turn == super::Turn::Begun);
+        run.queue.shut();
         let batch = Batch {
             members,
             then: Vec::new(),

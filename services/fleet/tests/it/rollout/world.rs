@@ -139,6 +139,10 @@ pub(crate) struct World {
     pub(crate) audited: Vec<(Action, String, bool)>,
     /// Members of which a durable abortion says that they have not begun.
     shut: BTreeSet<(RolloutId, SubcloudId)>,
+    /// What the fleet was told that rollouts wait for.
+    awaited: BTreeMap<SubcloudId, RolloutId>,
+    /// The changes of which an alarm tells.
+    missed: BTreeSet<(RolloutId, SubcloudId)>,
 }
 
 impl World {
@@ -194,6 +198,8 @@ impl World {
             requests: 0,
             audited: Vec::new(),
             shut: BTreeSet::new(),
+            awaited: BTreeMap::new(),
+            missed: BTreeSet::new(),
         }
     }
 
@@ -339,13 +345,50 @@ impl World {
                         stored.revision >= record.revision,
                         "durable before it is told"
                     );
-                    assert!(member.is_none_or(|m| {
-                        self.stored_members.contains_key(&(record.id, m.subcloud))
-                    }));
+                    let known =
+                        |m: &Member| self.stored_members.contains_key(&(record.id, m.subcloud));
+                    assert!(member.as_ref().is_none_or(known));
+                    match member {
+                        Some(member) => self.hear_of(member.subcloud),
+                        None => self.awaited = self.machine.awaited(),
+                    }
+                }
+                RolloutOutput::Awaits(subclouds) => {
+                    for subcloud in subclouds {
+                        self.hear_of(subcloud);
+                    }
                 }
                 RolloutOutput::SetTimer { .. } => {}
             }
         }
+    }
+
+    /// The fleet is told which rollout waits for a subcloud.
+    fn hear_of(&mut self, subcloud: SubcloudId) {
+        match self.machine.awaits(subcloud) {
+            Some(rollout) => self.awaited.insert(subcloud, rollout),
+            None => self.awaited.remove(&subcloud),
+        };
+    }
+
+    /// The subclouds that are missed when it stays like this, by name.
+    pub(crate) fn awaited(&self) -> Vec<String> {
+        let name = |id| self.view.fleet.subcloud(id).unwrap().name.clone();
+        self.awaited.keys().map(|id| name(*id)).collect()
+    }
+
+    /// It stays like this for long: alarms tell what rollouts wait for.
+    pub(crate) fn miss_awaited(&mut self) {
+        let missed = self.awaited.iter();
+        self.missed = missed.map(|(id, rollout)| (*rollout, *id)).collect();
+    }
+
+    /// The process ends, and another one starts from what is on disk, where nobody is there yet.
+    pub(crate) fn restart(&mut self) {
+        for id in self.agents.keys() {
+            self.view.standings.insert(*id, Standing::Offline);
+        }
+        self.start();
     }
 
     fn commit(&mut self) -> bool {
@@ -438,6 +481,11 @@ impl World {
     }
 
     fn crash(&mut self) {
+        self.start();
+        self.feed(RolloutInput::Timer);
+    }
+
+    fn start(&mut self) {
         self.disk.clear();
         self.reads.clear();
         self.commands.clear();
@@ -449,11 +497,12 @@ impl World {
                 .iter()
                 .map(|((of, _), m)| (*of, m.clone()))
                 .collect(),
+            missed: self.missed.clone(),
         };
         let (machine, outputs) = Rollouts::recover(at(self.now), CONTROLLER, records);
         self.machine = machine;
+        self.awaited = self.machine.awaited();
         self.carry_out(outputs);
-        self.feed(RolloutInput::Timer);
     }
 
     pub(crate) fn act(&mut self, act: Act, rollout: RolloutId) {
@@ -548,6 +597,7 @@ impl World {
             let idle = !self.step();
             self.report_all();
             if idle && !self.step() {
+                assert_eq!(self.awaited, self.machine.awaited(), "the fleet knows");
                 return;
             }
         }
