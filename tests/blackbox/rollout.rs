@@ -160,6 +160,25 @@ fn a_rollout_is_previewed_paused_resumed_and_aborted() {
     for member in ["east", "unborn"] {
         group(&["subcloud", "update", member, "--group", "coast"]).expect(0);
     }
+    // A group that lets fewer be worked on than the rollout would slows it down.
+    group(&[
+        "subcloud-group",
+        "update",
+        "coast",
+        "--update-apply-type",
+        "serial",
+    ])
+    .expect(0);
+    group(&["subcloud", "update", "west", "--group", "coast"]).expect(0);
+    let slowed = rollout(&controller, &dry).expect(0);
+    assert!(
+        slowed
+            .stderr
+            .contains("of the 2 subclouds of group coast at most 1 are worked on at a time"),
+        "{}",
+        slowed.stderr
+    );
+    group(&["subcloud", "update", "west", "--group", "Default"]).expect(0);
     for (narrowed, selected) in [
         (&[][..], &["east", "unborn"][..]),
         (&["--select", "east,west"], &["east"]),
@@ -371,6 +390,11 @@ async fn a_rollout_survives_kill_9_and_changes_every_subcloud_once() {
         generations(&controller).len() == usize::from(agents)
     });
     let before = generations(&controller);
+    let allowed = ["subcloud-group", "update", "Default"];
+    let allowed = [&allowed[..], &["--max-parallel-subclouds", &parallel]].concat();
+    controller
+        .tandem(&[&["dcmanager"], &allowed[..]].concat())
+        .expect(0);
     let template = template();
     let create = [
         "create",

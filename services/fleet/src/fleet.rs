@@ -60,6 +60,14 @@ impl Fleet {
         self.groups().find(is_it)
     }
 
+    /// One group.
+    pub fn group(&self, id: GroupId) -> Option<&SharedGroup> {
+        match id {
+            GroupId::DEFAULT => Some(&self.default_group),
+            id => self.groups.get(&id),
+        }
+    }
+
     /// The group that a subcloud is in.
     pub fn group_of(&self, subcloud: &Subcloud) -> &SharedGroup {
         self.groups

@@ -14,7 +14,8 @@ pub const DEFAULT_GROUP: &str = "Default";
 /// operators: more than they can tell apart help nobody.
 pub const MAX_GROUPS: usize = 200;
 
-/// The most subclouds of a group that may be worked on at a time.
+/// The most subclouds of a group that may be worked on at a time. Each rollout has a bound of its
+/// own beside it ([`crate::Rollout::max_parallel`]).
 pub const MAX_PARALLEL: u32 = 500;
 
 /// How many subclouds of a new group are worked on at a time.
@@ -63,6 +64,14 @@ impl SubcloudGroup {
             max_parallel: DEFAULT_PARALLEL,
             created_at: Timestamp(0),
             updated_at: Timestamp(0),
+        }
+    }
+
+    /// How many of its subclouds rollouts work on at a time, all together: 1 to [`MAX_PARALLEL`].
+    pub fn at_once(&self) -> u32 {
+        match self.update {
+            UpdateApply::Parallel => self.max_parallel,
+            UpdateApply::Serial => 1,
         }
     }
 

@@ -122,10 +122,10 @@ pub use peer::{
 pub use reason::{Code, Fault, MAX_KEPT_FAULTS, Object, Reason, ReasonSet, Rejection, Violation};
 pub use rollout::{
     Addresses, Answered, BACKSTOP, Control, CreateRollout, Desired, FleetView, Foreseen,
-    MAX_KEPT_ROLLOUTS, MAX_MEMBERS, MAX_OPEN_ROLLOUTS, MAX_PARALLEL, MAX_TABLE_BYTES,
+    GroupBound, MAX_KEPT_ROLLOUTS, MAX_MEMBERS, MAX_OPEN_ROLLOUTS, MAX_PARALLEL, MAX_TABLE_BYTES,
     MAX_TEMPLATE_BYTES, Member, MemberState, Order, PoolAction, Rollout, RolloutId, RolloutInput,
     RolloutOutput, RolloutReceipt, RolloutRecords, RolloutRequest, RolloutState, RolloutWrite,
-    Rollouts, Selector, Standing, Step, Steps, Table, Tally, Template, Verb, preview,
+    Rollouts, Selector, Standing, Step, Steps, Table, Tally, Template, Verb, group_bounds, preview,
     rollout_not_found,
 };
 pub use subcloud::{

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{
     Action, Desired, Member, MemberState, Rollout, RolloutId, RolloutInput, RolloutState,
-    RolloutWrite, Standing, SubcloudId,
+    RolloutWrite, Standing, SubcloudGroup, SubcloudId,
 };
 
 use site::Timestamp;
@@ -71,19 +71,50 @@ impl Promises {
 }
 
 impl RolloutsNode {
-    /// How many members of a rollout are worked on. The abortion of a rollout lets go of those
-    /// that were only read.
+    /// The members that are worked on. The abortion of a rollout lets go of those that were only
+    /// read.
+    fn busy_places(&self) -> impl Iterator<Item = Place> {
+        let aborted = |rollout: RolloutId| {
+            let machine = self.machine.as_ref();
+            let record = machine.and_then(|machine| machine.rollout(rollout));
+            record.is_some_and(|record| record.state == RolloutState::Aborted)
+        };
+        let reading = self.promises.reading.iter();
+        let reading = reading.filter(move |(rollout, _)| !aborted(*rollout));
+        reading.chain(&self.promises.commanded).copied()
+    }
+
+    /// How many members of a rollout are worked on.
     fn busy(&self, rollout: RolloutId) -> usize {
-        let machine = self.machine.as_ref();
-        let record = machine.and_then(|machine| machine.rollout(rollout));
-        let aborted = record.is_some_and(|record| record.state == RolloutState::Aborted);
-        let reading = self.promises.reading.iter().filter(|_| !aborted);
-        let all = reading.chain(&self.promises.commanded);
-        all.filter(|(of, _)| *of == rollout).count()
+        self.busy_places().filter(|(of, _)| *of == rollout).count()
     }
 }
 
 impl World {
+    /// How many subclouds of a group are worked on, by all rollouts.
+    fn busy_of_group(&self, group: &SubcloudGroup) -> usize {
+        let machine = self.controller.machine.as_ref();
+        let of_group = |subcloud: &SubcloudId| {
+            let fleet = machine.map(fleet::Controller::fleet);
+            let record = fleet.and_then(|fleet| Some((fleet, fleet.subcloud(*subcloud)?)));
+            record.is_some_and(|(fleet, record)| fleet.group_of(record).id == group.id)
+        };
+        let busy = self.rollouts.busy_places();
+        let busy: BTreeSet<_> = busy.map(|(_, subcloud)| subcloud).collect();
+        busy.into_iter().filter(|id| of_group(id)).count()
+    }
+
+    /// A group of which more subclouds are worked on than may be.
+    fn crowded_group(&self) -> Option<String> {
+        let machine = self.controller.machine.as_ref()?;
+        machine.fleet().groups().find_map(|group| {
+            let (busy, most) = (self.busy_of_group(group), group.at_once());
+            let crowded = u32::try_from(busy).is_ok_and(|busy| busy > most);
+            let name = &group.name;
+            crowded.then(|| format!("rollouts work on {busy} members of group {name} at once"))
+        })
+    }
+
     /// Never more members are worked on than may be.
     fn check_busy(&mut self, rollout: RolloutId) {
         let busy = self.rollouts.busy(rollout);
@@ -92,6 +123,9 @@ impl World {
         let most = record.map_or(0, |record| record.max_parallel);
         if u32::try_from(busy).is_ok_and(|busy| busy > most) {
             self.fail(format!("rollout {rollout} works on {busy} members at once"));
+        }
+        if let Some(fault) = self.crowded_group() {
+            self.fail(fault);
         }
     }
 

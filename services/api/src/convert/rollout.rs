@@ -1,8 +1,8 @@
 //! Rollouts on the wire: requests and answers.
 
 use fleet::{
-    Desired, Foreseen, Member, MemberState, PoolAction, Rollout, RolloutRequest, RolloutState,
-    Selector, Standing, Tally,
+    Desired, Foreseen, GroupBound, Member, MemberState, PoolAction, Rollout, RolloutRequest,
+    RolloutState, Selector, Standing, Tally,
 };
 use site::{Family, Rank, Stack};
 
@@ -230,6 +230,16 @@ fn subnet(desired: &Desired) -> Option<String> {
             let (network, prefix) = (edit.network.as_ref()?, edit.prefix?);
             Some(format!("{network}/{prefix}"))
         }
+    }
+}
+
+/// A group that slows a rollout down as operators see it.
+pub fn group_bound_to_wire(bound: &GroupBound) -> wire::RolloutGroupBound {
+    let GroupBound { group, members } = bound;
+    wire::RolloutGroupBound {
+        subcloud_group: group.name.clone(),
+        at_once: group.at_once(),
+        subclouds: *members,
     }
 }
 

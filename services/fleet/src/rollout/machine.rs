@@ -252,8 +252,10 @@ impl Rollouts {
         }
         for id in self.open() {
             if self.armed.is_none() {
-                let queue_settled = |run: &mut Run| run.queue_settled(view);
-                self.rollouts.entry(id).and_modify(queue_settled);
+                self.rollouts.entry(id).and_modify(|run| {
+                    run.queue.regroup();
+                    run.queue_settled(view);
+                });
             }
             self.advance(now, view, id, &mut out);
         }

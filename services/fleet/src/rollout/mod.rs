@@ -16,7 +16,8 @@
 //!   its result before it counts; a command has the same request id each time it is sent, and
 //!   before it is sent the newest report is asked whether the change is in effect already.
 //! * No result is lost, and a rollout that has ended never sends a command.
-//! * At most [`Rollout::max_parallel`] subclouds are worked on at once.
+//! * At most [`Rollout::max_parallel`] subclouds are worked on at once, and of each group, by all
+//!   rollouts together, at most [`crate::SubcloudGroup::at_once`].
 
 mod desired;
 mod machine;
@@ -40,7 +41,7 @@ pub use machine::{
 pub use order::{
     Addresses, MAX_MEMBERS, MAX_PARALLEL, Order, PoolAction, RolloutRequest, Selector,
 };
-pub use preview::{Foreseen, preview};
+pub use preview::{Foreseen, GroupBound, group_bounds, preview};
 pub use table::{MAX_TABLE_BYTES, Table};
 pub use template::{MAX_TEMPLATE_BYTES, Template};
 
@@ -65,7 +66,7 @@ pub struct Rollout {
     pub action: PoolAction,
     /// The subclouds that were asked for, in words.
     pub selection: String,
-    /// How many subclouds are worked on at once.
+    /// How many subclouds are worked on at once; their groups may allow fewer.
     pub max_parallel: u32,
     /// It pauses by itself when so many more were refused or failed since it ran last; `None`
     /// never pauses it.

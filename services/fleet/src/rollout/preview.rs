@@ -9,7 +9,8 @@ use super::desired::new_pool;
 use super::{Addresses, Desired, Member, MemberState, Order, PoolAction, Step};
 use crate::admission::{Occasion, admit};
 use crate::{
-    Candidate, Fault, Fleet, Reason, Rejection, SharedSubcloud, Subcloud, SubcloudId, Violation,
+    Candidate, Fault, Fleet, Reason, Rejection, SharedGroup, SharedSubcloud, Subcloud, SubcloudId,
+    Violation,
 };
 
 /// What would happen on one subcloud.
@@ -23,6 +24,36 @@ pub struct Foreseen {
     pub effects: Vec<Effect>,
     /// What is allowed but worth knowing, such as a shared subnet.
     pub warnings: Vec<Fault>,
+}
+
+/// A group that slows a rollout down: it lets fewer of its subclouds be worked on at a time than
+/// the rollout would.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupBound {
+    /// The group.
+    pub group: SharedGroup,
+    /// How many subclouds of it the rollout is to change.
+    pub members: u32,
+}
+
+/// The groups that slow a rollout with these members down, as they are now, the Default group
+/// first.
+pub fn group_bounds<'a>(
+    fleet: &Fleet,
+    max_parallel: u32,
+    members: impl Iterator<Item = &'a Member>,
+) -> Vec<GroupBound> {
+    let mut counts = BTreeMap::new();
+    let open = members.filter(|member| !member.state.is_final());
+    for subcloud in open.filter_map(|member| fleet.subcloud(member.subcloud)) {
+        *counts.entry(fleet.group_of(subcloud).id).or_default() += 1;
+    }
+    let bound = |group: &SharedGroup| GroupBound {
+        group: Arc::clone(group),
+        members: counts.get(&group.id).copied().unwrap_or_default(),
+    };
+    let slows = |bound: &GroupBound| bound.group.at_once() < max_parallel.min(bound.members);
+    fleet.groups().map(bound).filter(slows).collect()
 }
 
 /// Plans the rollout on the last accepted report of each subcloud (`sites` reads it) and asks

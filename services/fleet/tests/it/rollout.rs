@@ -6,7 +6,7 @@ use crate::common::{at, reasons};
 use fleet::{
     Action, Answered, BACKSTOP, Fault, MAX_KEPT_ROLLOUTS, MAX_OPEN_ROLLOUTS, MemberState, Order,
     PoolAction, RolloutId, RolloutInput, RolloutRequest, RolloutState, Selector, Standing, Step,
-    Verb, preview,
+    UpdateApply, Verb, group_bounds, preview,
 };
 use proptest::prelude::*;
 use site::{NetworkKind, PoolEdit, Rank};
@@ -235,6 +235,86 @@ fn never_more_than_max_parallel_at_once() {
     assert_eq!(world.busy(), 2);
     world.run(200);
     assert_eq!(world.most_busy, 2);
+}
+
+#[test]
+fn each_group_bounds_how_many_of_it_are_worked_on() {
+    let mut world = World::new(7);
+    world.group(1, UpdateApply::Serial, 5, &["s1", "s2", "s3"]);
+    let order = Order {
+        max_parallel: 4,
+        ..order()
+    };
+    let members = world.preview(&order);
+    let members = members.iter().map(|seen| &seen.member);
+    let bounds = group_bounds(world.view.fleet_ref(), order.max_parallel, members);
+    let bounds: Vec<_> = bounds
+        .iter()
+        .map(|bound| {
+            (
+                bound.group.name.as_str(),
+                bound.group.at_once(),
+                bound.members,
+            )
+        })
+        .collect();
+    assert_eq!(bounds, [("Default", 2, 4), ("group-1", 1, 3)]);
+
+    let id = world.create(order).unwrap();
+    assert_eq!(world.busy_names(), ["s1", "s4", "s5"]);
+    assert_eq!(world.awaited(), ["s1", "s4", "s5"], "no others are missed");
+    // Nothing has become of them before a group allows more: that is for the next ones.
+    world.group(1, UpdateApply::Parallel, 3, &[]);
+    world.stir("s7");
+    assert_eq!(world.busy_names(), ["s1", "s2", "s4", "s5"]);
+    world.group(1, UpdateApply::Serial, 3, &[]);
+    while world.step() {
+        let names = world.busy_names();
+        let serial = names.iter().filter(|name| name.as_str() < "s4").count();
+        let most = if names.contains(&"s3".to_owned()) {
+            1
+        } else {
+            2
+        };
+        assert!(serial <= most && names.len() - serial <= 2, "{names:?}");
+    }
+    assert_eq!(world.record(id).state, RolloutState::Finished);
+    world.check();
+}
+
+#[test]
+fn all_rollouts_together_keep_to_the_bound_of_a_group() {
+    let mut world = World::new(2);
+    world.group(1, UpdateApply::Serial, 2, &["s1", "s2"]);
+    let one = world.create(order_for("s1")).unwrap();
+    let two = world.create(order_for("s2")).unwrap();
+    assert_eq!(world.busy_names(), ["s1"]);
+    // One that begins and goes away holds up nobody, and keeps to the bound when it is back.
+    while !world.has_command(Step::AddPool) {
+        world.step();
+    }
+    world.act(Act::LoseAnswer(0), one);
+    assert_eq!(world.busy_names(), ["s2"]);
+    world.run(100);
+    assert_eq!(world.most_busy, 1);
+    for id in [one, two] {
+        assert_eq!(world.record(id).state, RolloutState::Finished);
+    }
+}
+
+#[test]
+fn one_that_comes_into_another_group_waits_for_that_one_only() {
+    let mut world = World::new(3);
+    world.group(1, UpdateApply::Serial, 1, &["s1", "s2", "s3"]);
+    world.create(order()).unwrap();
+    assert_eq!(world.busy_names(), ["s1"]);
+    world.group(2, UpdateApply::Serial, 1, &["s2"]);
+    world.feed(RolloutInput::Timer);
+    assert_eq!(world.busy_names(), ["s1", "s2"]);
+    // Those of a group that is deleted are in the Default group, of which two may be.
+    world.delete_group(1);
+    world.stir("s3");
+    assert_eq!(world.busy_names(), ["s1", "s2", "s3"]);
 }
 
 #[test]

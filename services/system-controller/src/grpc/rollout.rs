@@ -4,7 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use api::access::AccessReason;
-use api::convert::{foreseen_to_wire, member_to_wire, rollout_request, rollout_to_wire};
+use api::convert::{
+    foreseen_to_wire, group_bound_to_wire, member_to_wire, rollout_request, rollout_to_wire,
+};
 use api::fleet_v1 as wire;
 use api::fleet_v1::rollout_service_server::RolloutService;
 use api::page::page;
@@ -189,6 +191,7 @@ impl RolloutCalls {
         let (request_id, fingerprint) = (request.request_id.clone(), fingerprint(&request));
         let judged = self.judge(request, fingerprint).await;
         let (order, members) = judged.map_err(unheard(false))?;
+        let group_bounds = self.group_bounds(order.max_parallel, &members);
         let asked = self.runner.ask(|request| {
             RolloutInput::Create(Box::new(CreateRollout {
                 request,
@@ -204,6 +207,7 @@ impl RolloutCalls {
             rollout: Some(rollout_to_wire(&receipt.rollout)),
             members: Vec::new(),
             next_page_token: String::new(),
+            group_bounds,
         })
     }
 
@@ -232,7 +236,9 @@ impl RolloutCalls {
         let order = read(request)?;
         let rollout = order.would_be(now());
         let foreseen = self.foresee(order).await?;
-        let rollout = rollout.with_members(foreseen.iter().map(|foreseen| &foreseen.member));
+        let members = || foreseen.iter().map(|foreseen| &foreseen.member);
+        let group_bounds = self.group_bounds(rollout.max_parallel, members());
+        let rollout = rollout.with_members(members());
         let shown = foreseen.iter().map(|foreseen| {
             let standing = Some(self.runner.standing(foreseen.member.subcloud));
             let place = format!("{:020}", foreseen.member.index);
@@ -243,7 +249,21 @@ impl RolloutCalls {
             rollout: Some(rollout_to_wire(&rollout)),
             members,
             next_page_token,
+            group_bounds,
         })
+    }
+
+    fn group_bounds<'a>(
+        &self,
+        max_parallel: u32,
+        members: impl IntoIterator<Item = &'a Member>,
+    ) -> Vec<wire::RolloutGroupBound> {
+        let members = members.into_iter();
+        let look = |machine: &fleet::Controller| {
+            fleet::group_bounds(machine.fleet(), max_parallel, members)
+        };
+        let bounds = self.runner.hub().look(look);
+        bounds.iter().map(group_bound_to_wire).collect()
     }
 
     /// Plans every member, away from the threads that serve others.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use api::fleet_v1::{
     AbortRolloutRequest, CreateRolloutRequest, GetRolloutRequest, ListRolloutMembersRequest,
     ListRolloutsRequest, PauseRolloutRequest, ResumeRolloutRequest, Rollout, RolloutAction,
-    RolloutMember, RolloutMemberState, RolloutSelector, RolloutTally, Violation,
+    RolloutGroupBound, RolloutMember, RolloutMemberState, RolloutSelector, RolloutTally, Violation,
 };
 use api::site_v1::{Effect, Family, Rank, Stack};
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
@@ -105,7 +105,8 @@ pub(crate) struct Create {
     /// Table of the pools (CSV): a row for each subcloud; its rows are the selection
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     table: Option<PathBuf>,
-    /// How many subclouds are worked on at once, 1 to 100
+    /// How many subclouds are worked on at once, 1 to 100; of each subcloud group no more than its
+    /// update apply type and max parallel subclouds allow
     #[arg(
         long,
         value_name = "N",
@@ -288,16 +289,33 @@ async fn create(session: &Session, wanted: Create, file: Vec<u8>) -> Result<Answ
     if session.dry_run() {
         return preview(session, request).await;
     }
-    let answer = call(session.rollouts().create_rollout(request)).await?;
-    let rollout = promised(answer.rollout, "rollout")?;
-    if wait {
-        return waited(session, rollout.number).await;
-    }
+    let made = call(session.rollouts().create_rollout(request)).await?;
+    let rollout = promised(made.rollout, "rollout")?;
     let number = rollout.number;
-    let answer = Answer::new(record(&rollout));
-    Ok(answer.note(format!(
-        "rollout {number} has begun: `tandem dcmanager network-rollout show {number}` follows it"
-    )))
+    let answer = if wait {
+        waited(session, number).await?
+    } else {
+        Answer::new(record(&rollout)).note(format!(
+            "rollout {number} has begun: `tandem dcmanager network-rollout show {number}` follows \
+             it"
+        ))
+    };
+    Ok(bounded(answer, &made.group_bounds))
+}
+
+/// Tells which groups slow a rollout down.
+fn bounded(answer: Answer, bounds: &[RolloutGroupBound]) -> Answer {
+    bounds.iter().fold(answer, |answer, bound| {
+        let RolloutGroupBound {
+            subcloud_group,
+            at_once,
+            subclouds,
+        } = bound;
+        answer.note(format!(
+            "of the {subclouds} subclouds of group {subcloud_group} at most {at_once} are worked \
+             on at a time: `tandem dcmanager subcloud-group update {subcloud_group}` changes that"
+        ))
+    })
 }
 
 impl Create {
@@ -355,6 +373,7 @@ impl Create {
 async fn preview(session: &Session, request: CreateRolloutRequest) -> Result<Answer, Failure> {
     let mut client = session.rollouts();
     let mut tally = RolloutTally::default();
+    let mut bounds = Vec::new();
     let members = every_page(async |page_token| {
         let request = CreateRolloutRequest {
             validate_only: true,
@@ -367,11 +386,12 @@ async fn preview(session: &Session, request: CreateRolloutRequest) -> Result<Ans
             .rollout
             .and_then(|rollout| rollout.tally)
             .unwrap_or_default();
+        bounds = answer.group_bounds;
         Ok((answer.members, answer.next_page_token))
     })
     .await?;
     let rows = members.iter().flat_map(preview_rows);
-    let answer = Answer::new(Body::list(&PREVIEW_COLUMNS, rows));
+    let answer = bounded(Answer::new(Body::list(&PREVIEW_COLUMNS, rows)), &bounds);
     Ok(answer.note(format!(
         "dry run: {} would be changed, {} need no change, {} are refused, {} are skipped; nothing \
          was changed",

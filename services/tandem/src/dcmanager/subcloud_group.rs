@@ -76,10 +76,11 @@ pub(crate) struct How {
     /// What to say about it, at most 255 characters
     #[arg(long)]
     description: Option<String>,
-    /// Whether a change goes through the group in parallel or one subcloud after the other
+    /// Whether rollouts go through the group in parallel or one subcloud after the other
     #[arg(long, alias = "update_apply_type", value_enum, ignore_case = true)]
     update_apply_type: Option<ApplyTypeName>,
-    /// How many subclouds are worked on at a time: 1 to 500
+    /// How many of its subclouds all rollouts together work on at a time, when in parallel: 1 to
+    /// 500; each rollout has a `--max-parallel` of its own beside that
     #[arg(
         long,
         alias = "max_parallel_subclouds",

@@ -1,6 +1,6 @@
 //! One member after the other: read its state, send what is left, keep what came of it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use site::{Generation, Site, Timestamp};
 
@@ -11,7 +11,7 @@ use super::{
     Touched, Turn, Work,
 };
 use crate::entropy::after;
-use crate::{Fault, Reason, SubcloudId, Violation};
+use crate::{Fault, GroupId, Reason, SharedGroup, SubcloudId, Violation};
 
 impl Rollouts {
     /// Something about a subcloud changed: it may be ready now. One that is not stays passed over.
@@ -47,7 +47,17 @@ impl Rollouts {
                 .any(|run| run.work.contains_key(&subcloud))
     }
 
-    /// Takes up members as long as there is room. One that is not ready is passed over: it leaves
+    /// How many subclouds of each group are worked on, by all rollouts.
+    fn busy(&self, view: &impl FleetView) -> Busy {
+        let works = self.rollouts.values().flat_map(|run| run.work.keys());
+        let mut busy = Busy::default();
+        for group in works.filter_map(|subcloud| group_of(view, *subcloud)) {
+            busy.begins(group);
+        }
+        busy
+    }
+
+    /// Takes up members as long as there is room, in the rollout and in their group. One that is not ready is passed over: it leaves
     /// the queue, and the fleet may miss its change; when it is ready, being stirred, or the
     /// backstop, brings it back.
     pub(super) fn advance(
@@ -57,11 +67,18 @@ impl Rollouts {
         id: RolloutId,
         out: &mut Vec<RolloutOutput>,
     ) {
+        let idle = |run: &Run| run.queue.is_empty() || !run.has_room();
+        if self.rollouts.get(&id).is_none_or(idle) {
+            return;
+        }
+        let mut busy = self.busy(view);
         loop {
             let Some(run) = self.rollouts.get(&id).filter(|run| run.has_room()) else {
                 return;
             };
-            let next = run.queue.first();
+            // The members of a group that was deleted are in another one.
+            let has_room = |id| view.fleet().group(id).is_none_or(|it| busy.has_room(it));
+            let next = run.queue.first(has_room);
             let begins = run.record.state == RolloutState::Running;
             let Some(place) = next.filter(|(turn, ..)| begins || *turn == Turn::Begun) else {
                 return;
@@ -72,12 +89,20 @@ impl Rollouts {
             let Some(run) = self.rollouts.get_mut(&id) else {
                 return;
             };
+            let group = group_of(view, subcloud);
+            if let Some(group) = group
+                && !busy.has_room(group)
+            {
+                run.queue.hold(place, group.id);
+                continue;
+            }
             run.queue.remove(place);
             match standing {
                 Standing::Gone => self.deleted(now, id, subcloud, out),
                 Standing::Ready if !taken => {
                     let generation = generation_of(view, subcloud);
                     run.work.insert(subcloud, Work::Reading(generation));
+                    group.into_iter().for_each(|group| busy.begins(group));
                     out.push(RolloutOutput::ReadSite {
                         rollout: id,
                         subcloud,
@@ -363,6 +388,26 @@ fn incomplete(name: &str, message: String) -> Fault {
     let remedy = format!("look at it with `tandem system addrpool-list --subcloud {name}`");
     let violation = Violation::new(Reason::RolloutIncomplete, message, remedy);
     Fault::from(&violation.object("subcloud", name))
+}
+
+/// How many subclouds of each group are worked on.
+#[derive(Default)]
+struct Busy(BTreeMap<GroupId, u32>);
+
+impl Busy {
+    fn has_room(&self, group: &SharedGroup) -> bool {
+        self.0.get(&group.id).copied().unwrap_or_default() < group.at_once()
+    }
+
+    fn begins(&mut self, group: &SharedGroup) {
+        *self.0.entry(group.id).or_default() += 1;
+    }
+}
+
+/// The group that a subcloud is in now.
+fn group_of(view: &impl FleetView, subcloud: SubcloudId) -> Option<&SharedGroup> {
+    let fleet = view.fleet();
+    Some(fleet.group_of(fleet.subcloud(subcloud)?))
 }
 
 /// The generation of the newest accepted report.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use fleet::{
     Action, Answered, Audited, Control, ControllerId, CreateRollout, Fault, Fleet, FleetView,
-    Foreseen, Input, Member, MemberState, Order, Outcome, PoolAction, Rejection, RequestId,
-    Rollout, RolloutId, RolloutInput, RolloutOutput, RolloutReceipt, RolloutRecords,
-    RolloutRequest, RolloutState, RolloutWrite, Rollouts, Selector, Standing, Step, SubcloudId,
-    Verb, preview,
+    Foreseen, GroupId, Input, Member, MemberState, Order, Outcome, PoolAction, Rejection,
+    RequestId, Rollout, RolloutId, RolloutInput, RolloutOutput, RolloutReceipt, RolloutRecords,
+    RolloutRequest, RolloutState, RolloutWrite, Rollouts, Selector, Standing, Step, SubcloudGroup,
+    SubcloudId, UpdateApply, Verb, preview,
 };
 use site::{Change, NetworkKind, PoolEdit, Site};
 use uuid::Uuid;
@@ -475,9 +475,19 @@ impl World {
 
     /// Subclouds that are being worked on: asked for their report, or sent a command.
     pub(crate) fn busy(&self) -> usize {
+        self.working().len()
+    }
+
+    /// Their names.
+    pub(crate) fn busy_names(&self) -> Vec<String> {
+        let name = |id| self.view.fleet.subcloud(id).unwrap().name.clone();
+        self.working().into_iter().map(name).collect()
+    }
+
+    fn working(&self) -> BTreeSet<SubcloudId> {
         let reads = self.reads.iter().map(|(_, subcloud)| *subcloud);
         let commands = self.commands.iter().map(|command| command.subcloud);
-        reads.chain(commands).collect::<BTreeSet<_>>().len()
+        reads.chain(commands).collect()
     }
 
     fn crash(&mut self) {
@@ -641,6 +651,34 @@ impl World {
         let pool = pool.to_owned();
         let plan = site::plan(&agent.site, Change::ModifyPool { pool, edit }, at(self.now));
         plan.unwrap().apply(&mut agent.site);
+    }
+
+    /// These subclouds are in a group of a number from now on.
+    pub(crate) fn group(
+        &mut self,
+        number: u8,
+        update: UpdateApply,
+        max_parallel: u32,
+        names: &[&str],
+    ) {
+        let group = GroupId(Uuid::from_u128(1000 + u128::from(number)));
+        self.view.fleet.put_group(Arc::new(SubcloudGroup {
+            id: group,
+            name: format!("group-{number}"),
+            update,
+            max_parallel,
+            ..SubcloudGroup::default_group()
+        }));
+        for name in names {
+            let mut record = fleet::Subcloud::clone(self.view.fleet.by_name(name).unwrap());
+            record.group = group;
+            self.view.fleet.put(Arc::new(record));
+        }
+    }
+
+    pub(crate) fn delete_group(&mut self, number: u8) {
+        let group = GroupId(Uuid::from_u128(1000 + u128::from(number)));
+        self.view.fleet.forget_group(group);
     }
 
     pub(crate) fn standing(&mut self, name: &str, standing: Standing) {
