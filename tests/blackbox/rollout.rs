@@ -229,6 +229,27 @@ fn a_rollout_is_previewed_paused_resumed_and_aborted() {
     wait_for_state(&controller, number, "aborted");
     let states = of_members(&controller, number, "state");
     assert_eq!(states, ["skipped", "skipped", "skipped", "done"]);
+    for (states, expected) in [
+        ("done", &["west"][..]),
+        ("refused,failed", &[]),
+        ("done,skipped", &["east", "north", "unborn", "west"]),
+    ] {
+        let narrowed = [
+            "show",
+            &text,
+            "--subclouds",
+            "--state",
+            states,
+            "-f",
+            "json",
+        ];
+        let listed = rollout(&controller, &narrowed).expect(0).json();
+        let listed = listed.as_array().expect("a list").iter();
+        let names: Vec<_> = listed.map(|member| member["subcloud"].clone()).collect();
+        assert_eq!(names, expected, "{states}");
+    }
+    // That narrows the list of subclouds only.
+    rollout(&controller, &["show", &text, "--state", "done"]).expect(64);
     // What is aborted begins nobody, also when it becomes ready.
     manage(&controller, "east");
     pause(std::time::Duration::from_millis(300));

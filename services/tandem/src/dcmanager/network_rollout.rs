@@ -1,5 +1,6 @@
 //! `dcmanager network-rollout …`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use api::fleet_v1::{
@@ -32,7 +33,8 @@ pub(crate) enum RolloutCommand {
     #[command(after_help = "Example:\n  tandem dcmanager network-rollout list")]
     List,
     /// Show a rollout, or the results of its subclouds
-    #[command(after_help = "Example:\n  tandem dcmanager network-rollout show 3 --subclouds")]
+    #[command(after_help = "Example:\n  \
+                      tandem dcmanager network-rollout show 3 --subclouds --state refused,failed")]
     Show {
         /// Number of the rollout
         #[arg(value_name = "NUMBER")]
@@ -40,6 +42,16 @@ pub(crate) enum RolloutCommand {
         /// List its subclouds with their results
         #[arg(long)]
         subclouds: bool,
+        /// Only those in these states, with commas between
+        #[arg(
+            long = "state",
+            value_name = "STATE,…",
+            value_enum,
+            value_delimiter = ',',
+            ignore_case = true,
+            requires = "subclouds"
+        )]
+        states: Vec<MemberStateName>,
     },
     /// Begin no further subcloud for now; those that have begun come to their end
     #[command(after_help = "Example:\n  tandem dcmanager network-rollout pause 3")]
@@ -142,6 +154,36 @@ pub(crate) enum RankName {
     Secondary,
 }
 
+/// How far a subcloud has come, on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum MemberStateName {
+    /// Not begun; it may wait to be ready
+    Pending,
+    /// Begun
+    InFlight,
+    /// The change is in effect
+    Done,
+    /// Refused; nothing was changed
+    Refused,
+    /// It went wrong half-way
+    Failed,
+    /// Left out: not enrolled, deleted, or the rollout was aborted
+    Skipped,
+}
+
+impl From<MemberStateName> for RolloutMemberState {
+    fn from(name: MemberStateName) -> Self {
+        match name {
+            MemberStateName::Pending => Self::Pending,
+            MemberStateName::InFlight => Self::InFlight,
+            MemberStateName::Done => Self::Done,
+            MemberStateName::Refused => Self::Refused,
+            MemberStateName::Failed => Self::Failed,
+            MemberStateName::Skipped => Self::Skipped,
+        }
+    }
+}
+
 const COLUMNS: [Column; 11] = [
     Column::new("number"),
     Column::new("network"),
@@ -241,11 +283,13 @@ impl RolloutCommand {
             Self::Show {
                 number,
                 subclouds: false,
+                states: _,
             } => show(session, number).await,
             Self::Show {
                 number,
                 subclouds: true,
-            } => members(session, number).await,
+                states,
+            } => members(session, number, states).await,
             Self::Pause { number } => {
                 let request = PauseRolloutRequest {
                     number,
@@ -462,22 +506,45 @@ async fn show(session: &Session, number: u64) -> Result<Answer, Failure> {
     Ok(Answer::new(record(&promised(answer.rollout, "rollout")?)))
 }
 
-async fn members(session: &Session, number: u64) -> Result<Answer, Failure> {
+/// The subclouds in some states, or in any. The controller narrows by one: it is asked for each.
+async fn members(
+    session: &Session,
+    number: u64,
+    states: Vec<MemberStateName>,
+) -> Result<Answer, Failure> {
+    let states: BTreeSet<_> = states.into_iter().collect();
+    let mut wanted: Vec<_> = states.into_iter().map(RolloutMemberState::from).collect();
+    if wanted.is_empty() {
+        wanted.push(RolloutMemberState::Unspecified);
+    }
+    let mut members = BTreeMap::new();
+    for state in wanted {
+        // One that moves between two of the states meanwhile is shown as it was last.
+        for member in members_in(session, number, state).await? {
+            members.insert((member.index, member.uuid.clone()), member);
+        }
+    }
+    let rows = members.values().map(member_row);
+    Ok(Answer::new(Body::list(&MEMBER_COLUMNS, rows)))
+}
+
+async fn members_in(
+    session: &Session,
+    number: u64,
+    state: RolloutMemberState,
+) -> Result<Vec<RolloutMember>, Failure> {
     let mut client = session.rollouts();
-    let mut members = every_page(async |page_token| {
+    every_page(async |page_token| {
         let request = ListRolloutMembersRequest {
             number,
             page_size: PAGE_SIZE,
             page_token,
-            state: RolloutMemberState::Unspecified.into(),
+            state: state.into(),
         };
         let page = call(client.list_rollout_members(request)).await?;
         Ok((page.members, page.next_page_token))
     })
-    .await?;
-    members.sort_by_key(|member| member.index);
-    let rows = members.iter().map(member_row);
-    Ok(Answer::new(Body::list(&MEMBER_COLUMNS, rows)))
+    .await
 }
 
 async fn waited(session: &Session, number: u64) -> Result<Answer, Failure> {
@@ -489,7 +556,7 @@ async fn waited(session: &Session, number: u64) -> Result<Answer, Failure> {
         0 => answer,
         _ => answer.warning(format!(
             "{unsuccessful} subclouds were refused or failed: see `tandem dcmanager \
-             network-rollout show {number} --subclouds`"
+             network-rollout show {number} --subclouds --state refused,failed`"
         )),
     })
 }
