@@ -411,11 +411,6 @@ async fn a_rollout_survives_kill_9_and_changes_every_subcloud_once() {
         generations(&controller).len() == usize::from(agents)
     });
     let before = generations(&controller);
-    let allowed = ["subcloud-group", "update", "Default"];
-    let allowed = [&allowed[..], &["--max-parallel-subclouds", &parallel]].concat();
-    controller
-        .tandem(&[&["dcmanager"], &allowed[..]].concat())
-        .expect(0);
     let template = template();
     let create = [
         "create",

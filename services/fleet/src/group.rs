@@ -68,8 +68,11 @@ impl SubcloudGroup {
     }
 
     /// How many of its subclouds rollouts work on at a time, all together: 1 to [`MAX_PARALLEL`].
+    /// The Default group bounds nothing until somebody changes it: nobody put its subclouds there
+    /// for that.
     pub fn at_once(&self) -> u32 {
         match self.update {
+            _ if self.id == GroupId::DEFAULT && self.updated_at == Timestamp(0) => MAX_PARALLEL,
             UpdateApply::Parallel => self.max_parallel,
             UpdateApply::Serial => 1,
         }

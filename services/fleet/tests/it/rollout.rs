@@ -245,20 +245,24 @@ fn each_group_bounds_how_many_of_it_are_worked_on() {
         max_parallel: 4,
         ..order()
     };
-    let members = world.preview(&order);
-    let members = members.iter().map(|seen| &seen.member);
-    let bounds = group_bounds(world.view.fleet_ref(), order.max_parallel, members);
-    let bounds: Vec<_> = bounds
-        .iter()
-        .map(|bound| {
-            (
-                bound.group.name.as_str(),
-                bound.group.at_once(),
-                bound.members,
-            )
-        })
-        .collect();
-    assert_eq!(bounds, [("Default", 2, 4), ("group-1", 1, 3)]);
+    let bounds = |world: &mut World| -> Vec<_> {
+        let members = world.preview(&order);
+        let members = members.iter().map(|seen| &seen.member);
+        let bounds = group_bounds(world.view.fleet_ref(), order.max_parallel, members);
+        let bound = |bound: &fleet::GroupBound| {
+            let group = &bound.group;
+            (group.name.clone(), group.at_once(), bound.members)
+        };
+        bounds.iter().map(bound).collect()
+    };
+    // Nobody has put its subclouds into the Default group for that.
+    assert_eq!(bounds(&mut world), [("group-1".to_owned(), 1, 3)]);
+    world.default_group(2);
+    let of_default = ("Default".to_owned(), 2, 4);
+    assert_eq!(
+        bounds(&mut world),
+        [of_default, ("group-1".to_owned(), 1, 3)]
+    );
 
     let id = world.create(order).unwrap();
     assert_eq!(world.busy_names(), ["s1", "s4", "s5"]);

@@ -676,6 +676,15 @@ impl World {
         }
     }
 
+    /// Somebody changes how many of the Default group are worked on.
+    pub(crate) fn default_group(&mut self, max_parallel: u32) {
+        self.view.fleet.put_group(Arc::new(SubcloudGroup {
+            max_parallel,
+            updated_at: crate::common::at(1),
+            ..SubcloudGroup::default_group()
+        }));
+    }
+
     pub(crate) fn delete_group(&mut self, number: u8) {
         let group = GroupId(Uuid::from_u128(1000 + u128::from(number)));
         self.view.fleet.forget_group(group);
