@@ -38,6 +38,27 @@ impl Fault {
         Self::kept(rejection.violations().iter().map(Self::from).collect())
     }
 
+    /// The same with as much of each text as a violation of this site has, for faults that others
+    /// tell: 640 bytes of a sentence, 512 of a fact, 16 objects and facts.
+    pub fn cut(self) -> Self {
+        const SENTENCE: usize = 640;
+        const WORD: usize = 512;
+        const LISTED: usize = 16;
+        let cut = |mut text: String, most: usize| {
+            text.truncate(text.floor_char_boundary(most));
+            text
+        };
+        let pair = |(one, other)| (cut(one, WORD), cut(other, WORD));
+        Self {
+            reason: cut(self.reason, WORD),
+            field: cut(self.field, WORD),
+            message: cut(self.message, SENTENCE),
+            remedy: cut(self.remedy, SENTENCE),
+            objects: self.objects.into_iter().take(LISTED).map(pair).collect(),
+            metadata: self.metadata.into_iter().take(LISTED).map(pair).collect(),
+        }
+    }
+
     /// About how many bytes it takes as a part of a record, rather more.
     pub fn weight(&self) -> usize {
         const EACH: usize = 16;

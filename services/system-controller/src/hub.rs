@@ -41,9 +41,6 @@ use crate::records::{read_fleet, read_subcloud_site, store_writes};
 /// acknowledgement for each of at most one report in flight, and a few commands.
 const LINK_QUEUE: usize = 32;
 
-/// Writes that may wait for the disk: the machine's own limit, and those that it always makes.
-const COMMIT_QUEUE: usize = 4 * fleet::MAX_COMMITS;
-
 /// How long an agent may take to read the goodbye before its connection is closed under it:
 /// within a second of a revocation nothing of it is left.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -59,7 +56,8 @@ pub(crate) struct Hub {
     driven: Mutex<Driven>,
     durable: RwLock<Durable>,
     issuer: Arc<Issuer>,
-    commits: mpsc::Sender<Committing>,
+    /// What the store has taken, in order; it takes no more than it has room for.
+    commits: mpsc::UnboundedSender<Committing>,
     timer: watch::Sender<Option<Timestamp>>,
     /// Subclouds of which something changed, until rollouts have heard of it; at most the fleet.
     stirred: Mutex<BTreeSet<SubcloudId>>,
@@ -160,7 +158,7 @@ impl Hub {
             operators.put(&operator.name, known_operator(operator));
         }
         let (machine, outputs) = Controller::recover(now(), config, site, records);
-        let (commits, committing) = mpsc::channel(COMMIT_QUEUE);
+        let (commits, committing) = mpsc::unbounded_channel();
         let driven = Driven {
             machine,
             answers: HashMap::new(),
@@ -544,17 +542,14 @@ impl Hub {
             shown: writes.iter().filter(shown).cloned().collect(),
             since: Instant::now(),
         };
-        if let Err(error) = self.commits.try_send(committing) {
-            fatal(
-                "more changes wait for the disk than the fleet may have",
-                &error,
-            );
+        if let Err(error) = self.commits.send(committing) {
+            fatal("nobody waits for the disk any more", &error);
         }
     }
 
     async fn commit_in_order(
         self: Arc<Self>,
-        mut committing: mpsc::Receiver<Committing>,
+        mut committing: mpsc::UnboundedReceiver<Committing>,
         stop: CancellationToken,
     ) {
         loop {

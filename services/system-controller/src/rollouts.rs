@@ -26,10 +26,6 @@ use crate::records::read_subcloud_site;
 use records::{forget, read_all, store_write};
 pub(crate) use records::{read_members, read_rollout, read_rollouts};
 
-/// Writes that may wait for the disk: each open rollout has at most one for each subcloud that
-/// it works on, and a few of its own.
-const COMMIT_QUEUE: usize = 4096;
-
 /// Changes that may wait for a slow watcher before it is cut off: two for each subcloud of a
 /// rollout at its widest.
 const WATCH_QUEUE: usize = 1024;
@@ -40,7 +36,8 @@ pub(crate) struct Runner {
     hub: Arc<Hub>,
     life: Life,
     driven: Mutex<Driven>,
-    commits: mpsc::Sender<(Ticket, store::Ticket)>,
+    /// What the store has taken, in order; it takes no more than it has room for.
+    commits: mpsc::UnboundedSender<(Ticket, store::Ticket)>,
     timer: watch::Sender<Option<Timestamp>>,
     changes: broadcast::Sender<Arc<Changed>>,
 }
@@ -71,7 +68,7 @@ impl Runner {
         let missed = hub.look(|machine| machine.missed_changes());
         let records = read_all(hub.store(), missed)?;
         let (machine, outputs) = Rollouts::recover(now(), controller, records);
-        let (commits, committing) = mpsc::channel(COMMIT_QUEUE);
+        let (commits, committing) = mpsc::unbounded_channel();
         let runner = Arc::new(Self {
             hub: Arc::clone(hub),
             life: life.clone(),
@@ -233,17 +230,14 @@ impl Runner {
             Ok(durable) => durable,
             Err(error) => fatal("a rollout could not be handed to the disk", &error),
         };
-        if let Err(error) = self.commits.try_send((ticket, durable)) {
-            fatal(
-                "more changes of rollouts wait for the disk than may",
-                &error,
-            );
+        if let Err(error) = self.commits.send((ticket, durable)) {
+            fatal("nobody waits for the disk any more", &error);
         }
     }
 
     async fn commit_in_order(
         self: Arc<Self>,
-        mut committing: mpsc::Receiver<(Ticket, store::Ticket)>,
+        mut committing: mpsc::UnboundedReceiver<(Ticket, store::Ticket)>,
     ) {
         let stop = self.life.stopping();
         loop {

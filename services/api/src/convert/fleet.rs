@@ -342,6 +342,17 @@ pub fn networks_from_wire(
         oam_pools,
     } = message;
     let read = |path: &str, pools: &[wire::ControllerPool]| {
+        // A network has two, and no rule is asked about more.
+        if pools.len() > 2
+            || pools
+                .iter()
+                .any(|pool| pool.ranges.len() > site::MAX_RANGES)
+        {
+            return Err(Malformed::new(
+                path,
+                "has more pools or ranges than a network has",
+            ));
+        }
         let pools = pools.iter().map(controller_pool_from_wire);
         pools
             .collect::<Result<Vec<_>, _>>()

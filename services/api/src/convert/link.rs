@@ -191,7 +191,7 @@ fn networks_answer(answer: &wire::ControllerNetworksAnswer) -> Result<AgentMessa
     let wire::ControllerNetworksAnswer { digest, violations } = answer;
     Ok(AgentMessage::NetworksAnswer(NetworksAnswer {
         digest: NetworksDigest(bytes32("controller_networks_answer.digest", digest)?),
-        faults: violations.iter().map(fault_from_wire).collect(),
+        faults: super::peer_link::faults(violations),
     }))
 }
 

@@ -25,6 +25,16 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// report (some 100 KiB).
 pub const MAX_PEER_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
 
+/// The longest name of a site, a leader or a group that is read, in bytes: twice that of any that
+/// there can be. What a peer says is kept, so that all of it has bounds.
+const MAX_NAME_BYTES: usize = 256;
+
+/// The largest certificate of an authority that is read: a hundred times the usual one.
+const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
+
+/// The largest record of a member that is read: some hundred times the usual one.
+const MAX_MEMBER_BYTES: usize = 256 * 1024;
+
 /// One message as the pieces that go over the wire, each with whether it is the last.
 pub fn peer_message_pieces(message: &PeerMessage) -> Vec<(Vec<u8>, bool)> {
     let encoded = wire::PeerLinkMessage {
@@ -190,9 +200,14 @@ pub fn card_from_wire(card: wire::PeerCard) -> Result<PeerCard, Malformed> {
         authority_certificate,
         authority_sha256,
     } = card;
+    let certificate = authority_certificate.len();
+    if certificate > MAX_CERTIFICATE_BYTES {
+        let problem = format!("has {certificate} bytes, at most {MAX_CERTIFICATE_BYTES} are read");
+        return Err(Malformed::new("card.authority_certificate", problem));
+    }
     Ok(PeerCard {
         controller: controller_from_text(&controller)?,
-        name,
+        name: short("card.name", name)?,
         software_version: parse_version(&software_version)
             .map_err(|problem| Malformed::new("card.software_version", problem))?,
         endpoints: endpoints(&listening)?,
@@ -359,7 +374,7 @@ pub(crate) fn header_from_wire(header: wire::PeerGroupHeader) -> Result<GroupHea
         Ok((controller_from_text(&controller)?, priority))
     };
     Ok(GroupHeader {
-        name,
+        name: short("header.name", name)?,
         max_subcloud_rehoming,
         places: places.into_iter().map(place).collect::<Result<_, _>>()?,
         revision,
@@ -391,7 +406,7 @@ pub(crate) fn leader_from_wire(leader: wire::PeerGroupLeader) -> Result<Leader, 
     } = leader;
     Ok(Leader {
         controller: controller_from_text(&controller)?,
-        name,
+        name: short("leader.name", name)?,
         priority,
         term,
     })
@@ -453,6 +468,13 @@ fn member_to_wire(item: &SyncItem) -> wire::PeerLinkMember {
 fn member_from_wire(member: wire::PeerLinkMember) -> Result<SyncItem, Malformed> {
     match member.state {
         None => Err(Malformed::new("member.state", "is missing")),
+        Some(State::OwnedRecord(bytes)) if bytes.len() > MAX_MEMBER_BYTES => {
+            let problem = format!(
+                "has {} bytes, at most {MAX_MEMBER_BYTES} are read",
+                bytes.len()
+            );
+            Err(Malformed::new("member.owned_record", problem))
+        }
         Some(State::OwnedRecord(bytes)) => {
             let record = SubcloudRecord::decode(bytes.as_slice())
                 .map_err(|error| Malformed::new("member.owned_record", error.to_string()))?;
@@ -477,8 +499,23 @@ fn member_from_wire(member: wire::PeerLinkMember) -> Result<SyncItem, Malformed>
     }
 }
 
-fn faults(violations: &[wire::Violation]) -> Vec<Fault> {
-    violations.iter().map(fault_from_wire).collect()
+/// As many faults as are kept, and of each as much.
+pub(crate) fn faults(violations: &[wire::Violation]) -> Vec<Fault> {
+    Fault::kept(violations.iter().map(fault_from_wire).collect())
+        .into_iter()
+        .map(Fault::cut)
+        .collect()
+}
+
+/// A name that is not longer than any name may be.
+fn short(path: &str, name: String) -> Result<String, Malformed> {
+    match name.len() {
+        ..=MAX_NAME_BYTES => Ok(name),
+        bytes => {
+            let problem = format!("has {bytes} bytes, at most {MAX_NAME_BYTES} are read");
+            Err(Malformed::new(path, problem))
+        }
+    }
 }
 
 pub(crate) fn group_id(path: &str, text: &str) -> Result<PeerGroupId, Malformed> {

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 
 use fleet::{
     AcceptPeering, Actor, Answer, AssociationState, Authority, Batch, Controller, ControllerConfig,
-    Epoch, Fingerprint, Input, MAX_GROUPS, MAX_HANDOVER, NewToken, Offer, Output, PeerAction,
-    PeerCall, PeerCard, PeerGoodbye, PeerGroupId, PeerId, PeerInput, PeerLinkId, PeerMessage,
-    PeerOutput, PeerSettings, PeerSubject, Records, Rejection, RequestId, RequestKey, SubcloudId,
-    SyncDigest, SyncItem,
+    Epoch, Fingerprint, Input, MAX_GROUPS, MAX_HANDOVER, MAX_SYNC_BATCH, NewToken, Offer, Output,
+    PeerAction, PeerCall, PeerCard, PeerGoodbye, PeerGroupId, PeerId, PeerInput, PeerLinkId,
+    PeerMessage, PeerOutput, PeerSettings, PeerSubject, Records, Rejection, RequestId, RequestKey,
+    SubcloudId, SyncDigest, SyncItem,
 };
 use site::{Site, Timestamp};
 use uuid::Uuid;
@@ -40,7 +40,7 @@ impl Node {
                 key: Fingerprint([number; 32]),
                 certificate: vec![number].into(),
             },
-            ..config(site, 100)
+            ..config(site, 1000)
         }
     }
 
@@ -524,6 +524,79 @@ fn a_piece_without_news_is_no_write() {
         .iter()
         .any(|output| matches!(output, Output::Commit { writes, .. } if writes.is_empty()));
     assert!(!empty, "{outputs:?}");
+}
+
+/// What `b` does while `a` tells it the whole group as these members.
+fn told_as(b: &mut Node, a: &Node, digest: u8, members: &[SyncItem]) -> Vec<Output> {
+    let digest = SyncDigest([digest; 32]);
+    let group = a.machine.find_group("shared").expect("a group");
+    let offers = vec![Offer {
+        group: GROUP,
+        digest,
+        base: None,
+        your_priority: 1,
+    }];
+    let complete = false;
+    let mut outputs = b.hears(at(3), PeerMessage::Offers { complete, offers });
+    let mut pieces: Vec<&[SyncItem]> = members.chunks(MAX_SYNC_BATCH).collect();
+    if pieces.is_empty() {
+        pieces.push(&[]);
+    }
+    let mut after = None;
+    for (n, items) in pieces.iter().enumerate() {
+        let batch = Batch {
+            group: GROUP,
+            digest,
+            changes: false,
+            after,
+            header: group.header.clone(),
+            leader: group.leader.clone(),
+            priority: 0,
+            items: items.to_vec(),
+            last: n + 1 == pieces.len(),
+        };
+        outputs.extend(b.hears(at(3), PeerMessage::Batch(Box::new(batch))));
+        after = items.last().map(|item| match item {
+            SyncItem::Owned(record) => record.id,
+            other => panic!("{other:?}"),
+        });
+    }
+    outputs
+}
+
+#[test]
+fn a_large_group_that_is_emptied_leaves_in_pieces() {
+    const MEMBERS: u16 = 600;
+    let (a, mut b, id) = sharing();
+    let first = b.machine.fleet().subcloud(id).cloned().expect("a member");
+    let members: Vec<SyncItem> = (0..MEMBERS)
+        .map(|n| {
+            let mut record = fleet::Subcloud::clone(&first);
+            record.id = SubcloudId(Uuid::from_u128(5000 + u128::from(n)));
+            record.name = format!("m{n}");
+            // Its addresses do not matter here.
+            record.geo.footprint = None;
+            SyncItem::Owned(Box::new(record))
+        })
+        .collect();
+    told_as(&mut b, &a, 5, &members);
+    let in_group = |b: &Node| {
+        let all = b.machine.fleet().subclouds();
+        all.filter(|record| record.geo.group == Some(GROUP)).count()
+    };
+    assert_eq!(in_group(&b), usize::from(MEMBERS));
+    let outputs = told_as(&mut b, &a, 6, &[]);
+    assert_eq!(in_group(&b), 0);
+    let writes = outputs.iter().filter_map(|output| match output {
+        Output::Commit { writes, .. } => Some(writes.len()),
+        _ => None,
+    });
+    let most = writes.max().expect("some writes");
+    assert!(most < usize::from(MEMBERS), "{most} writes at once");
+    let synced = said(&outputs)
+        .into_iter()
+        .filter(|said| matches!(said, PeerMessage::Synced { .. }));
+    assert_eq!(synced.count(), 1);
 }
 
 #[track_caller]

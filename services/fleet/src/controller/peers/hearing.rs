@@ -26,6 +26,9 @@ use super::contact::send;
 /// How many faults of one group are kept and told: each names a member.
 pub(super) const MAX_SYNC_FAULTS: usize = 64;
 
+/// The most writes of members that leave at once: well below what one write may have.
+const MAX_LEAVING_WRITES: usize = 512;
+
 /// How long to wait before a piece is asked for again that came when the disk was busy.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
@@ -308,7 +311,7 @@ impl Controller {
                 .peers
                 .get(&key.1)
                 .and_then(|peer| peer.controller());
-            self.drop_untold(now, key.0, speaker, &hearing.seen, &mut batch);
+            batch = self.drop_untold(now, key.0, speaker, &hearing.seen, batch, out);
         }
         hearing.faults.truncate(MAX_SYNC_FAULTS);
         if !hearing.faults.is_empty() {
@@ -595,22 +598,28 @@ impl Controller {
         })
     }
 
-    /// Members that their owner tells no longer have left.
+    /// Members that their owner tells no longer have left. There may be more of them than one
+    /// write can have: whoever leaves later does so after a crash too, for the group counts as heard
+    /// with the last piece only, which is given back.
     fn drop_untold(
         &mut self,
         now: Timestamp,
         group: PeerGroupId,
         speaker: Option<ControllerId>,
         seen: &BTreeSet<SubcloudId>,
-        batch: &mut Batch,
-    ) {
+        mut batch: Batch,
+        out: &mut Vec<Output>,
+    ) -> Batch {
         let Some(speaker) = speaker else {
-            return;
+            return batch;
         };
         let members = self.peers.members.get(&group).cloned().unwrap_or_default();
         let mut ours = false;
         for id in members.difference(seen) {
-            self.leave(now, *id, group, speaker, batch);
+            if batch.writes.len() >= MAX_LEAVING_WRITES {
+                self.commit(std::mem::take(&mut batch), out);
+            }
+            self.leave(now, *id, group, speaker, &mut batch);
             let record = self.fleet.subcloud(*id);
             ours |= record.is_some_and(|record| record.owned_here());
         }
@@ -620,6 +629,7 @@ impl Controller {
             self.peers.speaking.remove(&key);
             self.group_touched(group);
         }
+        batch
     }
 
     fn leave(
