@@ -94,7 +94,7 @@ impl World {
             link,
             subcloud: wire.subcloud,
             key: wire.key,
-            authority: None,
+            signed: None,
             source: wire.source,
         };
         self.send(link, TO_AGENT, |link| Happening::ToAgent {

@@ -87,7 +87,7 @@ pub use controller::{
     MASS_OUTAGE, MAX_COMMIT_BYTES, MAX_COMMITS, MIGRATION_PATIENCE, MISSED_HEARTBEATS, NewToken,
     NoteDeed, Operate, Output, PENDING_HEARTBEATS, PeerAvailability, PeerView, Presence,
     REPORT_SPACING, RESTART_GRACE, Reach, Receipt, Records, RequestKey, RevokeOperator, RunCommand,
-    SETTLED_HEARTBEATS, STALE_KEY, STRANGER_BURST, STRANGER_EVERY, SYNC_DELAY, SourceCheck,
+    SETTLED_HEARTBEATS, STALE_KEY, STRANGER_BURST, STRANGER_EVERY, SYNC_DELAY, Signed, SourceCheck,
     SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write, association_not_found,
     command_outcome_unknown, peer_group_not_found, subcloud_group_not_found, subcloud_not_found,
     system_peer_not_found,

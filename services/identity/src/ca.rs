@@ -32,7 +32,7 @@ pub const OPERATOR_VALIDITY: Duration = Duration::from_hours(365 * 24);
 const CA_VALIDITY: Duration = Duration::from_hours(20 * 365 * 24);
 /// Certificates begin this much before they are issued, so that a peer whose clock is a little
 /// behind accepts a new one at once.
-const BACKDATED: Duration = Duration::from_mins(5);
+pub(crate) const BACKDATED: Duration = Duration::from_mins(5);
 /// A CSR with a P-256 key has about 250 bytes; anything much longer is not ours.
 const CSR_MAX_BYTES: usize = 16 * 1024;
 /// `id-ecPublicKey` and `prime256v1`, in dotted form.

@@ -11,6 +11,7 @@ use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
+use crate::ca::BACKDATED;
 use crate::key::{SpkiSha256, hex};
 use crate::spiffe::{Identity, IdentityError, SpiffeId, parse_trust_domain_uri};
 
@@ -34,6 +35,13 @@ pub struct PeerCertificate {
 }
 
 impl PeerCertificate {
+    /// When it was signed, in whole seconds, by the clock of who signed it: leaf certificates begin
+    /// five minutes before that, for clocks that are behind.
+    #[must_use]
+    pub fn issued(&self) -> SystemTime {
+        self.not_before + BACKDATED
+    }
+
     /// Reads a leaf certificate of this trust domain.
     ///
     /// # Errors

@@ -18,8 +18,8 @@ use daemon::{Failure, KnownOperator, KnownOperators, Life, SystemEntropy, fatal,
 use fleet::{
     Actor, AgentMessage, Answer, CommandOutcome, Controller, ControllerConfig, ControllerMessage,
     Fingerprint, FleetChange, GoodbyeReason, Input, LinkId, Operate, Operator, Output, Reason,
-    Rejection, RequestId, RequestKey, RunCommand, SharedSubcloud, SubcloudId, Ticket, Violation,
-    Write,
+    Rejection, RequestId, RequestKey, RunCommand, SharedSubcloud, Signed, SubcloudId, Ticket,
+    Violation, Write,
 };
 use identity::{Connections, Identity, SpkiSha256};
 use site::{Change, Site, SiteParts, Timestamp};
@@ -95,8 +95,8 @@ pub(crate) struct LinkCaller {
     pub(crate) key: Fingerprint,
     /// Where the connection comes from.
     pub(crate) source: IpAddr,
-    /// The key of the authority that signed the certificate.
-    pub(crate) authority: Option<Fingerprint>,
+    /// Who signed the certificate.
+    pub(crate) signed: Option<Signed>,
     /// Closes the connection.
     pub(crate) connection: CancellationToken,
 }
@@ -313,7 +313,7 @@ impl Hub {
             subcloud,
             key,
             source,
-            authority,
+            signed,
             connection: _,
         } = caller;
         let mut driven = self.lock();
@@ -333,7 +333,7 @@ impl Hub {
                 link: id,
                 subcloud,
                 key,
-                authority,
+                signed,
                 source,
             },
         );

@@ -235,7 +235,10 @@ impl Geo {
                     link: LinkId(wire),
                     subcloud: node.id(),
                     key: node.key,
-                    authority: Some(self.sites[node.home].key()),
+                    signed: Some(fleet::Signed {
+                        by: self.sites[node.home].key(),
+                        at: site::Timestamp(self.now),
+                    }),
                     source: node.site.link_address().expect("a site has an address"),
                 }
             }

@@ -48,7 +48,7 @@ impl Controller {
         if enrolled.cloned.is_some() {
             return Opening::Refuse(GoodbyeReason::IdentityCloned);
         }
-        if !holds(enrolled, proof.key) && !self.signed_by_peer(record, proof.authority) {
+        if !holds(enrolled, proof.key) && !self.vouched(record, enrolled, proof) {
             return superseded(now, record, enrolled, proof.key);
         }
         let family = self.fleet.controller().link.as_ref();
@@ -58,6 +58,19 @@ impl Controller {
             return Opening::Refuse(GoodbyeReason::WrongFamily);
         }
         Opening::Welcome
+    }
+
+    /// Whether a peer vouches for a key that is not known here: it may have renewed the certificate
+    /// since it was heard last. Not for one that this site has seen renewed, nor for what was signed
+    /// before the site enrolled anew: an operator's word has put an end to that.
+    fn vouched(&self, record: &Subcloud, enrolled: &Enrolled, proof: Proof) -> bool {
+        const SECOND: u64 = 1000;
+        let renewed = record.owned_here() && enrolled.renewal.superseded_at(proof.key).is_some();
+        proof.signed.is_some_and(|signed| {
+            !renewed
+                && signed.at.0.saturating_add(SECOND) > enrolled.enrolled_at.0
+                && self.signed_by_peer(record, signed.by)
+        })
     }
 
     /// Judges Hello against the key of its link, and puts a new key in the place of the old one
@@ -85,7 +98,7 @@ impl Controller {
         };
         if !holds(enrolled, key) {
             // A peer may have renewed the certificate since it was heard last.
-            let vouched = self.signed_by_peer(record, proof.authority);
+            let vouched = self.vouched(record, enrolled, proof);
             if !vouched {
                 self.close(now, link, Goodbye::because(GoodbyeReason::Revoked), out);
             }

@@ -60,9 +60,8 @@ pub enum Input {
         subcloud: SubcloudId,
         /// The key of the certificate.
         key: Fingerprint,
-        /// The key of the authority that signed the certificate; `None` when the driver accepts
-        /// none but this site's own.
-        authority: Option<Fingerprint>,
+        /// Who signed the certificate; `None` when the driver accepts none but this site's own.
+        signed: Option<Signed>,
         /// Where the connection comes from.
         source: IpAddr,
     },
@@ -232,6 +231,15 @@ impl Write {
                 _ => 0,
             }
     }
+}
+
+/// Who signed a certificate, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signed {
+    /// The key of the authority.
+    pub by: Fingerprint,
+    /// When, in whole seconds.
+    pub at: Timestamp,
 }
 
 /// An Enroll of which some fields could not be read. It is answered when that is in the logs.

@@ -50,7 +50,7 @@ pub use groups::subcloud_group_not_found;
 pub use identity::STALE_KEY;
 pub use input::{
     AddSubcloud, Answer, AnsweredCall, Audited, Enroll, EnrollUnread, FleetChange, GroupEdit,
-    Input, IssueToken, NewToken, Operate, Output, Receipt, Records, RequestKey, RunCommand,
+    Input, IssueToken, NewToken, Operate, Output, Receipt, Records, RequestKey, RunCommand, Signed,
     SubcloudEdit, Write,
 };
 pub use link::HELLO_TIMEOUT;
@@ -225,10 +225,10 @@ impl Controller {
                 link,
                 subcloud,
                 key,
-                authority,
+                signed,
                 source,
             } => {
-                let proof = Proof { key, authority };
+                let proof = Proof { key, signed };
                 self.link_opened(now, link, subcloud, proof, source, &mut out);
             }
             Input::LinkMessage { link, message } => {
@@ -512,8 +512,8 @@ struct Batch {
 struct Proof {
     /// The key of its certificate.
     key: Fingerprint,
-    /// The key of the authority that signed it.
-    authority: Option<Fingerprint>,
+    /// Who signed it.
+    signed: Option<Signed>,
 }
 
 /// What an audit entry tells.

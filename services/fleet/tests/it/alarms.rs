@@ -212,7 +212,7 @@ impl World {
             link,
             subcloud: id(number),
             key: key(1),
-            authority: None,
+            signed: None,
             source: [10, 1, 0, 2].into(),
         });
         self.say(

@@ -44,7 +44,7 @@ fn linked(machine: &mut Controller, link: LinkId, site: &Site) {
         link,
         subcloud: id(),
         key: key(1),
-        authority: None,
+        signed: None,
         source: [10, 1, 0, 2].into(),
     };
     settle(machine, at(1), opened);
@@ -364,7 +364,7 @@ fn when_the_link_ends_nobody_knows_what_became_of_a_change() {
             link: LinkId(2),
             subcloud: id(),
             key: key(1),
-            authority: None,
+            signed: None,
             source: [10, 1, 0, 2].into(),
         };
         settle(machine, at(3), opened)
@@ -387,7 +387,7 @@ fn a_result_before_hello_or_over_another_link_is_not_taken() {
         link: other,
         subcloud: id(),
         key: key(1),
-        authority: None,
+        signed: None,
         source: [10, 1, 0, 2].into(),
     };
     settle(&mut machine, at(3), opened);

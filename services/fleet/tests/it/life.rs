@@ -43,7 +43,7 @@ fn join(
         link,
         subcloud: id(1),
         key,
-        authority: None,
+        signed: None,
         source: site.link_address().unwrap(),
     };
     let hello = Input::LinkMessage {
@@ -222,7 +222,7 @@ fn what_is_deleted_is_cut_off_once_it_is_durable_and_never_comes_back() {
         link: LinkId(2),
         subcloud: id(1),
         key: key(1),
-        authority: None,
+        signed: None,
         source: site.link_address().unwrap(),
     };
     assert_eq!(machine.on(at(6), &mut Calm, open), []);

@@ -33,7 +33,7 @@ fn open(link: LinkId, key: Fingerprint) -> Input {
         link,
         subcloud: id(1),
         key,
-        authority: None,
+        signed: None,
         source: [10, 1, 0, 2].into(),
     }
 }
@@ -179,7 +179,7 @@ fn only_the_enrolled_key_over_the_primary_family_opens_a_link() {
         link: LINK,
         subcloud: id(1),
         key: key(1),
-        authority: None,
+        signed: None,
         source: "fd01:1::2".parse().unwrap(),
     };
     assert_eq!(messages(&settle(&mut machine, at(1), v6)), ["WRONG_FAMILY"]);
@@ -187,7 +187,7 @@ fn only_the_enrolled_key_over_the_primary_family_opens_a_link() {
         link: LINK,
         subcloud: id(2),
         key: key(1),
-        authority: None,
+        signed: None,
         source: [10, 1, 0, 2].into(),
     };
     assert_eq!(messages(&settle(&mut machine, at(1), unknown)), ["REVOKED"]);

@@ -252,7 +252,7 @@ fn up(machine: &mut Controller, number: u8, site: &Site) -> LinkId {
         link,
         subcloud: id(number),
         key: key(number),
-        authority: None,
+        signed: None,
         source: [10, number, 0, 2].into(),
     };
     settle(machine, at(1), opened);

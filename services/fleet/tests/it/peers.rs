@@ -6,10 +6,10 @@ use std::net::IpAddr;
 
 use fleet::{
     AcceptPeering, Actor, Answer, AssociationState, Authority, Batch, Controller, ControllerConfig,
-    Epoch, Fingerprint, Input, MAX_GROUPS, MAX_HANDOVER, MAX_SYNC_BATCH, NewToken, Offer, Output,
-    PeerAction, PeerCall, PeerCard, PeerGoodbye, PeerGroupId, PeerId, PeerInput, PeerLinkId,
-    PeerMessage, PeerOutput, PeerSettings, PeerSubject, Records, Rejection, RequestId, RequestKey,
-    SubcloudId, SyncDigest, SyncItem,
+    Epoch, Fingerprint, GoodbyeReason, Input, LinkId, MAX_GROUPS, MAX_HANDOVER, MAX_SYNC_BATCH,
+    NewToken, Offer, Output, PeerAction, PeerCall, PeerCard, PeerGoodbye, PeerGroupId, PeerId,
+    PeerInput, PeerLinkId, PeerMessage, PeerOutput, PeerSettings, PeerSubject, Records, Rejection,
+    RequestId, RequestKey, Signed, SubcloudId, SyncDigest, SyncItem,
 };
 use site::{Site, Timestamp};
 use uuid::Uuid;
@@ -524,6 +524,35 @@ fn a_piece_without_news_is_no_write() {
         .iter()
         .any(|output| matches!(output, Output::Commit { writes, .. } if writes.is_empty()));
     assert!(!empty, "{outputs:?}");
+}
+
+#[test]
+fn a_peer_vouches_for_no_certificate_of_before_the_last_enrollment() {
+    // A key that nobody here knows, signed by the authority of the peer that owns the subcloud.
+    let opened = |at: Timestamp, by: u8| {
+        let (_, mut b, id) = sharing();
+        let open = Input::LinkOpened {
+            link: LinkId(1),
+            subcloud: id,
+            key: Fingerprint([77; 32]),
+            signed: Some(Signed {
+                by: Fingerprint([by; 32]),
+                at,
+            }),
+            source: site("west", 1, "6").link_address().expect("an address"),
+        };
+        let outputs = settle(&mut b.machine, self::at(5), open);
+        outputs.into_iter().find_map(|output| match output {
+            Output::CloseLink { goodbye, .. } => Some(goodbye.reason),
+            _ => None,
+        })
+    };
+    assert_eq!(opened(self::at(3), 201), None);
+    // Certificates date in whole seconds.
+    assert_eq!(opened(START, 201), None);
+    let before = Timestamp(START.0 - 2000);
+    assert_eq!(opened(before, 201), Some(GoodbyeReason::Revoked));
+    assert_eq!(opened(self::at(3), 7), Some(GoodbyeReason::Revoked));
 }
 
 /// What `b` does while `a` tells it the whole group as these members.

@@ -117,7 +117,7 @@ fn controller_input() -> impl Strategy<Value = Option<Input>> {
                 link,
                 subcloud: SubcloudId(Uuid::from_u128(u128::from(number))),
                 key: key(keyed),
-                authority: None,
+                signed: None,
                 source: [10, number, 0, 2].into(),
             })
         }),

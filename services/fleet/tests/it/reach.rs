@@ -39,7 +39,7 @@ fn come(machine: &mut Controller, site: &Site) {
         link: LinkId(1),
         subcloud: id(),
         key: key(1),
-        authority: None,
+        signed: None,
         source: [10, 1, 0, 2].into(),
     };
     settle(machine, at(1), opened);

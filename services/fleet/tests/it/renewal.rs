@@ -49,7 +49,7 @@ impl Story {
 
     fn open(&mut self, link: u64, with: u8) -> Vec<String> {
         self.tell(Input::LinkOpened {
-            authority: None,
+            signed: None,
             link: LinkId(link),
             subcloud: id(),
             key: key(with),

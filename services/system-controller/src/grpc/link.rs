@@ -8,7 +8,7 @@ use api::fleet_v1 as wire;
 use api::fleet_v1::link_service_server::LinkService;
 use fleet::{
     AgentMessage, ControllerMessage, Fingerprint, Goodbye, GoodbyeReason, LinkId, Reason,
-    Rejection, SubcloudId, Violation,
+    Rejection, Signed, SubcloudId, Violation,
 };
 use futures_util::Stream;
 use identity::{ConnectInfo, Identity};
@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::operator::timestamp;
 use super::refused;
 use crate::hub::{Hub, LinkCaller, OpenLink};
 use crate::issuer::proven_key;
@@ -234,12 +235,15 @@ fn unreadable(fault: &str) -> Status {
 fn caller<T>(request: &Request<T>) -> Result<LinkCaller, Status> {
     let info = request.extensions().get::<ConnectInfo>();
     let known = info.and_then(|info| Some((info, info.certificate.as_deref()?)));
-    match known.map(|(info, certificate)| (info, &certificate.identity, certificate.spki)) {
-        Some((info, Identity::Subcloud(uuid), key)) => Ok(LinkCaller {
+    match known.map(|(info, certificate)| (info, certificate, &certificate.identity)) {
+        Some((info, certificate, Identity::Subcloud(uuid))) => Ok(LinkCaller {
             subcloud: SubcloudId(*uuid),
-            key: Fingerprint(*key.as_bytes()),
+            key: Fingerprint(*certificate.spki.as_bytes()),
             source: info.peer.ip(),
-            authority: info.authority.map(|key| Fingerprint(*key.as_bytes())),
+            signed: info.authority.map(|authority| Signed {
+                by: Fingerprint(*authority.as_bytes()),
+                at: timestamp(certificate.issued()),
+            }),
             connection: info.close.clone(),
         }),
         _ => Err(refused(Rejection::one(Violation::new(

@@ -280,14 +280,9 @@ impl Controller {
         self.unwatch(id);
     }
 
-    /// Whether a certificate that another authority signed for a subcloud counts here: that of a
-    /// peer which shares its group may have renewed it since that peer was heard last.
-    pub(in super::super) fn signed_by_peer(
-        &self,
-        record: &Subcloud,
-        authority: Option<Fingerprint>,
-    ) -> bool {
-        let (Some(group), Some(key)) = (record.geo.group, authority) else {
+    /// Whether an authority is that of a peer which shares the group of a subcloud.
+    pub(in super::super) fn signed_by_peer(&self, record: &Subcloud, key: Fingerprint) -> bool {
+        let Some(group) = record.geo.group else {
             return false;
         };
         self.peers.associations_of(group).any(|association| {
