@@ -1,16 +1,19 @@
 //! Strangers that flood, stall and guess while a crowd of agents is live: no agent loses its link,
-//! and every kind of bad peer is refused and counted.
+//! and every kind of bad peer is refused and counted, also among those with a certificate.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use api::fleet_v1::enrollment_service_client::EnrollmentServiceClient;
 use api::fleet_v1::exchange_request::Message as Say;
-use api::fleet_v1::{EnrollRequest, Heartbeat};
+use api::fleet_v1::subcloud_service_client::SubcloudServiceClient;
+use api::fleet_v1::{AddSubcloudRequest, EnrollRequest, Heartbeat};
 use hyper_util::rt::TokioIo;
 use identity::{EnrollmentToken, TlsStream};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::support::bootstrap::{Bootstrap, Stack};
@@ -19,6 +22,7 @@ use crate::support::client::operators;
 use crate::support::cloud::{Added, Controller, Place};
 use crate::support::console::Metrics;
 use crate::support::crowd::{self, Crowd};
+use crate::support::grpcurl::{Target, grpcurl};
 use crate::support::{PATIENCE, scale, scratch, wait_until};
 
 /// Slow enough that a busy machine makes nobody miss three of them.
@@ -28,6 +32,15 @@ const SETTINGS: &str = "heartbeat_interval_milliseconds = 2000\n";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// `POST / http` for the authority `a`, compressed.
 const HEADERS: &[u8] = &[0x83, 0x86, 0x84, 0x41, 1, b'a'];
+
+/// Another protocol.
+const NO_HTTP2: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+
+/// Bytes of metadata above the limit of 16 KiB, and below what HTTP/2 itself refuses.
+const LONG_METADATA: usize = 20_000;
+
+/// The operator that init makes.
+const ADMIN: &str = "operator-admin";
 
 /// How many frames a flood has at most; it is refused long before.
 const FRAMES: u32 = 5_000;
@@ -64,8 +77,8 @@ async fn no_agent_is_lost_to_strangers_and_every_kind_of_them_is_counted() {
     attacked.half_open().await;
     attacked.slow_bytes().await;
     attacked.no_tls_and_no_http2().await;
-    attacked.rapid_reset().await;
-    attacked.continuation_flood().await;
+    attacked.flood(4, &rapid_reset()).await;
+    attacked.flood(5, &continuation_flood()).await;
     attacked.oversize().await;
     attacked.bad_tokens().await;
     attacked.out_of_turn().await;
@@ -116,16 +129,7 @@ impl Attacked {
     }
 
     async fn channel(&self, from: u8) -> Channel {
-        let mut once = Some(TokioIo::new(self.tls(from).await));
-        let connector = tower::service_fn(move |_| {
-            let stream = once.take();
-            async { stream.ok_or_else(|| std::io::Error::other("the connection has ended")) }
-        });
-        let endpoint = Endpoint::from_static("http://controller");
-        endpoint
-            .connect_with_connector(connector)
-            .await
-            .expect("HTTP/2")
+        channel_over(self.tls(from).await).await
     }
 
     /// Handshakes that are begun and left: a source has few places, and those for 5 s only.
@@ -173,45 +177,15 @@ impl Attacked {
         self.counted(failed, before + 1.0);
 
         let mut stream = self.tls(3).await;
-        stream
-            .write_all(b"GET / HTTP/1.1\r\n\r\n")
-            .await
-            .expect("sent");
-        stream.flush().await.expect("sent");
-        ended(&mut stream).await;
+        say(&mut stream, NO_HTTP2).await;
         self.counted(r#"tandem_link_refusals_total{cause="protocol_error"}"#, 1.0);
-    }
-
-    /// Streams that are reset as soon as they are opened.
-    async fn rapid_reset(&mut self) {
-        let mut flood = PREFACE.to_vec();
-        for number in 0..FRAMES {
-            let stream = 2 * number + 1;
-            flood.extend(frame(0x1, 0x4, stream, HEADERS));
-            flood.extend(frame(0x3, 0, stream, &8_u32.to_be_bytes()));
-        }
-        self.flood(4, &flood).await;
-    }
-
-    /// Headers that never end.
-    async fn continuation_flood(&mut self) {
-        let mut flood = PREFACE.to_vec();
-        flood.extend(frame(0x1, 0, 1, HEADERS));
-        // A header of its own in each: `x` with an empty value, not kept.
-        for _ in 0..FRAMES {
-            flood.extend(frame(0x9, 0, 1, &[0x10, 1, b'x', 0]));
-        }
-        self.flood(5, &flood).await;
     }
 
     async fn flood(&mut self, from: u8, frames: &[u8]) {
         let series = r#"tandem_link_refusals_total{cause="flood"}"#;
         let before = self.count(series);
         let mut stream = self.tls(from).await;
-        // The controller may stop reading before the end.
-        drop(stream.write_all(frames).await);
-        drop(stream.flush().await);
-        ended(&mut stream).await;
+        say(&mut stream, frames).await;
         self.counted(series, before + 1.0);
     }
 
@@ -224,6 +198,12 @@ impl Attacked {
         let status = client.enroll(request).await.expect_err("too large");
         assert_eq!(api::status::to_refusal(&status).reason, "MESSAGE_TOO_LARGE");
         self.counted(r#"tandem_oversize_messages_total{listener="link"}"#, 1.0);
+
+        let request = with_long_metadata(EnrollRequest::default());
+        let status = client.enroll(request).await.expect_err("too large");
+        let refusal = api::status::to_refusal(&status);
+        assert_eq!(refusal.reason, "METADATA_TOO_LARGE");
+        self.counted(r#"tandem_oversize_metadata_total{listener="link"}"#, 1.0);
     }
 
     /// Tokens that nobody issued, over several connections at once.
@@ -284,6 +264,140 @@ impl Attacked {
             Metrics::of(controller).get(open) < with
         });
     }
+}
+
+/// An operator's certificate opens the door, and no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_misbehaves_is_cut_off_and_counted() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let mut controller = Controller::start(&dir.path().join("c"), site);
+    let process = controller.daemon().id();
+    let series = |cause: &str| format!(r#"tandem_operator_refusals_total{{cause="{cause}"}}"#);
+    let metrics = Metrics::of(&mut controller);
+    for cause in ["flood", "protocol_error", "no_sign_of_life"] {
+        assert!(metrics.has(&series(cause)), "{}", metrics.text);
+    }
+
+    let target = controller.tls(Some(ADMIN));
+    let many = [
+        ("flood", rapid_reset()),
+        ("flood", continuation_flood()),
+        ("protocol_error", NO_HTTP2.to_vec()),
+    ];
+    for (cause, said) in many {
+        let before = Metrics::of(&mut controller).get(&series(cause));
+        let mut stream = operator_tls(&target).await;
+        say(&mut stream, &said).await;
+        wait_until("it is counted", PATIENCE, || {
+            Metrics::of(&mut controller).get(&series(cause)) > before
+        });
+    }
+    // One that just goes did nothing wrong.
+    let before = Metrics::of(&mut controller);
+    drop(operator_tls(&target).await);
+    let open = r#"tandem_connections{listener="operators"}"#;
+    wait_until("all are gone", PATIENCE, || {
+        Metrics::of(&mut controller).get(open) == 0.0
+    });
+    let metrics = Metrics::of(&mut controller);
+    for cause in ["flood", "protocol_error", "no_sign_of_life"] {
+        assert_eq!(metrics.get(&series(cause)), before.get(&series(cause)));
+    }
+
+    // Too much metadata is refused as everything is, and a change is in the audit log.
+    let oversize = r#"tandem_oversize_metadata_total{listener="operators"}"#;
+    assert!(metrics.has(oversize), "{}", metrics.text);
+    let add = "tandem.fleet.v1.SubcloudService/AddSubcloud";
+    let channel = channel_over(operator_tls(&target).await).await;
+    let mut request = with_long_metadata(AddSubcloudRequest::default());
+    request.get_mut().name = "west".to_owned();
+    let mut client = SubcloudServiceClient::new(channel);
+    let status = client.add_subcloud(request).await.expect_err("too large");
+    let refusal = api::status::to_refusal(&status);
+    assert_eq!(refusal.reason, "METADATA_TOO_LARGE", "{status:?}");
+    assert_eq!(Metrics::of(&mut controller).get(oversize), 1.0);
+    let listed = controller.grpcurl(
+        "tandem.fleet.v1.OperatorService/ListAuditEntries",
+        &json!({}),
+    );
+    let newest = listed.expect("a list")["entries"][0].clone();
+    assert_eq!(
+        newest["violations"][0]["reason"], "METADATA_TOO_LARGE",
+        "{newest}"
+    );
+    assert!(controller.show("west").is_none());
+    grpcurl(&target, add, &json!({"name": "west"})).expect("served as before");
+    assert_eq!(controller.daemon().id(), process);
+}
+
+/// A TLS connection with an operator's certificate.
+async fn operator_tls(target: &Target) -> TlsStream<TcpStream> {
+    let Target::Tls {
+        address,
+        authority,
+        operator: Some((certificate, key)),
+    } = target
+    else {
+        panic!("a target with a certificate");
+    };
+    let read = |path| std::fs::read_to_string(path).expect("a file");
+    let (certificate, key) = (read(certificate), read(key));
+    let config = identity::operator_client_config(&read(authority), Some((&certificate, &key)));
+    let address: SocketAddr = address.parse().expect("an address");
+    let tcp = TcpStream::connect(address).await.expect("a connection");
+    let stream = identity::connect(config.expect("TLS"), address.ip(), tcp).await;
+    stream.expect("a handshake")
+}
+
+/// A client's end of a connection.
+async fn channel_over(stream: TlsStream<TcpStream>) -> Channel {
+    let mut once = Some(TokioIo::new(stream));
+    let connector = tower::service_fn(move |_| {
+        let stream = once.take();
+        async { stream.ok_or_else(|| std::io::Error::other("the connection has ended")) }
+    });
+    let endpoint = Endpoint::from_static("http://controller");
+    endpoint
+        .connect_with_connector(connector)
+        .await
+        .expect("HTTP/2")
+}
+
+fn with_long_metadata<R>(message: R) -> Request<R> {
+    let mut request = Request::new(message);
+    let long = "x".repeat(LONG_METADATA).parse().expect("ASCII");
+    request.metadata_mut().insert("x-long", long);
+    request
+}
+
+/// Streams that are reset as soon as they are opened.
+fn rapid_reset() -> Vec<u8> {
+    let mut flood = PREFACE.to_vec();
+    for number in 0..FRAMES {
+        let stream = 2 * number + 1;
+        flood.extend(frame(0x1, 0x4, stream, HEADERS));
+        flood.extend(frame(0x3, 0, stream, &8_u32.to_be_bytes()));
+    }
+    flood
+}
+
+/// Headers that never end.
+fn continuation_flood() -> Vec<u8> {
+    let mut flood = PREFACE.to_vec();
+    flood.extend(frame(0x1, 0, 1, HEADERS));
+    // A header of its own in each: `x` with an empty value, not kept.
+    for _ in 0..FRAMES {
+        flood.extend(frame(0x9, 0, 1, &[0x10, 1, b'x', 0]));
+    }
+    flood
+}
+
+/// Says something for which the controller must end the connection, maybe before all is said.
+async fn say(stream: &mut TlsStream<TcpStream>, said: &[u8]) {
+    drop(stream.write_all(said).await);
+    drop(stream.flush().await);
+    ended(stream).await;
 }
 
 /// One frame of HTTP/2.

@@ -23,6 +23,8 @@ pub enum AccessReason {
     NotAController,
     /// A message exceeds the limit of the listener.
     MessageTooLarge,
+    /// The metadata of a request exceeds the limit of the listener.
+    MetadataTooLarge,
     /// A message cannot be decoded.
     MessageUnreadable,
 }
@@ -39,6 +41,7 @@ impl AccessReason {
         Self::MethodNotRemote,
         Self::NotAController,
         Self::MessageTooLarge,
+        Self::MetadataTooLarge,
         Self::MessageUnreadable,
     ];
 }
@@ -55,6 +58,7 @@ impl ReasonSet for AccessReason {
             Self::MethodNotRemote => "METHOD_NOT_REMOTE",
             Self::NotAController => "NOT_A_CONTROLLER",
             Self::MessageTooLarge => "MESSAGE_TOO_LARGE",
+            Self::MetadataTooLarge => "METADATA_TOO_LARGE",
             Self::MessageUnreadable => "MESSAGE_UNREADABLE",
         }
     }
@@ -63,7 +67,9 @@ impl ReasonSet for AccessReason {
         match self {
             Self::NotAnOperator | Self::OperatorRevoked => Code::Unauthenticated,
             Self::WatcherTooSlow => Code::ResourceExhausted,
-            Self::MessageTooLarge | Self::MessageUnreadable => Code::InvalidArgument,
+            Self::MessageTooLarge | Self::MetadataTooLarge | Self::MessageUnreadable => {
+                Code::InvalidArgument
+            }
             Self::RoleTooLow => Code::PermissionDenied,
             Self::SubcloudMetadataInvalid | Self::SubcloudMetadataMisplaced => {
                 Code::InvalidArgument

@@ -17,11 +17,16 @@ use tonic::Status;
 /// Every gRPC message is preceded by a flag and four bytes of length.
 const PREFIX_BYTES: usize = 5;
 
-/// How many messages were refused for their size.
+/// How many messages, or requests for their metadata, were refused for their size.
 #[derive(Debug, Clone, Default)]
 pub struct Oversize(Arc<AtomicU64>);
 
 impl Oversize {
+    /// One more.
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The count so far.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -74,7 +79,7 @@ impl<B> Bounded<B> {
             let [_, length @ ..] = self.prefix;
             let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
             if length > self.limit {
-                self.oversize.0.fetch_add(1, Ordering::Relaxed);
+                self.oversize.add();
                 return Err(too_large(length, self.limit));
             }
             self.rest = length;

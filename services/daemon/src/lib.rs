@@ -7,14 +7,18 @@
 mod access;
 mod bounded;
 mod clock;
+mod counts;
+mod deadline;
 mod exit;
 mod grpc;
 mod history;
+mod http2;
 mod install;
 mod keeper;
 mod known_operators;
 mod life;
 mod logs;
+mod metadata;
 mod network;
 mod operators;
 mod remote;
@@ -27,12 +31,15 @@ mod witness;
 pub use access::Caller;
 pub use bounded::{Bounded, Oversize};
 pub use clock::{Moment, follow, now};
+pub use counts::CountBy;
 pub use exit::{Exit, Failure, VERSION, fatal, usage};
+pub use http2::{Misconduct, converse};
 pub use install::{install, read_bootstrap};
 pub use keeper::{Call, Neighbours, SiteKeeper};
 pub use known_operators::{KnownOperator, KnownOperators};
 pub use life::{Life, SystemEntropy, random_uuid, ready};
 pub use logs::{LogOptions, Logs};
+pub use metadata::metadata_fits;
 pub use network::{Network, PlayedNetwork, PlayedStream};
 pub use operators::{
     Desk, MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, OperatorTraffic, Tls,

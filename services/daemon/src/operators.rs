@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use axum::middleware::{from_fn_with_state, map_request};
 use clap::Args;
+use hyper::body::Incoming;
 use identity::{Acceptor, Connections, Limits};
 use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::UnixListenerStream;
+use tonic::codegen::Service as _;
 use tonic::service::{Routes, RoutesBuilder};
-use tonic::transport::Server;
+use tonic::transport::server::Connected as _;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer, SERVICE_NAME as HEALTH_SERVICE};
 use tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME as REFLECTION;
@@ -26,22 +28,17 @@ use api::site_v1::site_service_server::SERVICE_NAME as SITE_SERVICE;
 use crate::access::Gate;
 use crate::grpc::{EncodedPools, Networks, Sites};
 use crate::remote::{self, Way};
-use crate::{Bounded, Exit, Failure, KnownOperators, Life, Oversize, SiteKeeper, Witness, access};
+use crate::{
+    Bounded, CountBy, Exit, Failure, KnownOperators, Life, Misconduct, Oversize, SiteKeeper,
+    Witness, access, converse, deadline, metadata,
+};
 
 /// The largest message of the operators' interface: a bootstrap file of 1 MiB and its frame.
 pub const MAX_OPERATOR_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
 
-/// Streams of one connection.
-const MAX_STREAMS: u32 = 16;
-
-/// All headers of one request.
-const MAX_HEADER_BYTES: u32 = 16 * 1024;
-
-/// Flow-control window of a connection and of each stream.
-const WINDOW_BYTES: u32 = 64 * 1024;
-
-/// How often an idle connection is asked for a sign of life, and how long that may take.
-const KEEPALIVE: Duration = Duration::from_secs(20);
+/// How long the socket is left alone when a connection could not be accepted: the next one would
+/// fail as well.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where operators are served.
 #[derive(Debug, Clone, Default, Args)]
@@ -152,22 +149,16 @@ impl OperatorListeners {
             .collect();
         let health = health(life, &names).await;
         let mut traffic = OperatorTraffic::default();
-        let oversize = traffic.oversize.clone();
-        let routes = routes(life, keeper, &names, desk, oversize, |routes| {
+        let routes = routes(life, keeper, &names, desk, &traffic, |routes| {
             routes.add_service(health);
             more(routes);
         })?;
-        let (stop, file) = (life.stopping(), self.unix_file);
-        let unix = server(&routes).serve_with_incoming_shutdown(
-            UnixListenerStream::new(self.unix),
-            stop.cancelled_owned(),
-        );
-        life.spawn(async move {
-            if let Err(error) = unix.await {
-                tracing::error!(%error, "the operators' socket ended");
-            }
-            drop(file);
-        });
+        let counter = Counter {
+            routes: routes.prepare(),
+            misconduct: traffic.misconduct.clone(),
+            life: life.clone(),
+        };
+        life.spawn(serve_unix(self.unix, self.unix_file, counter.clone()));
         for listener in self.tcp {
             let Some(tls) = &desk.tls else {
                 let message = "operators over TCP need certificates, and this site has none yet";
@@ -182,26 +173,103 @@ impl OperatorListeners {
             );
             desk.operators.add_listener(acceptor.connections());
             traffic.tcp.push(acceptor.connections());
-            let stop = life.stopping();
-            let tcp = server(&routes)
-                .serve_with_incoming_shutdown(acceptor.into_stream(), stop.cancelled_owned());
-            life.spawn(async move {
-                if let Err(error) = tcp.await {
-                    tracing::error!(%error, "an operators' listener ended");
-                }
-            });
+            life.spawn(serve_tcp(acceptor, counter.clone()));
         }
         Ok(traffic)
     }
 }
 
 /// What the operators' listeners see of their clients, for metrics.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct OperatorTraffic {
     /// The connections of each TCP listener.
     pub tcp: Vec<Connections>,
+    /// Connections to any listener that were ended for what the peer did.
+    pub misconduct: CountBy<Misconduct>,
     /// Messages of any listener that were too large.
     pub oversize: Oversize,
+    /// Requests of any listener whose metadata was too large.
+    pub oversize_metadata: Oversize,
+}
+
+impl Default for OperatorTraffic {
+    fn default() -> Self {
+        Self {
+            tcp: Vec::new(),
+            misconduct: CountBy::of(Misconduct::ALL),
+            oversize: Oversize::default(),
+            oversize_metadata: Oversize::default(),
+        }
+    }
+}
+
+/// Where the connections of operators are served.
+#[derive(Debug, Clone)]
+struct Counter {
+    routes: Routes,
+    misconduct: CountBy<Misconduct>,
+    life: Life,
+}
+
+impl Counter {
+    /// Serves one connection until its end. The services learn from `info` whose the requests are.
+    fn serve<S, I>(&self, stream: S, info: I)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        I: Clone + Send + Sync + 'static,
+    {
+        let routes = self.routes.clone();
+        let answer = move |mut request: http::Request<Incoming>| {
+            let limit = deadline::of(request.headers());
+            request.extensions_mut().insert(info.clone());
+            // Routes are always ready.
+            let answer = routes.clone().call(request);
+            async move {
+                let Some(limit) = limit else {
+                    return answer.await;
+                };
+                let answered = tokio::time::timeout(limit, answer).await;
+                answered.unwrap_or_else(|_| Ok(deadline::passed().into_http()))
+            }
+        };
+        let served = converse(stream, None, answer, self.life.stopping());
+        let counts = self.misconduct.clone();
+        self.life.spawn(async move {
+            if let Some(misconduct) = served.await {
+                counts.add(misconduct);
+                let cause = misconduct.name();
+                tracing::debug!(cause, "a connection of an operator was ended");
+            }
+        });
+    }
+}
+
+async fn serve_tcp(mut acceptor: Acceptor, counter: Counter) {
+    while let Some(connection) = acceptor.accept().await {
+        let info = connection.info().clone();
+        counter.serve(connection, info);
+    }
+}
+
+/// The file goes with its listener.
+async fn serve_unix(listener: UnixListener, _file: SocketFile, counter: Counter) {
+    let stop = counter.life.stopping();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let info = stream.connect_info();
+                counter.serve(stream, info);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the operators' socket cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
 
 /// Binds a TCP listener.
@@ -256,7 +324,7 @@ fn routes(
     keeper: &Arc<SiteKeeper>,
     names: &[&'static str],
     desk: &Desk,
-    oversize: Oversize,
+    traffic: &OperatorTraffic,
     more: impl FnOnce(&mut RoutesBuilder),
 ) -> Result<Routes, Failure> {
     let broken = |error: tonic_reflection::server::Error| {
@@ -282,10 +350,14 @@ fn routes(
         witness: desk.witness.clone(),
         own_uid: own_uid()?,
     };
+    let oversize = traffic.oversize.clone();
+    let oversize_metadata = traffic.oversize_metadata.clone();
     let guarded = builder
         .routes()
         .into_axum_router()
         .layer(from_fn_with_state(desk.way.clone(), remote::pass_on))
+        // Within the next one, so that a change which is refused for this is in the audit log.
+        .layer(from_fn_with_state(oversize_metadata, metadata::limit))
         // The outer ones: who calls is known, and may call this, before anything is passed on,
         // and nothing larger than its limit is read.
         .layer(from_fn_with_state(gate, access::guard))
@@ -328,16 +400,4 @@ async fn health(life: &Life, names: &[&'static str]) -> HealthServer<impl Health
         }
     });
     service
-}
-
-/// A server with the limits of the operators' interface.
-fn server(routes: &Routes) -> tonic::transport::server::Router {
-    Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_routes(routes.clone())
 }

@@ -5,7 +5,7 @@ mod collected;
 
 use std::time::Duration;
 
-use daemon::Oversize;
+use daemon::{Misconduct, Oversize};
 use fleet::{CommandOutcome, NetworksAnswer};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -30,6 +30,8 @@ pub(crate) struct Metrics {
     pub(crate) heartbeats: Counter,
     /// Messages on the link listener that were too large.
     pub(crate) oversize: Oversize,
+    /// Requests on the link listener whose metadata was too large.
+    pub(crate) oversize_metadata: Oversize,
     reports: Family<Label, Counter>,
     networks: Family<Label, Counter>,
     enrollments: Family<Label, Counter>,
@@ -42,16 +44,12 @@ pub(crate) struct Metrics {
 /// Why a connection to the link listener was ended after its handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LinkRefusal {
-    /// Streams that are reset as fast as they are opened, headers without an end, and the like.
-    Flood,
-    /// No HTTP/2.
-    ProtocolError,
+    /// What its peer did to HTTP/2.
+    Misconduct(Misconduct),
     /// No request came.
     NoRequest,
     /// It has no certificate, and does not end.
     StayedTooLong,
-    /// It does not answer pings.
-    NoSignOfLife,
     /// A message of an agent that cannot be read.
     UnreadableMessage,
 }
@@ -60,11 +58,9 @@ impl LinkRefusal {
     /// The value of the label.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Flood => "flood",
-            Self::ProtocolError => "protocol_error",
+            Self::Misconduct(misconduct) => misconduct.name(),
             Self::NoRequest => "no_request",
             Self::StayedTooLong => "stayed_too_long",
-            Self::NoSignOfLife => "no_sign_of_life",
             Self::UnreadableMessage => "unreadable_message",
         }
     }
@@ -85,6 +81,7 @@ impl Metrics {
         Self {
             heartbeats: Counter::default(),
             oversize: Oversize::default(),
+            oversize_metadata: Oversize::default(),
             reports: Family::default(),
             networks: Family::default(),
             enrollments: Family::default(),

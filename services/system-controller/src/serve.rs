@@ -251,7 +251,12 @@ fn registry(
     link: Connections,
     operators: OperatorTraffic,
 ) -> Registry {
-    let OperatorTraffic { tcp, oversize } = operators;
+    let OperatorTraffic {
+        tcp,
+        misconduct,
+        oversize,
+        oversize_metadata,
+    } = operators;
     let listeners = tcp
         .into_iter()
         .map(|connections| ("operators", connections));
@@ -259,6 +264,11 @@ fn registry(
         hub: Arc::downgrade(hub),
         connections: listeners.chain([("link", link)]).collect(),
         oversize: vec![("operators", oversize), ("link", metrics.oversize.clone())],
+        oversize_metadata: vec![
+            ("operators", oversize_metadata),
+            ("link", metrics.oversize_metadata.clone()),
+        ],
+        misconduct,
     })
 }
 

@@ -42,6 +42,11 @@ impl Metrics {
         }
     }
 
+    /// Whether there is a series.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.series.contains_key(name)
+    }
+
     /// A series, or zero.
     pub(crate) fn get(&self, name: &str) -> f64 {
         self.series.get(name).copied().unwrap_or_default()

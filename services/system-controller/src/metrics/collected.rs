@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::sync::Weak;
 
-use daemon::Oversize;
+use daemon::{CountBy, Misconduct, Oversize};
 use fleet::{Availability, Management, Sync};
 use identity::{Connections, Counts};
 use prometheus_client::collector::Collector;
@@ -28,6 +28,10 @@ pub(crate) struct Collected {
     pub(crate) connections: Vec<(&'static str, Connections)>,
     /// The name of a listener with its messages that were too large.
     pub(crate) oversize: Vec<(&'static str, Oversize)>,
+    /// The name of a listener with its requests whose metadata was too large.
+    pub(crate) oversize_metadata: Vec<(&'static str, Oversize)>,
+    /// Connections of operators that were ended for what the peer did.
+    pub(crate) misconduct: CountBy<Misconduct>,
 }
 
 impl Collector for Collected {
@@ -36,16 +40,31 @@ impl Collector for Collected {
             encode_fleet(&mut encoder, &hub)?;
         }
         self.encode_connections(&mut encoder)?;
-        let oversize = self.oversize.iter();
-        let oversize =
-            oversize.map(|(listener, oversize)| (vec![("listener", *listener)], oversize.count()));
         counters(
             &mut encoder,
             "oversize_messages",
             "Messages that were refused because they were too large",
-            oversize,
+            of_listeners(&self.oversize),
+        )?;
+        counters(
+            &mut encoder,
+            "oversize_metadata",
+            "Requests that were refused because their metadata was too large",
+            of_listeners(&self.oversize_metadata),
+        )?;
+        let misconduct = self.misconduct.counts();
+        counters(
+            &mut encoder,
+            "operator_refusals",
+            "Connections to the operators' listeners that were ended for what the peer did, by cause",
+            misconduct.map(|(cause, count)| (vec![("cause", cause.name())], count)),
         )
     }
+}
+
+fn of_listeners(counts: &[(&'static str, Oversize)]) -> impl Iterator<Item = (Labels, u64)> {
+    let counts = counts.iter();
+    counts.map(|(listener, count)| (vec![("listener", *listener)], count.count()))
 }
 
 impl Collected {
