@@ -67,6 +67,8 @@ fn a_quarantined_subcloud_has_an_alarm_and_returns_when_the_other_moves_away() {
         "{raised}"
     );
     assert_eq!(raised["severity"], "SEVERITY_MAJOR");
+    let series = r#"tandem_alarms{id="280.101",severity="major"}"#;
+    assert_eq!(Metrics::of(&mut controller).get(series), 1.0);
     let request = json!({"subcloud": "west"});
     let get = |controller: &Controller| {
         let answer = controller.grpcurl("tandem.fleet.v1.SubcloudService/GetSubcloud", &request);
@@ -95,6 +97,7 @@ fn a_quarantined_subcloud_has_an_alarm_and_returns_when_the_other_moves_away() {
     controller.serve();
     let after = alarm(&controller, "280.101", "subcloud=west");
     assert_eq!(after.as_ref(), Some(&raised));
+    assert_eq!(Metrics::of(&mut controller).get(series), 1.0);
     controller.wait_for("west", "availability", "online");
     controller.wait_for("west", "sync", "out-of-sync");
 
@@ -104,6 +107,7 @@ fn a_quarantined_subcloud_has_an_alarm_and_returns_when_the_other_moves_away() {
     wait_until("the alarm goes", PATIENCE, || {
         alarm(&controller, "280.101", "subcloud=west").is_none()
     });
+    assert_eq!(Metrics::of(&mut controller).get(series), 0.0);
     let told = |kind: &str| controller.events("west", kind).len();
     let told = ["QUARANTINED", "ALARM_RAISED", "RELEASED", "ALARM_CLEARED"].map(told);
     assert_eq!(told, [1; 4]);

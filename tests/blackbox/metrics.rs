@@ -7,7 +7,7 @@ use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::cloud::{Controller, Subcloud};
 use crate::support::console::Metrics;
 use crate::support::process::Daemon;
-use crate::support::{PATIENCE, scratch, wait_until};
+use crate::support::{PATIENCE, repository, scratch, wait_until};
 
 #[test]
 fn the_console_tells_of_the_fleet_without_naming_anybody() {
@@ -52,6 +52,75 @@ fn the_console_tells_of_the_fleet_without_naming_anybody() {
         0.0
     );
     west.stop();
+}
+
+#[test]
+fn alarms_and_rollouts_are_told_as_counts_that_are_there_from_the_start() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V4);
+    let mut controller = Controller::start(&dir.path().join("controller"), site);
+    let metrics = Metrics::of(&mut controller);
+    for (id, severity) in [
+        ("280.001", "critical"),
+        ("280.002", "major"),
+        ("280.004", "critical"),
+        ("280.004", "major"),
+        ("280.005", "major"),
+        ("280.101", "major"),
+        ("280.102", "critical"),
+        ("280.103", "critical"),
+    ] {
+        let name = format!(r#"tandem_alarms{{id="{id}",severity="{severity}"}}"#);
+        assert!(metrics.has(&name), "{name} in:\n{}", metrics.text);
+        assert_eq!(metrics.get(&name), 0.0, "{name}");
+    }
+    for reason in ["NOT_AN_OPERATOR", "OPERATOR_REVOKED", "ROLE_TOO_LOW"] {
+        let name = format!(r#"tandem_calls_refused_total{{reason="{reason}"}}"#);
+        assert!(metrics.has(&name), "{name} in:\n{}", metrics.text);
+    }
+    let members = [
+        "pending",
+        "in-flight",
+        "done",
+        "refused",
+        "failed",
+        "skipped",
+    ];
+    let member = |state: &str| format!(r#"tandem_open_rollout_members{{state="{state}"}}"#);
+    for state in members {
+        assert!(metrics.has(&member(state)), "{state} in:\n{}", metrics.text);
+    }
+
+    let site = Bootstrap::subcloud("west", 1, Stack::V4);
+    let _west = Subcloud::join(&dir.path().join("west"), site, &controller);
+    controller.wait_for("west", "sync", "in-sync");
+    controller.add("east");
+    let template = repository("deploy/examples/rollout-admin-ipv6.yaml");
+    let template = template.display().to_string();
+    let rollout = |controller: &Controller, arguments: &[&str]| {
+        let line = [&["dcmanager", "network-rollout"], arguments].concat();
+        controller.tandem(&line).expect(0)
+    };
+    let create = ["create", "--select", "all", "--network", "admin"];
+    let create = [&create[..], &["--template", &template]].concat();
+    rollout(&controller, &create);
+    let open = |controller: &mut Controller| {
+        let metrics = Metrics::of(controller);
+        let states = ["running", "paused", "aborted"];
+        let series = |state: &str| format!(r#"tandem_open_rollouts{{state="{state}"}}"#);
+        let rollouts = states.map(|state| metrics.get(&series(state)));
+        (rollouts, members.map(|state| metrics.get(&member(state))))
+    };
+    // West is not managed and waits; east has not enrolled.
+    let members = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0];
+    assert_eq!(open(&mut controller), ([1.0, 0.0, 0.0], members));
+    rollout(&controller, &["pause", "1"]);
+    assert_eq!(open(&mut controller), ([0.0, 1.0, 0.0], members));
+    controller.kill();
+    controller.serve();
+    assert_eq!(open(&mut controller), ([0.0, 1.0, 0.0], members));
+    rollout(&controller, &["abort", "1"]);
+    assert_eq!(open(&mut controller), ([0.0; 3], [0.0; 6]));
 }
 
 #[test]

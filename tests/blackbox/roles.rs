@@ -20,6 +20,7 @@ use crate::support::anyone::{call, connect};
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::by_hand::ByHand;
 use crate::support::cloud::Controller;
+use crate::support::console::Metrics;
 use crate::support::grpcurl::{grpcurl, methods, services};
 use crate::support::process::run;
 use crate::support::scratch;
@@ -43,6 +44,12 @@ async fn as_operator(controller: &mut Controller, name: &str) -> Channel {
     let key = LeafKey::from_pkcs8_pem(&text(&format!("{name}.key"))).expect("a key");
     let address = controller.daemon().ready.operators[0].clone();
     connect(&address, &authority, certificate, &key).await
+}
+
+/// How many calls were refused for a reason, as monitoring hears it.
+fn refused(controller: &mut Controller, reason: &str) -> f64 {
+    let series = format!(r#"tandem_calls_refused_total{{reason="{reason}"}}"#);
+    Metrics::of(controller).get(&series)
 }
 
 /// Every path that reflection lists.
@@ -91,6 +98,7 @@ async fn every_method_has_its_role_and_a_reader_changes_nothing() {
         .tandem(&["system", "site-show", "-f", "json"])
         .expect(0)
         .stdout;
+    let mut turned_away = 0_u32;
     for path in &all {
         let (_, needed) = roles::entry(path).expect("a line");
         assert_eq!(needed == Role::Reader, is_question(path), "{path}");
@@ -102,8 +110,11 @@ async fn every_method_has_its_role_and_a_reader_changes_nothing() {
             assert_eq!(status.code(), Code::PermissionDenied, "{path}: {status:?}");
             let info = status.get_details_error_info().expect("a reason");
             assert_eq!(info.reason, "ROLE_TOO_LOW", "{path}");
+            turned_away += 1;
         }
     }
+    let counted = refused(&mut controller, "ROLE_TOO_LOW");
+    assert_eq!(counted, f64::from(turned_away));
     call(&looker, LIST).await.expect("a reader reads");
     let after = controller
         .tandem(&["system", "site-show", "-f", "json"])
@@ -136,6 +147,9 @@ async fn the_certificate_of_a_subcloud_opens_no_method_of_operators() {
         let info = status.get_details_error_info().expect("a reason");
         assert_eq!(info.reason, "NOT_AN_OPERATOR", "{path}");
     }
+    let calls = u32::try_from(all.len()).expect("a small number");
+    let counted = refused(&mut controller, "NOT_AN_OPERATOR");
+    assert_eq!(counted, f64::from(calls));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,6 +186,7 @@ async fn a_revoked_operator_is_cut_off_at_once() {
     let status = call(&again, LIST).await.expect_err("revoked");
     let info = status.get_details_error_info().expect("a reason");
     assert_eq!(info.reason, "OPERATOR_REVOKED", "{status:?}");
+    assert!(refused(&mut controller, "OPERATOR_REVOKED") >= 1.0);
     controller.tandem(&revoke).expect(0);
 
     // The name can be given anew, to another key; the old one stays out.

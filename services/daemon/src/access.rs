@@ -13,7 +13,7 @@ use site::{Rejection, Violation};
 use tonic::Status;
 use tonic::transport::server::UdsConnectInfo;
 
-use crate::{Deed, KnownOperators, Witness, roles};
+use crate::{CountBy, Deed, KnownOperators, Witness, roles};
 
 /// Who calls the operators' interface, for logs and for roles.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,13 @@ impl Caller {
     }
 }
 
+/// Why the access check turns calls away.
+pub(crate) const REFUSALS: &[AccessReason] = &[
+    AccessReason::NotAnOperator,
+    AccessReason::OperatorRevoked,
+    AccessReason::RoleTooLow,
+];
+
 /// What the access check needs to know.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
@@ -73,6 +80,8 @@ pub(crate) struct Gate {
     pub(crate) witness: Option<Arc<dyn Witness>>,
     /// The user of this process.
     pub(crate) own_uid: u32,
+    /// The calls that were turned away.
+    pub(crate) refused: CountBy<AccessReason>,
 }
 
 /// Stands in front of every operators' service: finds the caller, and turns away whom the role
@@ -81,7 +90,7 @@ pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
     let path = request.uri().path();
     let caller = match gate.caller(request.extensions()) {
         Ok(caller) => caller,
-        Err(violation) => return turned_away(*violation),
+        Err(violation) => return gate.turned_away(*violation),
     };
     let needed = roles::needed(path);
     if caller.role() < needed {
@@ -90,7 +99,7 @@ pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
             let faults = vec![Fault::from(&violation)];
             gate.note(caller, path, faults).await;
         }
-        return turned_away(violation);
+        return gate.turned_away(violation);
     }
     let called = roles::entry(path).filter(|_| needed > Role::Reader);
     request.extensions_mut().insert(caller.clone());
@@ -163,6 +172,11 @@ impl Gate {
         }
     }
 
+    fn turned_away(&self, violation: Violation<AccessReason>) -> Response {
+        self.refused.add(violation.reason);
+        api::status::from_rejection(&Rejection::one(violation)).into_http()
+    }
+
     /// Notes a call that was not even looked at.
     async fn note(&self, caller: Caller, path: &'static str, faults: Vec<Fault>) {
         if let Some(witness) = &self.witness {
@@ -188,8 +202,4 @@ fn role_too_low(caller: &Caller, path: &str, needed: Role) -> Violation<AccessRe
 
 fn not_an_operator(message: &str, remedy: &str) -> Violation<AccessReason> {
     Violation::new(AccessReason::NotAnOperator, message, remedy)
-}
-
-fn turned_away(violation: Violation<AccessReason>) -> Response {
-    api::status::from_rejection(&Rejection::one(violation)).into_http()
 }

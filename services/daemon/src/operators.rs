@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::access::AccessReason;
 use axum::middleware::{from_fn_with_state, map_request};
 use clap::Args;
 use hyper::body::Incoming;
@@ -184,6 +185,8 @@ impl OperatorListeners {
 pub struct OperatorTraffic {
     /// The connections of each TCP listener.
     pub tcp: Vec<Connections>,
+    /// Calls over any listener that the access check turned away.
+    pub refused: CountBy<AccessReason>,
     /// Connections to any listener that were ended for what the peer did.
     pub misconduct: CountBy<Misconduct>,
     /// Messages of any listener that were too large.
@@ -196,6 +199,7 @@ impl Default for OperatorTraffic {
     fn default() -> Self {
         Self {
             tcp: Vec::new(),
+            refused: CountBy::of(access::REFUSALS),
             misconduct: CountBy::of(Misconduct::ALL),
             oversize: Oversize::default(),
             oversize_metadata: Oversize::default(),
@@ -349,6 +353,7 @@ fn routes(
         operators: Arc::clone(&desk.operators),
         witness: desk.witness.clone(),
         own_uid: own_uid()?,
+        refused: traffic.refused.clone(),
     };
     let oversize = traffic.oversize.clone();
     let oversize_metadata = traffic.oversize_metadata.clone();

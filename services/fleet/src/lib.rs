@@ -123,10 +123,10 @@ pub use reason::{Code, Fault, MAX_KEPT_FAULTS, Object, Reason, ReasonSet, Reject
 pub use rollout::{
     Addresses, Answered, BACKSTOP, Control, CreateRollout, Desired, FleetView, Foreseen,
     GroupBound, MAX_KEPT_ROLLOUTS, MAX_MEMBERS, MAX_OPEN_ROLLOUTS, MAX_PARALLEL, MAX_TABLE_BYTES,
-    MAX_TEMPLATE_BYTES, Member, MemberState, Order, PoolAction, Rollout, RolloutId, RolloutInput,
-    RolloutOutput, RolloutReceipt, RolloutRecords, RolloutRequest, RolloutState, RolloutWrite,
-    Rollouts, Selector, Standing, Step, Steps, Table, Tally, Template, Verb, group_bounds, preview,
-    rollout_not_found,
+    MAX_TEMPLATE_BYTES, Member, MemberState, Order, PoolAction, Rollout, RolloutCensus, RolloutId,
+    RolloutInput, RolloutOutput, RolloutReceipt, RolloutRecords, RolloutRequest, RolloutState,
+    RolloutWrite, Rollouts, Selector, Standing, Step, Steps, Table, Tally, Template, Verb,
+    group_bounds, preview, rollout_not_found,
 };
 pub use subcloud::{
     Cloned, Enrolled, Enrollment, MAX_SUPERSEDED, Management, Observed, Pending, REPLAY_WINDOW,

@@ -7,6 +7,7 @@
 mod durable;
 mod neighbours;
 mod peer;
+mod raised;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;

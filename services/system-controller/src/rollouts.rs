@@ -14,8 +14,8 @@ use api::convert::command_of;
 use daemon::{Failure, Life, fatal, now};
 use fleet::{
     Actor, Answered, COMMAND_TIMEOUT, ControllerId, Fault, Input, Member, Rejection, RequestId,
-    Rollout, RolloutId, RolloutInput, RolloutOutput, RolloutReceipt, Rollouts, RunCommand,
-    Standing, Step, SubcloudId, Ticket,
+    Rollout, RolloutCensus, RolloutId, RolloutInput, RolloutOutput, RolloutReceipt, Rollouts,
+    RunCommand, Standing, Step, SubcloudId, Ticket,
 };
 use site::{Change, Timestamp};
 use store::Store;
@@ -139,6 +139,11 @@ impl Runner {
     /// The hub beside it.
     pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.hub
+    }
+
+    /// How many rollouts are open, and how far they have come.
+    pub(crate) fn census(&self) -> RolloutCensus {
+        self.lock().machine.census()
     }
 
     fn feed(self: &Arc<Self>, input: RolloutInput) {

@@ -102,8 +102,9 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let tls = certificate.tls(ClientCertificates::Required)?;
     life.spawn(certificate.renew(life.clone()));
     let endpoints = operators.endpoints();
+    let runner = Runner::start(&life, &hub, controller)?;
     let rollouts = RolloutServiceServer::new(RolloutCalls {
-        runner: Runner::start(&life, &hub, controller)?,
+        runner: Arc::clone(&runner),
         life: life.clone(),
         answers: Arc::default(),
     });
@@ -127,13 +128,14 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let traffic = served.await?;
 
     let console_addresses = console.addresses();
-    console.serve(&life, registry(&metrics, &hub, connections, traffic));
+    let fleet = (&hub, &runner);
+    console.serve(&life, registry(&metrics, fleet, connections, traffic));
     let operator = endpoints.join(",");
     daemon::ready(&format!(
         "ready operator={operator} link={link_address} console={console_addresses}"
     ));
     life.until_stopped().await;
-    drop((hub, keeper));
+    drop((hub, keeper, runner));
     close(store)
 }
 
@@ -247,12 +249,13 @@ fn agents(life: &Life, hub: &Arc<Hub>, issuer: Arc<Issuer>, config: ControllerCo
 /// What the console tells of the fleet and the listeners.
 fn registry(
     metrics: &Metrics,
-    hub: &Arc<Hub>,
+    (hub, rollouts): (&Arc<Hub>, &Arc<Runner>),
     link: Connections,
     operators: OperatorTraffic,
 ) -> Registry {
     let OperatorTraffic {
         tcp,
+        refused,
         misconduct,
         oversize,
         oversize_metadata,
@@ -262,6 +265,7 @@ fn registry(
         .map(|connections| ("operators", connections));
     metrics.registry(Collected {
         hub: Arc::downgrade(hub),
+        rollouts: Arc::downgrade(rollouts),
         connections: listeners.chain([("link", link)]).collect(),
         oversize: vec![("operators", oversize), ("link", metrics.oversize.clone())],
         oversize_metadata: vec![
@@ -269,6 +273,7 @@ fn registry(
             ("link", metrics.oversize_metadata.clone()),
         ],
         misconduct,
+        refused,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The machine that carries rollouts out.
 
 mod answered;
+mod census;
 mod input;
 mod members;
 mod operator;
@@ -15,6 +16,7 @@ use super::{Member, MemberState, Rollout, RolloutId, Step, Tally};
 use crate::entropy::after;
 use crate::{Controller, ControllerId, Fleet, RequestId, SubcloudId, Ticket};
 
+pub use census::RolloutCensus;
 pub use input::{
     Answered, Control, CreateRollout, RolloutInput, RolloutOutput, RolloutReceipt, RolloutRecords,
     RolloutWrite, Verb,

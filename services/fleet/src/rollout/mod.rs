@@ -35,8 +35,8 @@ use crate::{Fault, SubcloudId};
 pub use desired::{Desired, Step, Steps};
 pub use machine::{
     Answered, BACKSTOP, Control, CreateRollout, FleetView, MAX_KEPT_ROLLOUTS, MAX_OPEN_ROLLOUTS,
-    RolloutInput, RolloutOutput, RolloutReceipt, RolloutRecords, RolloutWrite, Rollouts, Standing,
-    Verb, rollout_not_found,
+    RolloutCensus, RolloutInput, RolloutOutput, RolloutReceipt, RolloutRecords, RolloutWrite,
+    Rollouts, Standing, Verb, rollout_not_found,
 };
 pub use order::{
     Addresses, MAX_MEMBERS, MAX_PARALLEL, Order, PoolAction, RolloutRequest, Selector,

@@ -5,8 +5,8 @@ mod world;
 use crate::common::{at, reasons};
 use fleet::{
     Action, Answered, BACKSTOP, Fault, MAX_KEPT_ROLLOUTS, MAX_OPEN_ROLLOUTS, MemberState, Order,
-    PoolAction, RolloutId, RolloutInput, RolloutRequest, RolloutState, Selector, Standing, Step,
-    UpdateApply, Verb, group_bounds, preview,
+    PoolAction, RolloutCensus, RolloutId, RolloutInput, RolloutRequest, RolloutState, Selector,
+    Standing, Step, UpdateApply, Verb, group_bounds, preview,
 };
 use proptest::prelude::*;
 use site::{NetworkKind, PoolEdit, Rank};
@@ -653,6 +653,41 @@ fn the_results_of_a_rollout_that_took_long_are_kept_when_it_ends() {
         world.create(order_for("s2")).unwrap();
         assert_eq!(world.stored_rollouts(), kept(4));
     }
+}
+
+#[test]
+fn open_rollouts_are_counted_with_all_their_members() {
+    let mut world = World::new(3);
+    for name in ["s1", "s2", "s3"] {
+        world.standing(name, Standing::Offline);
+    }
+    let first = world.create(order()).unwrap();
+    let second = world.create(order()).unwrap();
+    world.control(second, Verb::Pause).unwrap();
+    let both = world.census();
+    assert_eq!((both.running, both.paused, both.aborted), (1, 1, 0));
+    assert_eq!((both.members.pending, both.members.skipped), (6, 2));
+    // Nobody has begun: it ends at once.
+    world.control(second, Verb::Abort).unwrap();
+    let one = world.census();
+    assert_eq!((one.running, one.paused, one.aborted), (1, 0, 0));
+    assert_eq!(one.members, world.record(first).tally);
+
+    for name in ["s1", "s2", "s3"] {
+        world.standing(name, Standing::Ready);
+        world.stir(name);
+    }
+    while world.census().members.in_flight == 0 {
+        assert!(world.step(), "it begins");
+    }
+    world.control(first, Verb::Abort).unwrap();
+    let aborted = world.census();
+    assert_eq!(
+        (aborted.running, aborted.aborted, aborted.members.pending),
+        (0, 1, 0)
+    );
+    world.run(200);
+    assert_eq!(world.census(), RolloutCensus::default());
 }
 
 #[test]

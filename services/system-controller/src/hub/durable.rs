@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
-use fleet::{
-    AlarmCounts, AlarmSummary, Association, Controller, GroupId, PeerGroup, PeerGroupId, PeerId,
-    Presence, Records, Rejection, SharedAlarm, SharedGroup, SharedSubcloud, SubcloudGroup,
-    SubcloudId, SystemPeer, Write,
-};
-use uuid::Uuid;
-
+use super::raised::Raised;
 use super::{Driven, Hub};
 use crate::fleet_history::FleetChange;
+use fleet::{
+    AlarmCounts, AlarmKind, AlarmSummary, Association, Controller, GroupId, PeerGroup, PeerGroupId,
+    PeerId, Presence, Records, Rejection, SharedGroup, SharedSubcloud, SubcloudGroup, SubcloudId,
+    SystemPeer, Write,
+};
 
 /// What readers see: nothing that is not on disk.
 #[derive(Debug)]
@@ -22,8 +21,7 @@ pub(super) struct Durable {
     default_group: SharedGroup,
     /// Every other group.
     groups: BTreeMap<GroupId, SharedGroup>,
-    /// The raised alarms, by the uuid of the occurrence.
-    pub(super) alarms: BTreeMap<Uuid, SharedAlarm>,
+    pub(super) alarms: Raised,
     pub(super) shared: Shared,
 }
 
@@ -83,7 +81,7 @@ impl Durable {
             subclouds: BTreeMap::new(),
             default_group: Arc::new(SubcloudGroup::default_group()),
             groups: BTreeMap::new(),
-            alarms: BTreeMap::new(),
+            alarms: Raised::default(),
             shared: Shared::default(),
         };
         for group in &records.groups {
@@ -122,12 +120,8 @@ impl Durable {
             Write::ForgetGroup(id) => {
                 self.groups.remove(&id);
             }
-            Write::Alarm(alarm) => {
-                self.alarms.insert(alarm.uuid(), alarm);
-            }
-            Write::ForgetAlarm(uuid) => {
-                self.alarms.remove(&uuid);
-            }
+            Write::Alarm(alarm) => self.alarms.put(alarm),
+            Write::ForgetAlarm(uuid) => self.alarms.forget(uuid),
             other => self.shared.apply(other),
         }
     }
@@ -264,6 +258,13 @@ impl Hub {
         let unknown = || Rejection::one(fleet::subcloud_not_found(reference));
         let (group, subcloud) = known.ok_or_else(unknown)?;
         Ok(present(&self.lock(), (subcloud, group)))
+    }
+
+    /// How many alarms of each kind are durable, those of which there are none included. It looks
+    /// at none of them.
+    pub(crate) fn alarms_by_kind(&self) -> [(AlarmKind, u64); AlarmKind::ALL.len()] {
+        let durable = self.read();
+        AlarmKind::ALL.map(|kind| (kind, durable.alarms.count(kind)))
     }
 
     /// The durable alarms summed up for each durable subcloud, by name.

@@ -381,7 +381,8 @@ impl Hub {
     }
 
     /// Every alarm about peers and groups.
-    pub(super) fn peer_alarms(&self) -> Vec<Alarm> {
+    /// The raised alarms about peers and their groups: at most one for each.
+    pub(crate) fn peer_alarms(&self) -> Vec<Alarm> {
         self.lock().peers.alarms.values().cloned().collect()
     }
 

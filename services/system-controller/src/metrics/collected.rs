@@ -5,16 +5,19 @@ use std::fmt;
 use std::fs;
 use std::sync::Weak;
 
+use api::access::AccessReason;
 use daemon::{CountBy, Misconduct, Oversize};
-use fleet::{Availability, Management, Sync};
+use fleet::{Availability, Management, PeerAlarm, PeerSeverity, RolloutCensus, Sync, Tally};
 use identity::{Connections, Counts};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use site::{ReasonSet as _, Severity};
 
 use crate::hub::Hub;
+use crate::rollouts::Runner;
 
 /// Labels with their values.
 type Labels = Vec<(&'static str, &'static str)>;
@@ -24,6 +27,8 @@ type Labels = Vec<(&'static str, &'static str)>;
 pub(crate) struct Collected {
     /// The fleet. It ends before the console does.
     pub(crate) hub: Weak<Hub>,
+    /// Its rollouts. They end before the console does.
+    pub(crate) rollouts: Weak<Runner>,
     /// The name of a listener with its connections; listeners of one name are counted together.
     pub(crate) connections: Vec<(&'static str, Connections)>,
     /// The name of a listener with its messages that were too large.
@@ -32,12 +37,18 @@ pub(crate) struct Collected {
     pub(crate) oversize_metadata: Vec<(&'static str, Oversize)>,
     /// Connections of operators that were ended for what the peer did.
     pub(crate) misconduct: CountBy<Misconduct>,
+    /// Calls of operators, or of whoever is none, that were turned away.
+    pub(crate) refused: CountBy<AccessReason>,
 }
 
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         if let Some(hub) = self.hub.upgrade() {
             encode_fleet(&mut encoder, &hub)?;
+            encode_alarms(&mut encoder, &hub)?;
+        }
+        if let Some(rollouts) = self.rollouts.upgrade() {
+            encode_rollouts(&mut encoder, &rollouts.census())?;
         }
         self.encode_connections(&mut encoder)?;
         counters(
@@ -58,6 +69,13 @@ impl Collector for Collected {
             "operator_refusals",
             "Connections to the operators' listeners that were ended for what the peer did, by cause",
             misconduct.map(|(cause, count)| (vec![("cause", cause.name())], count)),
+        )?;
+        let refused = self.refused.counts();
+        counters(
+            &mut encoder,
+            "calls_refused",
+            "Calls of the operators' interface that were turned away for who called, by reason",
+            refused.map(|(reason, count)| (vec![("reason", reason.name())], count)),
         )
     }
 }
@@ -168,6 +186,77 @@ fn encode_fleet(encoder: &mut DescriptorEncoder<'_>, hub: &Hub) -> fmt::Result {
         "store_transactions",
         "Transactions of the store since the start; each makes all that waited durable",
         [(Labels::new(), hub.store().transactions())],
+    )
+}
+
+/// Those about subclouds are counted as they are raised; those about peers are few.
+fn encode_alarms(encoder: &mut DescriptorEncoder<'_>, hub: &Hub) -> fmt::Result {
+    let severity = |severity| match severity {
+        PeerSeverity::Major => Severity::Major,
+        PeerSeverity::Critical => Severity::Critical,
+    };
+    let peers = PeerAlarm::KINDS.map(|(id, worst)| ((id, severity(worst)), 0));
+    let fleet = hub.alarms_by_kind();
+    let fleet = fleet.map(|(kind, count)| ((kind.id(), kind.severity()), count));
+    let mut alarms: BTreeMap<(&str, Severity), u64> = peers.into_iter().chain(fleet).collect();
+    for alarm in hub.peer_alarms() {
+        let known = alarms.iter_mut();
+        let same =
+            known.filter(|((id, severity), _)| *id == alarm.id && *severity == alarm.severity);
+        same.for_each(|(_, count)| *count += 1);
+    }
+    let labelled = alarms.into_iter().map(|((id, severity), count)| {
+        let labels = vec![("id", id), ("severity", severity.name())];
+        (labels, count)
+    });
+    gauges(
+        encoder,
+        "alarms",
+        "Alarms about subclouds and peers that are raised here, by id and severity",
+        labelled,
+    )
+}
+
+fn encode_rollouts(encoder: &mut DescriptorEncoder<'_>, census: &RolloutCensus) -> fmt::Result {
+    let RolloutCensus {
+        running,
+        paused,
+        aborted,
+        members,
+    } = *census;
+    let by_state = |(state, count): (&'static str, u32)| (vec![("state", state)], u64::from(count));
+    let rollouts = [
+        ("running", running),
+        ("paused", paused),
+        ("aborted", aborted),
+    ];
+    gauges(
+        encoder,
+        "open_rollouts",
+        "Rollouts that have not ended, by state",
+        rollouts.map(by_state),
+    )?;
+    let Tally {
+        pending,
+        in_flight,
+        done,
+        refused,
+        failed,
+        skipped,
+    } = members;
+    let members = [
+        ("pending", pending),
+        ("in-flight", in_flight),
+        ("done", done),
+        ("refused", refused),
+        ("failed", failed),
+        ("skipped", skipped),
+    ];
+    gauges(
+        encoder,
+        "open_rollout_members",
+        "Subclouds of rollouts that have not ended, by what became of them",
+        members.map(by_state),
     )
 }
 

@@ -12,6 +12,15 @@ const PEER_LOST: &str = "280.004";
 /// A site of lower priority leads a group.
 const GROUP_ELSEWHERE: &str = "280.005";
 
+impl PeerAlarm {
+    /// Every id, with each severity that it can have.
+    pub const KINDS: [(&'static str, PeerSeverity); 3] = [
+        (PEER_LOST, PeerSeverity::Critical),
+        (PEER_LOST, PeerSeverity::Major),
+        (GROUP_ELSEWHERE, PeerSeverity::Major),
+    ];
+}
+
 impl Controller {
     /// Every alarm about peers and groups, by id and entity.
     pub fn peer_alarms(&self) -> impl Iterator<Item = &PeerAlarm> {

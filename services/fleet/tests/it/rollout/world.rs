@@ -6,9 +6,9 @@ use std::sync::Arc;
 use fleet::{
     Action, Answered, Audited, Control, ControllerId, CreateRollout, Fault, Fleet, FleetView,
     Foreseen, GroupId, Input, Member, MemberState, Order, Outcome, PoolAction, Rejection,
-    RequestId, Rollout, RolloutId, RolloutInput, RolloutOutput, RolloutReceipt, RolloutRecords,
-    RolloutRequest, RolloutState, RolloutWrite, Rollouts, Selector, Standing, Step, SubcloudGroup,
-    SubcloudId, UpdateApply, Verb, preview,
+    RequestId, Rollout, RolloutCensus, RolloutId, RolloutInput, RolloutOutput, RolloutReceipt,
+    RolloutRecords, RolloutRequest, RolloutState, RolloutWrite, Rollouts, Selector, Standing, Step,
+    SubcloudGroup, SubcloudId, UpdateApply, Verb, preview,
 };
 use site::{Change, NetworkKind, PoolEdit, Site};
 use uuid::Uuid;
@@ -602,6 +602,10 @@ impl World {
     }
 
     /// Lets everything happen that is due, reports at once.
+    pub(crate) fn census(&self) -> RolloutCensus {
+        self.machine.census()
+    }
+
     pub(crate) fn run(&mut self, most: usize) {
         for _ in 0..most {
             let idle = !self.step();
