@@ -116,8 +116,8 @@ pub use peer::{
     Migration, Offer, PEER_FAILURE_THRESHOLD, PEER_HEARTBEAT, PEER_HEARTBEAT_BOUNDS,
     PEER_THRESHOLD_BOUNDS, PeerAction, PeerAlarm, PeerCall, PeerCard, PeerEdit, PeerGoodbye,
     PeerGroup, PeerGroupId, PeerId, PeerInput, PeerMessage, PeerOutput, PeerReceipt, PeerSettings,
-    PeerSeverity, PeerSubject, Peering, Pull, REHOMING_BOUNDS, SyncItem, SystemPeer, judge_peer,
-    judge_token_addresses,
+    PeerSeverity, PeerSubject, Peering, Pull, REHOMING_BOUNDS, SyncItem, SystemPeer, Withdrawn,
+    judge_peer, judge_token_addresses,
 };
 pub use reason::{Code, Fault, MAX_KEPT_FAULTS, Object, Reason, ReasonSet, Rejection, Violation};
 pub use rollout::{

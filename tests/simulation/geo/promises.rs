@@ -55,6 +55,7 @@ impl Kept {
             Self::Group(id) => disk.groups.get(&id).map(|known| known.updated_at),
             Self::Association(group, peer) => {
                 let known = disk.associations.get(&(group, peer));
+                let known = known.filter(|known| !known.withdrawn);
                 known.map(|known| known.updated_at)
             }
             Self::Subcloud(id) => disk.subclouds.get(&id).map(|known| known.updated_at),

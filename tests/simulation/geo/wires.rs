@@ -418,7 +418,9 @@ fn said(message: &PeerMessage) -> String {
         PeerMessage::Hello(_) => "Hello".to_owned(),
         PeerMessage::Verdict { faults, .. } => format!("Verdict, {} faults", faults.len()),
         PeerMessage::Heartbeat | PeerMessage::HeartbeatAnswer => "Heartbeat".to_owned(),
-        PeerMessage::Offers { complete, offers } => {
+        PeerMessage::Offers {
+            complete, offers, ..
+        } => {
             format!("{} offers, complete: {complete}", offers.len())
         }
         PeerMessage::Pull(pull) => format!("Pull {:?} changes: {}", pull.digest, pull.changes),

@@ -468,7 +468,9 @@ pub fn association_to_wire(
         peer,
         peer_priority,
         told: _,
+        generation: _,
         ended: _,
+        withdrawn: _,
         faults,
         updated_at,
     } = association;

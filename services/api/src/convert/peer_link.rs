@@ -3,7 +3,7 @@
 use fleet::{
     Authority, Batch, CardDigest, ControllerId, Correction, Epoch, Fault, Fingerprint, GroupHeader,
     Leader, MAX_PEERS, Offer, PeerCard, PeerGoodbye, PeerGroupId, PeerMessage, Pull, SubcloudId,
-    SyncDigest, SyncItem,
+    SyncDigest, SyncItem, Withdrawn,
 };
 use prost::Message as _;
 
@@ -86,9 +86,14 @@ fn message_to_wire(message: &PeerMessage) -> Message {
         }),
         PeerMessage::Heartbeat => Message::Heartbeat(wire::Heartbeat {}),
         PeerMessage::HeartbeatAnswer => Message::HeartbeatAnswer(wire::Heartbeat {}),
-        PeerMessage::Offers { complete, offers } => Message::Offers(wire::PeerLinkOffers {
+        PeerMessage::Offers {
+            complete,
+            offers,
+            withdrawn,
+        } => Message::Offers(wire::PeerLinkOffers {
             complete: *complete,
             offers: offers.iter().map(offer_to_wire).collect(),
+            withdrawn: withdrawn.iter().map(withdrawn_to_wire).collect(),
         }),
         PeerMessage::Pull(pull) => Message::Pull(pull_to_wire(pull)),
         PeerMessage::Batch(batch) => Message::Batch(batch_to_wire(batch)),
@@ -125,11 +130,19 @@ fn message_from_wire(message: Message) -> Result<PeerMessage, Malformed> {
         },
         Message::Heartbeat(wire::Heartbeat {}) => PeerMessage::Heartbeat,
         Message::HeartbeatAnswer(wire::Heartbeat {}) => PeerMessage::HeartbeatAnswer,
-        Message::Offers(wire::PeerLinkOffers { complete, offers }) => PeerMessage::Offers {
+        Message::Offers(wire::PeerLinkOffers {
+            complete,
+            offers,
+            withdrawn,
+        }) => PeerMessage::Offers {
             complete,
             offers: offers
                 .into_iter()
                 .map(offer_from_wire)
+                .collect::<Result<_, _>>()?,
+            withdrawn: withdrawn
+                .into_iter()
+                .map(withdrawn_from_wire)
                 .collect::<Result<_, _>>()?,
         },
         Message::Pull(pull) => PeerMessage::Pull(pull_from_wire(pull)?),
@@ -225,12 +238,14 @@ fn offer_to_wire(offer: &Offer) -> wire::PeerLinkOffer {
         digest,
         base,
         your_priority,
+        generation,
     } = offer;
     wire::PeerLinkOffer {
         group: group.to_string(),
         digest: digest.0.to_vec(),
         base: base.map(|base| base.0.to_vec()).unwrap_or_default(),
         your_priority: *your_priority,
+        generation: *generation,
     }
 }
 
@@ -240,12 +255,30 @@ fn offer_from_wire(offer: wire::PeerLinkOffer) -> Result<Offer, Malformed> {
         digest,
         base,
         your_priority,
+        generation,
     } = offer;
     Ok(Offer {
         group: group_id("offer.group", &group)?,
         digest: sync_digest("offer.digest", &digest)?,
         base: optional_digest("offer.base", &base)?,
         your_priority,
+        generation,
+    })
+}
+
+fn withdrawn_to_wire(withdrawn: &Withdrawn) -> wire::PeerLinkWithdrawn {
+    let Withdrawn { group, generation } = withdrawn;
+    wire::PeerLinkWithdrawn {
+        group: group.to_string(),
+        generation: *generation,
+    }
+}
+
+fn withdrawn_from_wire(withdrawn: wire::PeerLinkWithdrawn) -> Result<Withdrawn, Malformed> {
+    let wire::PeerLinkWithdrawn { group, generation } = withdrawn;
+    Ok(Withdrawn {
+        group: group_id("withdrawn.group", &group)?,
+        generation,
     })
 }
 

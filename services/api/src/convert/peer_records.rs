@@ -225,7 +225,9 @@ pub fn association_to_record(association: &Association) -> wire::PeerGroupAssoci
         peer,
         peer_priority,
         told,
+        generation,
         ended,
+        withdrawn,
         faults,
         updated_at,
     } = association;
@@ -237,6 +239,8 @@ pub fn association_to_record(association: &Association) -> wire::PeerGroupAssoci
         ended: *ended,
         violations: faults.iter().map(fault_to_wire).collect(),
         updated_at_milliseconds: updated_at.0,
+        generation: *generation,
+        withdrawn: *withdrawn,
     }
 }
 
@@ -255,6 +259,8 @@ pub fn association_from_record(
         ended,
         violations,
         updated_at_milliseconds,
+        generation,
+        withdrawn,
     } = record;
     let group: PeerGroupId = group_id("group", &group)?;
     Ok(Association {
@@ -262,7 +268,9 @@ pub fn association_from_record(
         peer: peer_id("peer", &peer)?,
         peer_priority,
         told: optional_digest("told_sha256", &told_sha256)?,
+        generation,
         ended,
+        withdrawn,
         faults: violations.iter().map(fault_from_wire).collect(),
         updated_at: Timestamp(updated_at_milliseconds),
     })

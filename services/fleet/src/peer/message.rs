@@ -40,6 +40,9 @@ pub enum PeerMessage {
         complete: bool,
         /// At most [`crate::MAX_GROUPS`].
         offers: Vec<Offer>,
+        /// What operators of the speaker ended, as far as the other may not know of it. At most
+        /// [`crate::MAX_GROUPS`].
+        withdrawn: Vec<Withdrawn>,
     },
     /// The speaker wants to know what an offer stands for.
     Pull(Pull),
@@ -79,6 +82,17 @@ pub struct Offer {
     pub base: Option<SyncDigest>,
     /// The place that the speaker gives the other site in the group.
     pub your_priority: u32,
+    /// [`crate::Association::generation`] at the speaker.
+    pub generation: u64,
+}
+
+/// A group that the speaker no longer shares with the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// The group.
+    pub group: PeerGroupId,
+    /// Associations up to this generation have ended.
+    pub generation: u64,
 }
 
 /// Asks for the next piece of an offer.

@@ -74,7 +74,7 @@ pub use call::{
 pub use card::{Authority, MAX_ENDPOINTS, PeerCard, judge_peer, judge_token_addresses};
 pub use message::{
     Batch, Correction, MAX_HANDOVER, MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerMessage, Pull,
-    SyncItem,
+    SyncItem, Withdrawn,
 };
 pub use record::{
     Administrative, Association, AssociationState, Conflict, Established, FailurePolicy, Geo,

@@ -321,8 +321,14 @@ pub struct Association {
     pub peer_priority: u32,
     /// What the peer has told of the group and is durable here.
     pub told: Option<SyncDigest>,
+    /// Which association of the two sites this is: one that an operator makes has a higher number
+    /// than those before it, so an older one that its other site still holds is known as such.
+    pub generation: u64,
     /// The peer no longer shares the group.
     pub ended: bool,
+    /// An operator deleted it here. The record stays, without being shown, so that the peer's
+    /// older copy does not share the group again.
+    pub withdrawn: bool,
     /// What the peer told and could not be taken in here.
     pub faults: Vec<Fault>,
     /// When the record last changed.

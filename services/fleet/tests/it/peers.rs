@@ -16,6 +16,8 @@ use uuid::Uuid;
 
 use crate::common::{START, add, answers_kept, at, config, enroll, reasons, settle, site, token};
 
+mod sharing;
+
 const LINK: PeerLinkId = PeerLinkId(7);
 const GROUP: PeerGroupId = PeerGroupId(Uuid::from_u128(50));
 
@@ -363,10 +365,12 @@ fn a_claim_in_a_term_that_is_over_changes_nothing_and_is_told_so() {
         digest,
         base: None,
         your_priority: 0,
+        generation: 0,
     };
     let offers = PeerMessage::Offers {
         complete: false,
         offers: vec![offer],
+        withdrawn: Vec::new(),
     };
     let pulls = said(&a.hears(at(3), offers));
     assert!(matches!(pulls[..], [PeerMessage::Pull(_)]), "{pulls:?}");
@@ -430,10 +434,12 @@ fn a_peer_that_floods_is_not_heeded_and_one_that_breaks_the_limits_is_cut_off() 
         digest: SyncDigest([3; 32]),
         base: None,
         your_priority: 0,
+        generation: 0,
     };
     let too_many = PeerMessage::Offers {
         complete: true,
         offers: vec![offer; MAX_GROUPS + 1],
+        withdrawn: Vec::new(),
     };
     assert_closed(&a.hears(at(3), too_many));
     let (mut a, _, id) = sharing();
@@ -492,10 +498,12 @@ fn a_piece_without_news_is_no_write() {
         digest,
         base: None,
         your_priority: 0,
+        generation: 0,
     };
     let offers = PeerMessage::Offers {
         complete: false,
         offers: vec![offer],
+        withdrawn: Vec::new(),
     };
     a.hears(at(3), offers);
     let group = b.machine.find_group("shared").expect("a group");
@@ -564,9 +572,14 @@ fn told_as(b: &mut Node, a: &Node, digest: u8, members: &[SyncItem]) -> Vec<Outp
         digest,
         base: None,
         your_priority: 1,
+        generation: u64::MAX,
     }];
-    let complete = false;
-    let mut outputs = b.hears(at(3), PeerMessage::Offers { complete, offers });
+    let offers = PeerMessage::Offers {
+        complete: false,
+        offers,
+        withdrawn: Vec::new(),
+    };
+    let mut outputs = b.hears(at(3), offers);
     let mut pieces: Vec<&[SyncItem]> = members.chunks(MAX_SYNC_BATCH).collect();
     if pieces.is_empty() {
         pieces.push(&[]);

@@ -150,7 +150,12 @@ impl Shared {
             }
             Write::Association(association) => {
                 let key = (association.group, association.peer);
-                self.associations.insert(key, *association);
+                if association.withdrawn {
+                    // Operators deleted it; only the machine remembers.
+                    self.associations.remove(&key);
+                } else {
+                    self.associations.insert(key, *association);
+                }
             }
             Write::ForgetAssociation(group, peer) => {
                 self.associations.remove(&(group, peer));

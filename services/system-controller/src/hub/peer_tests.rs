@@ -322,7 +322,9 @@ fn records_of_peers_groups_and_associations_come_back_as_they_were() {
         peer,
         peer_priority: 1,
         told: Some(fleet::SyncDigest([7; 32])),
+        generation: 8,
         ended: true,
+        withdrawn: true,
         faults: vec![fleet::Fault {
             reason: "ADDRESS_OVERLAP".to_owned(),
             ..fleet::Fault::default()

@@ -24,7 +24,11 @@ impl Controller {
         }
         for association in records.associations.drain(..) {
             let key = (association.group, association.peer);
-            self.peers.associations.insert(key, association);
+            if association.withdrawn {
+                self.peers.withdrawn.insert(key, association);
+            } else {
+                self.peers.associations.insert(key, association);
+            }
         }
         let subclouds: Vec<SharedSubcloud> = self.fleet.subclouds().map(Arc::clone).collect();
         for subcloud in subclouds {
@@ -94,12 +98,13 @@ impl Controller {
         batch
             .writes
             .push(Write::Association(Box::new(association.clone())));
+        self.peers.withdrawn.remove(&key);
         self.peers.associations.insert(key, association);
         self.peer_touched(key.1);
     }
 
-    pub(super) fn forget_association(&mut self, batch: &mut Batch, key: (PeerGroupId, PeerId)) {
-        batch.writes.push(Write::ForgetAssociation(key.0, key.1));
+    /// Drops what rests on an association.
+    pub(super) fn forget_association(&mut self, key: (PeerGroupId, PeerId)) {
         // The members' agents are told before the association that says so is gone.
         self.peer_touched(key.1);
         self.peers.associations.remove(&key);

@@ -191,11 +191,11 @@ impl Controller {
                 self.put_group(batch, group);
             }
             Change::Dissociate(association) => {
-                let key = (association.group, association.peer);
-                self.forget_association(batch, key);
-                if let Some(link) = self.ready_link(key.1) {
-                    // What is left of the list tells the peer what is no longer shared.
-                    self.offer_all(link, key.1, out);
+                let peer = association.peer;
+                self.withdraw(now, batch, association);
+                if let Some(link) = self.ready_link(peer) {
+                    // It tells the peer what is no longer shared.
+                    self.offer_all(link, peer, out);
                 }
             }
             Change::Sync(association) => {
@@ -245,6 +245,7 @@ impl Controller {
         out: &mut Vec<Output>,
     ) {
         batch.writes.push(super::super::Write::ForgetPeer(peer.id));
+        self.forget_all_withdrawn(batch, peer.id);
         self.end_contact(now, peer.id, PeerGoodbye::Unknown, out);
         self.peers.peers.remove(&peer.id);
         self.peers.due.alarms = true;

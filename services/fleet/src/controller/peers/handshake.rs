@@ -42,9 +42,11 @@ impl Controller {
             PeerMessage::Heartbeat => out.push(send(link, PeerMessage::HeartbeatAnswer)),
             PeerMessage::HeartbeatAnswer => {}
             _ if !ready => {}
-            PeerMessage::Offers { complete, offers } => {
-                self.offered(now, link, peer, complete, offers, out);
-            }
+            PeerMessage::Offers {
+                complete,
+                offers,
+                withdrawn,
+            } => self.offered(now, link, peer, complete, (offers, withdrawn), out),
             PeerMessage::Pull(pull) => self.pulled(peer, pull, out),
             PeerMessage::Batch(batch) => self.batch(now, link, peer, *batch, out),
             PeerMessage::Synced {

@@ -15,7 +15,7 @@ use crate::{
     Association, Batch as Piece, Candidate, Conflict, ControllerId, Correction, Epoch, Fault,
     MAX_GROUPS, MAX_LINEAGE, MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerGroup, PeerGroupId, PeerId,
     PeerLinkId, PeerMessage, Pull, Reason, Rejection, Subcloud, SubcloudId, SyncDigest, SyncItem,
-    Violation,
+    Violation, Withdrawn,
 };
 
 use super::super::{Batch, Controller, Deferred, Output, Wake};
@@ -41,6 +41,8 @@ const SYNC_RETRY: Duration = Duration::from_secs(5 * 60);
 pub(super) struct Hearing {
     digest: SyncDigest,
     your_priority: u32,
+    /// That of the association which offered.
+    generation: u64,
     changes: bool,
     after: Option<SubcloudId>,
     /// The members that were told.
@@ -50,11 +52,12 @@ pub(super) struct Hearing {
 }
 
 impl Hearing {
-    fn new(digest: SyncDigest, your_priority: u32, changes: bool) -> Self {
+    fn new(digest: SyncDigest, your_priority: u32, generation: u64) -> Self {
         Self {
             digest,
             your_priority,
-            changes,
+            generation,
+            changes: false,
             after: None,
             seen: BTreeSet::new(),
             faults: Vec::new(),
@@ -80,16 +83,18 @@ impl Controller {
         link: PeerLinkId,
         peer: PeerId,
         complete: bool,
-        offers: Vec<Offer>,
+        (mut offers, withdrawn): (Vec<Offer>, Vec<Withdrawn>),
         out: &mut Vec<Output>,
     ) {
-        if offers.len() > MAX_GROUPS {
+        if offers.len().max(withdrawn.len()) > MAX_GROUPS {
             return self.close_peer(now, link, PeerGoodbye::ProtocolViolation, out);
         }
+        self.end_withdrawn(now, peer, &withdrawn, out);
         if complete {
             let told: BTreeSet<PeerGroupId> = offers.iter().map(|offer| offer.group).collect();
             self.end_others(now, peer, &told, out);
         }
+        offers.retain(|offer| !self.is_withdrawn(peer, offer));
         self.share_again(now, peer, &offers, out);
         for offer in offers {
             let known = self.peers.associations.get(&(offer.group, peer));
@@ -109,68 +114,10 @@ impl Controller {
                 self.peers.hearing.remove(&(offer.group, peer));
                 continue;
             }
-            let changes = told.is_some() && told == offer.base;
-            let hearing = Hearing::new(offer.digest, offer.your_priority, changes);
+            let mut hearing = Hearing::new(offer.digest, offer.your_priority, offer.generation);
+            hearing.changes = told.is_some() && told == offer.base;
             self.peers.hearing.insert((offer.group, peer), hearing);
             self.pull(offer.group, peer, out);
-        }
-    }
-
-    /// Groups that the peer no longer shares are kept, and said to be so.
-    fn end_others(
-        &mut self,
-        now: Timestamp,
-        peer: PeerId,
-        told: &BTreeSet<PeerGroupId>,
-        out: &mut Vec<Output>,
-    ) {
-        let mut batch = Batch::default();
-        for group in self.groups_with(peer) {
-            let Some(association) = self.peers.associations.get(&(group, peer)) else {
-                continue;
-            };
-            // One that the peer has not told of yet has not ended: it may be about to be made.
-            let ended = association.told.is_some() && !told.contains(&group);
-            if ended && !association.ended {
-                let changed = Association {
-                    ended: true,
-                    updated_at: now,
-                    ..association.clone()
-                };
-                self.put_association(&mut batch, changed);
-                self.peers.speaking.remove(&(group, peer));
-                self.peers.hearing.remove(&(group, peer));
-            }
-        }
-        if !batch.writes.is_empty() {
-            self.commit(batch, out);
-        }
-    }
-
-    /// A group that the peer shares again is offered to it again.
-    fn share_again(
-        &mut self,
-        now: Timestamp,
-        peer: PeerId,
-        offers: &[Offer],
-        out: &mut Vec<Output>,
-    ) {
-        let mut batch = Batch::default();
-        for offer in offers {
-            let known = self.peers.associations.get(&(offer.group, peer));
-            let Some(association) = known.filter(|known| known.ended) else {
-                continue;
-            };
-            let changed = Association {
-                ended: false,
-                updated_at: now,
-                ..association.clone()
-            };
-            self.put_association(&mut batch, changed);
-            self.group_touched(offer.group);
-        }
-        if !batch.writes.is_empty() {
-            self.commit(batch, out);
         }
     }
 
@@ -198,14 +145,14 @@ impl Controller {
         if !self.peers.hearing.contains_key(&key) {
             let known = self.peers.associations.get(&key);
             let known = known.filter(|known| !known.faults.is_empty() && !known.ended);
-            let (Some(told), Some(group), Some(_)) = (
-                known.and_then(|known| known.told),
+            let (Some((told, generation)), Some(group), Some(_)) = (
+                known.and_then(|known| Some((known.told?, known.generation))),
                 self.peers.groups.get(&group),
                 self.ready_link(peer),
             ) else {
                 return;
             };
-            let hearing = Hearing::new(told, group.priority, false);
+            let hearing = Hearing::new(told, group.priority, generation);
             self.peers.hearing.insert(key, hearing);
         }
         self.pull(group, peer, out);
@@ -220,7 +167,8 @@ impl Controller {
     ) {
         for ((of, peer), hearing) in &mut self.peers.hearing {
             if *of == group && Some(*peer) != except {
-                *hearing = Hearing::new(hearing.digest, hearing.your_priority, false);
+                let (place, generation) = (hearing.your_priority, hearing.generation);
+                *hearing = Hearing::new(hearing.digest, place, generation);
                 self.wakeups.at(now, Wake::Pull(group, *peer));
             }
         }
@@ -401,7 +349,9 @@ impl Controller {
                 peer,
                 peer_priority: piece.priority,
                 told: None,
+                generation: hearing.generation,
                 ended: false,
+                withdrawn: false,
                 faults: Vec::new(),
                 updated_at: now,
             },

@@ -8,6 +8,7 @@ mod contact;
 mod handshake;
 mod hearing;
 mod moving;
+mod sharing;
 mod speaking;
 mod view;
 
@@ -41,6 +42,8 @@ pub(super) struct Peers {
     peers: BTreeMap<PeerId, SystemPeer>,
     groups: BTreeMap<PeerGroupId, PeerGroup>,
     associations: BTreeMap<(PeerGroupId, PeerId), Association>,
+    /// Associations that operators ended here.
+    withdrawn: BTreeMap<(PeerGroupId, PeerId), Association>,
     /// The members of each group.
     members: BTreeMap<PeerGroupId, BTreeSet<SubcloudId>>,
     links: BTreeMap<PeerLinkId, PeerLink>,
@@ -81,6 +84,7 @@ impl Peers {
             peers: BTreeMap::new(),
             groups: BTreeMap::new(),
             associations: BTreeMap::new(),
+            withdrawn: BTreeMap::new(),
             members: BTreeMap::new(),
             links: BTreeMap::new(),
             contacts: BTreeMap::new(),

@@ -113,7 +113,7 @@ impl Controller {
                 // An offer would share it again, whatever the operators there have decided.
                 continue;
             }
-            let your_priority = association.peer_priority;
+            let (your_priority, generation) = (association.peer_priority, association.generation);
             let speaking = self.peers.speaking.entry((*group, peer)).or_default();
             speaking.offered = Some((digest, speaking.changes));
             offers.push(Offer {
@@ -121,9 +121,20 @@ impl Controller {
                 digest,
                 base: speaking.acknowledged,
                 your_priority,
+                generation,
             });
         }
-        self.tell_durably(link, PeerMessage::Offers { complete, offers }, out);
+        let withdrawn = if complete {
+            self.withdrawals(peer)
+        } else {
+            Vec::new()
+        };
+        let offers = PeerMessage::Offers {
+            complete,
+            offers,
+            withdrawn,
+        };
+        self.tell_durably(link, offers, out);
     }
 
     /// Says something that rests on records: only once they are on disk, for a peer must not
@@ -156,7 +167,8 @@ impl Controller {
         let Some(link) = self.ready_link(peer) else {
             return;
         };
-        if !self.peers.associations.contains_key(&(pull.group, peer)) {
+        let shared = self.peers.associations.get(&(pull.group, peer));
+        if shared.is_none_or(|shared| shared.ended) {
             return;
         }
         if self.digest_of(pull.group) != Some(pull.digest) {

@@ -291,7 +291,9 @@ impl Controller {
             peer: peer.id,
             peer_priority,
             told: None,
+            generation: self.next_generation(now, (group.id, peer.id)),
             ended: false,
+            withdrawn: false,
             faults: Vec::new(),
             updated_at: now,
         }))
