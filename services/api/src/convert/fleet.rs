@@ -41,6 +41,7 @@ pub fn subcloud_to_wire(
         owner,
         confirmed: _,
         group: peer_group,
+        former_group: _,
         gateways,
         footprint: _,
         edits: _,

@@ -119,6 +119,7 @@ fn geo_to_record(geo: &Geo) -> wire::SubcloudGeo {
         owner,
         confirmed,
         group,
+        former_group,
         gateways,
         footprint,
         edits,
@@ -133,6 +134,9 @@ fn geo_to_record(geo: &Geo) -> wire::SubcloudGeo {
         owner: owner.map(|owner| owner.to_string()).unwrap_or_default(),
         confirmed: *confirmed,
         group: group.map(|group| group.to_string()).unwrap_or_default(),
+        former_group: former_group
+            .map(|group| group.to_string())
+            .unwrap_or_default(),
         gateway_addresses: gateways.iter().map(ToString::to_string).collect(),
         footprint: footprint.as_deref().map(footprint_to_record),
         edits: *edits,
@@ -151,6 +155,7 @@ fn geo_from_record(record: wire::SubcloudGeo) -> Result<Geo, Malformed> {
         edits,
         lineage,
         conflict,
+        former_group,
     } = record;
     let given = |text: &String| !text.is_empty();
     let owner = Some(owner)
@@ -159,6 +164,9 @@ fn geo_from_record(record: wire::SubcloudGeo) -> Result<Geo, Malformed> {
     let group = Some(group)
         .filter(given)
         .map(|group| at("group", parse_uuid(&group)));
+    let former_group = Some(former_group)
+        .filter(given)
+        .map(|group| at("former_group", parse_uuid(&group)));
     let gateways = gateway_addresses.iter();
     let gateways = gateways.map(|text| at("gateway_addresses", parse_address(text)));
     let lineage = lineage.into_iter();
@@ -166,6 +174,7 @@ fn geo_from_record(record: wire::SubcloudGeo) -> Result<Geo, Malformed> {
         owner: owner.transpose()?,
         confirmed,
         group: group.transpose()?.map(PeerGroupId),
+        former_group: former_group.transpose()?.map(PeerGroupId),
         gateways: gateways.collect::<Result<_, _>>()?,
         footprint: footprint
             .map(footprint_from_record)

@@ -382,6 +382,9 @@ pub struct Geo {
     pub confirmed: bool,
     /// The group that it belongs to.
     pub group: Option<PeerGroupId>,
+    /// The group that it left last: a peer that shared it may have taken it over before it heard
+    /// of that.
+    pub former_group: Option<PeerGroupId>,
     /// This site's gateways towards the subcloud. They are never synchronised: each site has its
     /// own.
     pub gateways: Vec<IpAddr>,
@@ -394,6 +397,13 @@ pub struct Geo {
     pub lineage: Vec<(Epoch, u64)>,
     /// What was edited here and lost to the owner's record.
     pub conflict: Option<Box<Conflict>>,
+}
+
+impl Geo {
+    /// It leaves its group.
+    pub(crate) fn leave_group(&mut self) {
+        self.former_group = self.group.take().or(self.former_group);
+    }
 }
 
 /// How many terms a record remembers the edits of. A site that was away for longer than so many

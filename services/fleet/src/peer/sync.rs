@@ -40,6 +40,7 @@ pub(crate) fn shared(record: &Subcloud, owner: ControllerId) -> Subcloud {
             owner: Some(owner),
             confirmed: record.geo.confirmed,
             group: record.geo.group,
+            former_group: None,
             gateways: Vec::new(),
             footprint,
             edits: record.geo.edits,

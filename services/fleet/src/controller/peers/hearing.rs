@@ -12,16 +12,15 @@ use site::Timestamp;
 use crate::admission::{Occasion, admit, room};
 use crate::entropy::after;
 use crate::{
-    Association, Batch as Piece, Candidate, Conflict, ControllerId, Correction, Epoch, Fault,
-    MAX_GROUPS, MAX_LINEAGE, MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerGroup, PeerGroupId, PeerId,
-    PeerLinkId, PeerMessage, Pull, Reason, Rejection, Subcloud, SubcloudId, SyncDigest, SyncItem,
-    Violation, Withdrawn,
+    Association, Batch as Piece, Candidate, ControllerId, Correction, Fault, MAX_GROUPS,
+    MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerGroup, PeerGroupId, PeerId, PeerLinkId, PeerMessage,
+    Pull, Rejection, Subcloud, SubcloudId, SyncDigest, SyncItem, Withdrawn,
 };
 
 use super::super::{Batch, Controller, Deferred, Output, Wake};
-use super::book::edited;
 use super::claims::Belief;
 use super::contact::send;
+use super::merging::{both, conflict, not_shared, stale, unreadable};
 
 /// How many faults of one group are kept and told: each names a member.
 pub(super) const MAX_SYNC_FAULTS: usize = 64;
@@ -35,6 +34,10 @@ const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// How long to wait before a group is read again of which something could not be taken in: what
 /// is in its way may be gone, and nobody tells of that.
 const SYNC_RETRY: Duration = Duration::from_secs(5 * 60);
+
+/// How far a peer may be ahead in the terms of a subcloud. Each term is a takeover: nobody gets
+/// there honestly, and terms that are told cannot run out.
+const MAX_TERM_STEP: u64 = 1 << 32;
 
 /// An offer that is being taken in.
 #[derive(Debug)]
@@ -384,7 +387,12 @@ impl Controller {
         match item {
             SyncItem::Owned(record) => {
                 if let Err(rejection) = self.take_record(heard, record, out) {
-                    heard.faults.extend(Fault::all_of(&rejection));
+                    let mut faults = Fault::all_of(&rejection);
+                    for fault in &mut faults {
+                        // Subclouds that are not shared are none of the peer's business.
+                        fault.metadata.remove("subcloudId");
+                    }
+                    heard.faults.append(&mut faults);
                 }
             }
             SyncItem::Elsewhere {
@@ -398,8 +406,10 @@ impl Controller {
                     epoch: *epoch,
                     confirmed: *confirmed,
                 };
-                self.believe(heard.now, *subcloud, claim, heard.batch, out);
-                self.correct(heard, *subcloud, &claim);
+                if self.may_claim(*subcloud, heard.group, heard.speaker, &claim) {
+                    self.believe(heard.now, *subcloud, claim, heard.batch, out);
+                    self.correct(heard, *subcloud, &claim);
+                }
             }
             SyncItem::Left(id) => {
                 self.leave(heard.now, *id, heard.group, heard.speaker, heard.batch)
@@ -425,6 +435,9 @@ impl Controller {
             epoch: enrolled.epoch,
             confirmed: told.geo.confirmed,
         };
+        if !self.may_claim(told.id, heard.group, heard.speaker, &claim) {
+            return Err(Rejection::one(not_shared(told)));
+        }
         let local = self.fleet.subcloud(told.id).map(Arc::clone);
         let Some(local) = local else {
             self.fits(told)?;
@@ -451,6 +464,8 @@ impl Controller {
         record.created_at = local.created_at;
         record.group = local.group;
         record.geo.gateways.clone_from(&local.geo.gateways);
+        let left = local.geo.group.filter(|left| *left != heard.group);
+        record.geo.former_group = left.or(local.geo.former_group);
         record.geo.conflict = both(local.geo.conflict.as_deref(), conflict);
         record.updated_at = local.updated_at;
         if record == *local {
@@ -463,6 +478,27 @@ impl Controller {
             self.demoted(heard.now, told.id, heard.batch, out);
         }
         Ok(())
+    }
+
+    /// Whether a peer may say who owns a subcloud: it is, or was, a member of the group that they
+    /// share, or obeys the speaker as it is. Nor is a term believed that no honest site reaches.
+    fn may_claim(
+        &self,
+        id: SubcloudId,
+        group: PeerGroupId,
+        speaker: ControllerId,
+        claim: &Belief,
+    ) -> bool {
+        let known = self.fleet.subcloud(id);
+        let term = known
+            .and_then(|record| record.enrolled())
+            .map(|it| it.epoch);
+        let step = claim.epoch.0.saturating_sub(term.unwrap_or_default().0);
+        let ours = known.is_none_or(|record| {
+            let geo = &record.geo;
+            [geo.group, geo.former_group].contains(&Some(group)) || geo.owner == Some(speaker)
+        });
+        ours && step <= MAX_TERM_STEP
     }
 
     /// The speaker does not know of the present term, or not whom the agent chose in it.
@@ -514,6 +550,9 @@ impl Controller {
                 epoch,
                 confirmed,
             };
+            if !self.may_claim(subcloud, group, speaker, &claim) {
+                continue;
+            }
             self.believe(now, subcloud, claim, &mut batch, out);
             if !member && owner == speaker {
                 self.leave(now, subcloud, group, speaker, &mut batch);
@@ -597,7 +636,7 @@ impl Controller {
             return;
         }
         let mut changed = Subcloud::clone(record);
-        changed.geo.group = None;
+        changed.geo.leave_group();
         changed.updated_at = now;
         let speaker = self.peers.peer_of(speaker).map(|peer| peer.id);
         self.read_anew(now, group, speaker, batch);
@@ -611,88 +650,4 @@ fn id_of(item: &SyncItem) -> SubcloudId {
         SyncItem::Elsewhere { subcloud, .. } => *subcloud,
         SyncItem::Left(id) => *id,
     }
-}
-
-/// What operators edited here and the new owner did not know when it took over.
-fn conflict(
-    local: &Subcloud,
-    told: &Subcloud,
-    owner: ControllerId,
-    at: Timestamp,
-) -> Option<Box<Conflict>> {
-    let own = local
-        .owned_here()
-        .then_some((local.enrolled()?.epoch, local.geo.edits));
-    let told_of = |term: Epoch| {
-        let known = told.geo.lineage.iter().find(|(known, _)| *known == term);
-        known.map_or(0, |(_, edits)| *edits)
-    };
-    // Terms that the owner no longer remembers are not held against it.
-    let oldest = match told.geo.lineage.first() {
-        Some((oldest, _)) if told.geo.lineage.len() == MAX_LINEAGE => *oldest,
-        _ => Epoch::default(),
-    };
-    let terms = local.geo.lineage.iter().copied().chain(own);
-    let mut terms = terms.filter(|(term, _)| *term >= oldest);
-    let unseen = terms.any(|(term, edits)| edits > told_of(term));
-    let theirs = edited(told);
-    let lost: Vec<(String, String)> = edited(local)
-        .into_iter()
-        .filter(|field| !theirs.contains(field))
-        .collect();
-    (unseen && !lost.is_empty()).then(|| Box::new(Conflict { owner, at, lost }))
-}
-
-/// A conflict stays until an operator has seen it, also when another one follows.
-fn both(earlier: Option<&Conflict>, later: Option<Box<Conflict>>) -> Option<Box<Conflict>> {
-    let Some(earlier) = earlier else {
-        return later;
-    };
-    let Some(mut conflict) = later else {
-        return Some(Box::new(earlier.clone()));
-    };
-    let unseen = earlier.lost.iter();
-    let unseen = unseen.filter(|field| !conflict.lost.contains(field));
-    let mut lost: Vec<(String, String)> = unseen.cloned().collect();
-    lost.append(&mut conflict.lost);
-    // Operators that look at none of them are told of the newest.
-    let surplus = lost.len().saturating_sub(MAX_LOST_FIELDS);
-    conflict.lost = lost.split_off(surplus);
-    Some(conflict)
-}
-
-/// How many lost fields a record keeps for operators that have not looked yet.
-const MAX_LOST_FIELDS: usize = 32;
-
-fn stale(local: &Subcloud, claimed: Epoch, believed: &Belief) -> Violation {
-    let remedy = if claimed < believed.epoch {
-        "nothing: the claim ends when its site hears of the newer term"
-    } else {
-        "nothing while it is a member at the site that its agent obeys, which tells the other; \
-         else take it out of the group at the other"
-    };
-    Violation::new(
-        Reason::EpochStale,
-        format!(
-            "subcloud {} is claimed in term {}, but obeys controller {} in term {}",
-            local.name, claimed.0, believed.owner, believed.epoch.0
-        ),
-        remedy,
-    )
-    .object("subcloud", local.name.clone())
-    .fact("claimedEpoch", claimed.0)
-    .fact("epoch", believed.epoch.0)
-    .fact("owner", believed.owner)
-}
-
-fn unreadable(told: &Subcloud) -> Violation {
-    Violation::new(
-        Reason::InvalidArgument,
-        format!(
-            "the record of subcloud {} is not that of an enrolled member of its speaker",
-            told.name
-        ),
-        "update the software of the other site",
-    )
-    .object("subcloud", told.name.clone())
 }

@@ -7,6 +7,7 @@ mod claims;
 mod contact;
 mod handshake;
 mod hearing;
+mod merging;
 mod moving;
 mod sharing;
 mod speaking;

@@ -150,7 +150,11 @@ impl Controller {
                 None => {}
             }
             let mut record = Subcloud::clone(record);
-            record.geo.group = joins.then_some(group.id);
+            if joins {
+                record.geo.group = Some(group.id);
+            } else {
+                record.geo.leave_group();
+            }
             record.updated_at = now;
             changed.push(record);
         }
