@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 pub use site::{Code, Object, ReasonSet};
+use site::{MAX_FACT_BYTES, MAX_TEXT_BYTES, shortened};
 
 /// A refusal of the fleet's rules; the first failing rule comes first.
 pub type Rejection = site::Rejection<Reason>;
@@ -39,21 +40,16 @@ impl Fault {
     }
 
     /// The same with as much of each text as a violation of this site has, for faults that others
-    /// tell: 640 bytes of a sentence, 512 of a fact, 16 objects and facts.
+    /// tell, and at most 16 objects and facts.
     pub fn cut(self) -> Self {
-        const SENTENCE: usize = 640;
-        const WORD: usize = 512;
         const LISTED: usize = 16;
-        let cut = |mut text: String, most: usize| {
-            text.truncate(text.floor_char_boundary(most));
-            text
-        };
-        let pair = |(one, other)| (cut(one, WORD), cut(other, WORD));
+        let word = |text| shortened(text, MAX_FACT_BYTES);
+        let pair = |(one, other)| (word(one), word(other));
         Self {
-            reason: cut(self.reason, WORD),
-            field: cut(self.field, WORD),
-            message: cut(self.message, SENTENCE),
-            remedy: cut(self.remedy, SENTENCE),
+            reason: word(self.reason),
+            field: word(self.field),
+            message: shortened(self.message, MAX_TEXT_BYTES),
+            remedy: shortened(self.remedy, MAX_TEXT_BYTES),
             objects: self.objects.into_iter().take(LISTED).map(pair).collect(),
             metadata: self.metadata.into_iter().take(LISTED).map(pair).collect(),
         }

@@ -49,7 +49,10 @@ pub use network::{Attachment, AttachmentId, Network, NetworkId, NetworkKind, Poo
 pub use parts::{NetworkParts, PoolParts, SiteParts};
 pub use plan::{Plan, Subject, plan};
 pub use pool::{AddressRole, Addresses, Order, Pool, PoolId, Range};
-pub use rejection::{Code, MAX_VIOLATIONS, Object, Reason, ReasonSet, Rejection, Violation};
+pub use rejection::{
+    Code, MAX_FACT_BYTES, MAX_TEXT_BYTES, MAX_VIOLATIONS, Object, Reason, ReasonSet, Rejection,
+    Violation, shortened,
+};
 pub use shape::{MAX_NAME_LENGTH, MAX_RANGES};
 pub use site::{
     DistributedCloudRole, Generation, Kubernetes, Site, SiteIdentity, SoftwareVersion, SystemMode,

@@ -34,10 +34,10 @@ pub const MAX_VIOLATIONS: usize = 256;
 
 /// The longest text of a violation, in bytes. Texts repeat what a request says, and a request may
 /// say a mebibyte; a status travels in headers, of which clients commonly take 16 KiB in all.
-const MAX_TEXT_BYTES: usize = 640;
+pub const MAX_TEXT_BYTES: usize = 640;
 
 /// The longest fact, in bytes: enough for a list of some names.
-const MAX_FACT_BYTES: usize = 512;
+pub const MAX_FACT_BYTES: usize = 512;
 
 /// The longest path of a field, in bytes.
 const MAX_FIELD_BYTES: usize = 256;
@@ -47,7 +47,7 @@ const MAX_NAME_BYTES: usize = 256;
 
 /// A text that is not longer than this many bytes: the middle of a longer one is left out, for
 /// what is wrong stands at the end of a sentence.
-fn shortened(text: String, most: usize) -> String {
+pub fn shortened(text: String, most: usize) -> String {
     const GAP: &str = " … ";
     if text.len() <= most {
         return text;

@@ -57,7 +57,9 @@ pub(crate) struct Hub {
     driven: Mutex<Driven>,
     durable: RwLock<Durable>,
     issuer: Arc<Issuer>,
-    /// What the store has taken, in order; it takes no more than it has room for.
+    /// What the store has taken, in order: as much as the machine itself counts as under way. The
+    /// store makes whoever hands it more wait for room, so only what is durable can pile up here,
+    /// until the next turn of the task that reads it.
     commits: mpsc::UnboundedSender<Committing>,
     timer: watch::Sender<Option<Timestamp>>,
     /// Subclouds of which something changed, until rollouts have heard of it; at most the fleet.

@@ -36,7 +36,8 @@ pub(crate) struct Runner {
     hub: Arc<Hub>,
     life: Life,
     driven: Mutex<Driven>,
-    /// What the store has taken, in order; it takes no more than it has room for.
+    /// What the store has taken, in order, as that of the fleet: the store makes whoever hands it
+    /// more wait for room.
     commits: mpsc::UnboundedSender<(Ticket, store::Ticket)>,
     timer: watch::Sender<Option<Timestamp>>,
     changes: broadcast::Sender<Arc<Changed>>,

@@ -322,6 +322,12 @@ pub fn fault_from_wire(violation: &wire::Violation) -> Fault {
     }
 }
 
+/// Faults that another site tells: as many as are kept, and of each as much.
+pub(crate) fn faults_from_wire(violations: &[wire::Violation]) -> Vec<Fault> {
+    let faults = violations.iter().map(fault_from_wire).collect();
+    Fault::kept(faults).into_iter().map(Fault::cut).collect()
+}
+
 /// The controller's networks.
 pub fn networks_to_wire(networks: &ControllerNetworks) -> wire::ControllerNetworks {
     let ControllerNetworks { link, oam } = networks;

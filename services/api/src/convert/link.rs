@@ -13,8 +13,8 @@ use site::{Digest, Generation};
 
 use super::{
     Gathered, Malformed, command_from_wire, command_pieces, endpoint_from_url, fault_from_wire,
-    fault_to_wire, networks_from_wire, networks_to_wire, parse_uuid, parse_version,
-    parts_from_wire, parts_to_wire, result_from_wire, result_pieces,
+    fault_to_wire, faults_from_wire, networks_from_wire, networks_to_wire, parse_uuid,
+    parse_version, parts_from_wire, parts_to_wire, result_from_wire, result_pieces,
 };
 use crate::fleet_v1 as wire;
 use wire::exchange_request::Message as FromAgent;
@@ -191,7 +191,7 @@ fn networks_answer(answer: &wire::ControllerNetworksAnswer) -> Result<AgentMessa
     let wire::ControllerNetworksAnswer { digest, violations } = answer;
     Ok(AgentMessage::NetworksAnswer(NetworksAnswer {
         digest: NetworksDigest(bytes32("controller_networks_answer.digest", digest)?),
-        faults: super::peer_link::faults(violations),
+        faults: faults_from_wire(violations),
     }))
 }
 

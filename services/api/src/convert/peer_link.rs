@@ -1,14 +1,14 @@
 //! What two controllers say to each other, and the pieces of it.
 
 use fleet::{
-    Authority, Batch, CardDigest, ControllerId, Correction, Epoch, Fault, Fingerprint, GroupHeader,
+    Authority, Batch, CardDigest, ControllerId, Correction, Epoch, Fingerprint, GroupHeader,
     Leader, MAX_PEERS, Offer, PeerCard, PeerGoodbye, PeerGroupId, PeerMessage, Pull, SubcloudId,
     SyncDigest, SyncItem, Withdrawn,
 };
 use prost::Message as _;
 
 use super::{
-    Malformed, bytes32, controller_from_text, endpoints, fault_from_wire, fault_to_wire,
+    Malformed, bytes32, controller_from_text, endpoints, fault_to_wire, faults_from_wire,
     networks_from_wire, networks_to_wire, parse_uuid, parse_version, subcloud_from_record,
     subcloud_to_record, urls,
 };
@@ -126,7 +126,7 @@ fn message_from_wire(message: Message) -> Result<PeerMessage, Malformed> {
             violations,
         }) => PeerMessage::Verdict {
             card: CardDigest(bytes32("verdict.card_sha256", &card_sha256)?),
-            faults: faults(&violations),
+            faults: faults_from_wire(&violations),
         },
         Message::Heartbeat(wire::Heartbeat {}) => PeerMessage::Heartbeat,
         Message::HeartbeatAnswer(wire::Heartbeat {}) => PeerMessage::HeartbeatAnswer,
@@ -155,7 +155,7 @@ fn message_from_wire(message: Message) -> Result<PeerMessage, Malformed> {
         }) => PeerMessage::Synced {
             group: group_id("synced.group", &group)?,
             digest: sync_digest("synced.digest", &digest)?,
-            faults: faults(&violations),
+            faults: faults_from_wire(&violations),
             corrections: corrections
                 .into_iter()
                 .map(correction_from_wire)
@@ -530,14 +530,6 @@ fn member_from_wire(member: wire::PeerLinkMember) -> Result<SyncItem, Malformed>
         }
         Some(State::Left(subcloud)) => Ok(SyncItem::Left(subcloud_id("member.left", &subcloud)?)),
     }
-}
-
-/// As many faults as are kept, and of each as much.
-pub(crate) fn faults(violations: &[wire::Violation]) -> Vec<Fault> {
-    Fault::kept(violations.iter().map(fault_from_wire).collect())
-        .into_iter()
-        .map(Fault::cut)
-        .collect()
 }
 
 /// A name that is not longer than any name may be.

@@ -12,7 +12,9 @@ use site::{Family, NetworkKind, Site, SiteParts, SoftwareVersion};
 
 pub(crate) use gateway::fit as gateways_fit;
 
-use crate::{Candidate, Fleet, Footprint, LinkNetwork, Reason, Rejection, SubcloudId, Violation};
+use crate::{
+    Candidate, Fleet, Footprint, LinkNetwork, Reason, Rejection, Subcloud, SubcloudId, Violation,
+};
 
 pub use own_site::would_break;
 
@@ -22,6 +24,24 @@ pub const DUAL_STACK_SINCE: SoftwareVersion = SoftwareVersion { year: 24, month:
 /// The most objects that one violation names. A range that covers a whole fleet overlaps
 /// thousands of sites; the message then says how many more there are.
 pub const MAX_NAMED: usize = 16;
+
+/// Judges a site of a subcloud as it reports it, or as it would report it after a change.
+///
+/// # Errors
+/// Every violation of F2-F7.
+pub(crate) fn admit_report(
+    fleet: &Fleet,
+    subcloud: &Subcloud,
+    site: &SiteParts,
+) -> Result<(Candidate, Vec<Violation>), Rejection> {
+    let candidate = Candidate::of_report(site);
+    let occasion = Occasion::Report {
+        own: subcloud.id,
+        name: &subcloud.name,
+    };
+    let admission = admit(fleet, &candidate, occasion)?;
+    Ok((candidate, admission.warnings))
+}
 
 /// Asks every rule that the occasion calls for and reports all that fail, in the order of the
 /// rules, so that the first one decides code and reason.

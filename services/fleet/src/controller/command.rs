@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use site::{SiteParts, Timestamp};
 
-use crate::admission::{Occasion, admit};
+use crate::admission::admit_report;
 use crate::{
-    Action, Actor, Candidate, Command, CommandId, CommandOutcome, CommandResult, ControllerMessage,
-    Fault, LinkId, MAX_COMMAND_BYTES, MAX_COMMANDS, MAX_COMMANDS_BYTES, MAX_COMMANDS_PER_LINK,
-    Outcome, Reach, Reason, Rejection, RequestId, SiteMethod, Subcloud, SubcloudId, Violation,
+    Action, Actor, Command, CommandId, CommandOutcome, CommandResult, ControllerMessage, Fault,
+    LinkId, MAX_COMMAND_BYTES, MAX_COMMANDS, MAX_COMMANDS_BYTES, MAX_COMMANDS_PER_LINK, Outcome,
+    Reach, Reason, Rejection, RequestId, SiteMethod, Subcloud, SubcloudId, Violation,
 };
 
 use super::{Batch, Controller, Deed, Deferred, Output, RunCommand, Wake};
@@ -183,14 +183,8 @@ impl Controller {
     /// What the rules have against the report that would follow (F2-F7): the site would be in
     /// quarantine then, and out of the reach of the command that could undo it.
     fn unacceptable(&self, record: &Subcloud, foreseen: &SiteParts) -> Vec<Violation> {
-        let occasion = Occasion::Report {
-            own: record.id,
-            name: &record.name,
-        };
-        match admit(&self.fleet, &Candidate::of_report(foreseen), occasion) {
-            Ok(_) => Vec::new(),
-            Err(rejection) => rejection.violations().to_vec(),
-        }
+        let refused = admit_report(&self.fleet, record, foreseen).err();
+        refused.map_or_else(Vec::new, |refused| refused.violations().to_vec())
     }
 
     /// A refusal when too many commands are under way.

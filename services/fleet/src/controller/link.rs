@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use site::{Digest, SiteParts, Timestamp};
 
-use crate::admission::{Occasion, admit};
+use crate::admission::admit_report;
 use crate::agent::HEARTBEAT_BOUNDS;
 use crate::entropy::{after, up_to};
 use crate::{
@@ -367,12 +367,7 @@ impl Controller {
             return Ok(None);
         }
         same_site(record, &report.site)?;
-        let candidate = Candidate::of_report(&report.site);
-        let occasion = Occasion::Report {
-            own: record.id,
-            name: &record.name,
-        };
-        admit(&self.fleet, &candidate, occasion)?;
+        let (candidate, _) = admit_report(&self.fleet, record, &report.site)?;
         Ok(Some(candidate))
     }
 

@@ -7,10 +7,9 @@ use site::{Effect, Rank, Site, Timestamp};
 
 use super::desired::new_pool;
 use super::{Addresses, Desired, Member, MemberState, Order, PoolAction, Step};
-use crate::admission::{Occasion, admit};
+use crate::admission::admit_report;
 use crate::{
-    Candidate, Fault, Fleet, Reason, Rejection, SharedGroup, SharedSubcloud, Subcloud, SubcloudId,
-    Violation,
+    Fault, Fleet, Reason, Rejection, SharedGroup, SharedSubcloud, Subcloud, SubcloudId, Violation,
 };
 
 /// What would happen on one subcloud.
@@ -79,24 +78,6 @@ pub fn preview(
         all.push(judged.foreseen(index, subcloud, now));
     }
     Ok(all)
-}
-
-/// The site as it would be, judged by the rules of the fleet.
-///
-/// # Errors
-/// Every violation of F2-F7.
-pub(super) fn admit_site(
-    fleet: &Fleet,
-    subcloud: &Subcloud,
-    site: &Site,
-) -> Result<(Candidate, Vec<Violation>), Rejection> {
-    let candidate = Candidate::of_report(&site.to_parts());
-    let occasion = Occasion::Report {
-        own: subcloud.id,
-        name: &subcloud.name,
-    };
-    let admission = admit(fleet, &candidate, occasion)?;
-    Ok((candidate, admission.warnings))
 }
 
 /// The fields of the pools, by subcloud.
@@ -211,7 +192,7 @@ fn judge(
         Ok(foreseeable) => foreseeable,
         Err(rejection) => return judged.refused(rejection.map(Reason::Site).violations()),
     };
-    match admit_site(ahead, subcloud, &foreseeable.site) {
+    match admit_report(ahead, subcloud, &foreseeable.site.to_parts()) {
         Ok((candidate, warnings)) => {
             let mut would_be = Subcloud::clone(subcloud);
             if let Some(observed) = &mut would_be.observed {

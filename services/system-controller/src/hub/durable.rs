@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
-use super::raised::Raised;
-use super::{Driven, Hub};
-use crate::fleet_history::FleetChange;
 use fleet::{
     AlarmCounts, AlarmKind, AlarmSummary, Association, Controller, GroupId, PeerGroup, PeerGroupId,
     PeerId, Presence, Records, Rejection, SharedGroup, SharedSubcloud, SubcloudGroup, SubcloudId,
     SystemPeer, Write,
 };
+
+use super::raised::Raised;
+use super::{Driven, Hub};
+use crate::fleet_history::FleetChange;
 
 /// What readers see: nothing that is not on disk.
 #[derive(Debug)]

@@ -380,7 +380,6 @@ impl Hub {
         self.feed_locked(&mut driven, Input::Peer(PeerInput::Closed { link }));
     }
 
-    /// Every alarm about peers and groups.
     /// The raised alarms about peers and their groups: at most one for each.
     pub(crate) fn peer_alarms(&self) -> Vec<Alarm> {
         self.lock().peers.alarms.values().cloned().collect()

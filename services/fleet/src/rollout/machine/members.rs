@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use site::{Generation, Site, Timestamp};
 
-use super::super::preview::admit_site;
 use super::super::{Member, MemberState, RolloutId, RolloutState, Step};
 use super::{
     Answered, BACKSTOP, Batch, Deferred, FleetView, RolloutOutput, Rollouts, Run, Standing,
     Touched, Turn, Work,
 };
+use crate::admission::admit_report;
 use crate::entropy::after;
 use crate::{Fault, GroupId, Reason, SharedGroup, SubcloudId, Violation};
 
@@ -191,7 +191,7 @@ impl Rollouts {
                 .map_err(|rejection| rejection.map(Reason::Site))
                 .and_then(|ahead| match steps.0.is_empty() {
                     true => Ok(()),
-                    false => admit_site(view.fleet(), record, &ahead.site).map(|_| ()),
+                    false => admit_report(view.fleet(), record, &ahead.site.to_parts()).map(|_| ()),
                 }),
             None => return self.deleted(now, id, subcloud, out),
         };
