@@ -13,10 +13,11 @@ use site::Site;
 use store::{Expected, Revision, Store};
 use tonic::service::{Routes, RoutesBuilder};
 
+use crate::certificate::Certificate;
 use crate::hub::Hub;
 use crate::operator_services::OperatorServices;
 use crate::records;
-use crate::serve::{Certificate, serve_link};
+use crate::serve::serve_link;
 use crate::settings::{Settings, Times};
 
 /// An installed controller, kept in memory.

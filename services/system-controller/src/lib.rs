@@ -9,6 +9,7 @@
 //! No rule lives here: what is admitted, refused or acknowledged is decided in `fleet` and
 //! `site`.
 
+mod certificate;
 mod command;
 mod console;
 mod expiry;

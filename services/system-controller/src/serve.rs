@@ -2,28 +2,24 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use api::fleet_v1::enrollment_service_server::EnrollmentServiceServer;
 use api::fleet_v1::link_service_server::LinkServiceServer;
 use api::fleet_v1::peer_link_service_server::PeerLinkServiceServer;
 use api::fleet_v1::rollout_service_server::{self, RolloutServiceServer};
 use daemon::{
-    Desk, Exit, Failure, Life, Neighbours, OperatorListeners, OperatorTraffic, SiteKeeper, Tls,
-    Witness, bind_tcp,
+    Desk, Exit, Failure, Life, Neighbours, OperatorListeners, OperatorTraffic, SiteKeeper, Witness,
+    bind_tcp,
 };
 use fleet::{ControllerConfig, ControllerId, Input};
-use identity::{
-    Acceptor, CONTROLLER_VALIDITY, Ca, ClientCertificates, Connections, LeafKey, Listener,
-    ServingCertificate, Trust, link_server_config, server_config,
-};
+use identity::{Acceptor, ClientCertificates, Connections, Listener};
 use prometheus_client::registry::Registry;
-use rustls::ServerConfig;
 use site::Site;
 use store::Store;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
+use crate::certificate::Certificate;
 use crate::console::Console;
 use crate::fleet_history::FleetHistory;
 use crate::grpc::{Enrollments, Links, PeerLinks, RolloutCalls, SitesOfSubclouds};
@@ -172,7 +168,7 @@ pub(crate) async fn serve_link<L: Listener>(
     (link, address): (L, SocketAddr),
     certificate: &Certificate,
 ) -> Result<LinkSide, Failure> {
-    let authority = &certificate.authority;
+    let authority = certificate.authority();
     let config = settings.controller(site, address, authority);
     let issuer = Arc::new(Issuer {
         authority: Arc::clone(authority),
@@ -186,7 +182,7 @@ pub(crate) async fn serve_link<L: Listener>(
     let history = FleetHistory::new(start, settings.watch_history);
     let wire = Wire {
         authority: authority.spki_sha256(),
-        certificate: Arc::clone(&certificate.serving),
+        certificate: Arc::clone(certificate.serving()),
         trust,
         link: address,
         network: life.network().clone(),
@@ -315,93 +311,4 @@ fn addresses(site: &Site, settings: &Settings) -> Vec<IpAddr> {
     all.dedup();
     all.retain(|address| !address.is_unspecified());
     all
-}
-
-/// The controller's own certificate, for every listener.
-pub(crate) struct Certificate {
-    authority: Arc<Ca>,
-    addresses: Vec<IpAddr>,
-    serving: Arc<ServingCertificate>,
-}
-
-impl Certificate {
-    pub(crate) fn issue(authority: Arc<Ca>, addresses: Vec<IpAddr>) -> Result<Self, Failure> {
-        let failed = |error: &dyn std::error::Error| {
-            Failure::because(
-                Exit::Software,
-                "cannot issue the controller's certificate",
-                error,
-            )
-        };
-        let key = LeafKey::generate().map_err(|error| failed(&error))?;
-        let issued = authority
-            .issue_controller(&key, &addresses, SystemTime::now(), CONTROLLER_VALIDITY)
-            .map_err(|error| failed(&error))?;
-        let serving = ServingCertificate::new(authority.certificate(), &issued, &key)
-            .map_err(|error| failed(&error))?;
-        Ok(Self {
-            authority,
-            addresses,
-            serving,
-        })
-    }
-
-    /// The configuration of a listener.
-    fn tls(&self, clients: ClientCertificates) -> Result<Tls, Failure> {
-        let serving = Arc::clone(&self.serving);
-        let config = server_config(&self.authority, serving, clients)
-            .map_err(|error| Failure::because(Exit::Software, "cannot configure TLS", &error))?;
-        Ok(Tls {
-            config,
-            trust_domain: self.authority.trust_domain(),
-        })
-    }
-
-    /// The configuration of the link listener, and whom it trusts beside the own authority.
-    fn link_tls(&self) -> Result<(Arc<Trust>, Arc<ServerConfig>), Failure> {
-        let failed = |error: &dyn std::error::Error| {
-            Failure::because(Exit::Software, "cannot configure TLS", error)
-        };
-        let own = self.authority.certificate().clone();
-        let trust = Trust::new(own).map_err(|error| failed(&error))?;
-        let config = link_server_config(&self.authority, &trust, Arc::clone(&self.serving))
-            .map_err(|error| failed(&error))?;
-        Ok((trust, config))
-    }
-
-    /// Replaces the certificate at half of its life, for as long as the process runs.
-    pub(crate) fn renew(self, life: Life) -> impl Future<Output = ()> + Send + 'static {
-        let stop = life.stopping();
-        async move {
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(CONTROLLER_VALIDITY / 2) => {}
-                }
-                match self.replace() {
-                    Ok(()) => tracing::info!("the controller's certificate is renewed"),
-                    Err(failure) => tracing::error!(%failure, "will try again in half its life"),
-                }
-            }
-        }
-    }
-
-    fn replace(&self) -> Result<(), Failure> {
-        let failed = |error: &dyn std::error::Error| {
-            Failure::because(
-                Exit::Software,
-                "cannot renew the controller's certificate",
-                error,
-            )
-        };
-        let key = LeafKey::generate().map_err(|error| failed(&error))?;
-        let now = SystemTime::now();
-        let issued =
-            self.authority
-                .issue_controller(&key, &self.addresses, now, CONTROLLER_VALIDITY);
-        let issued = issued.map_err(|error| failed(&error))?;
-        self.serving
-            .replace(self.authority.certificate(), &issued, &key)
-            .map_err(|error| failed(&error))
-    }
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::settings::{ServeOptions, Settings};
-use crate::{init, records, serve};
+use crate::{certificate, init, records, serve};
 
 /// Nothing here should take longer, even on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -85,7 +85,7 @@ impl Site {
         let (site, _) = daemon::read_site(&store).expect("a site");
         let settings = settings(&self.state(), self.address, &site);
         let authority = records::read_authority(&store).expect("an authority");
-        let certificate = serve::Certificate::issue(Arc::new(authority), Vec::new());
+        let certificate = certificate::Certificate::issue(Arc::new(authority), Vec::new());
         let certificate = certificate.expect("a certificate");
         let link = TcpListener::bind(self.address).await.expect("a port");
         self.address = link.local_addr().expect("bound");
