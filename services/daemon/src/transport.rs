@@ -15,6 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use crate::Network;
+use crate::exit::chain;
 
 /// How long a TCP connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,7 +46,7 @@ pub enum TransportError {
         source: io::Error,
     },
     /// What answers is not the controller.
-    #[error("{controller}: {source}")]
+    #[error("{controller}: {}", chain(source))]
     Tls {
         /// The controller.
         controller: SocketAddr,
