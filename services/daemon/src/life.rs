@@ -1,6 +1,9 @@
 //! The life of a process: signals, tasks, network and random ids.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -11,11 +14,17 @@ use crate::{Exit, Failure, Network};
 /// that does not hear the goodbye takes all of it, and the whole stop has 5 s.
 const STOP_SECONDS: u64 = 4;
 
+/// How long the last tasks may take when the others took all of that.
+const LAST: Duration = Duration::from_millis(250);
+
 /// Owns every task of the process and ends them in order.
 #[derive(Debug, Clone, Default)]
 pub struct Life {
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Cancelled when those have ended, or had their time.
+    quiet: CancellationToken,
+    last: TaskTracker,
     network: Network,
 }
 
@@ -81,16 +90,37 @@ impl Life {
         self.tasks.spawn(task);
     }
 
-    /// Waits for the stop and then for every task, at most 4 s.
+    /// Cancelled when every other task has ended: nobody needs the last ones any more.
+    pub fn quiet(&self) -> CancellationToken {
+        self.quiet.clone()
+    }
+
+    /// Runs a task that others need until they end, such as one that waits for the disk. It ends
+    /// when [`Life::quiet`] is cancelled.
+    pub fn spawn_last<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.last.spawn(task);
+    }
+
+    /// Waits for the stop and then for every task, the last ones last, at most 4 s.
     pub async fn until_stopped(&self) {
         self.stop.cancelled().await;
+        let end = Instant::now() + Duration::from_secs(STOP_SECONDS);
         self.tasks.close();
-        let limit = std::time::Duration::from_secs(STOP_SECONDS);
-        if tokio::time::timeout(limit, self.tasks.wait())
-            .await
-            .is_err()
-        {
+        if timeout_at(end, self.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.tasks.len(), "tasks did not end in time");
+        }
+        self.quiet.cancel();
+        self.last.close();
+        // What is under way has this long at least.
+        let end = end.max(Instant::now() + LAST);
+        if timeout_at(end, self.last.wait()).await.is_err() {
+            tracing::warn!(
+                tasks = self.last.len(),
+                "the last tasks did not end in time"
+            );
         }
     }
 }

@@ -191,7 +191,7 @@ impl Hub {
         hub.trust_peers(&hub.lock());
         hub.carry_out(&mut hub.lock(), outputs);
         life.spawn(Arc::clone(&hub).dial_peers(dialling, life.clone()));
-        life.spawn(Arc::clone(&hub).commit_in_order(committing, life.stopping()));
+        life.spawn_last(Arc::clone(&hub).commit_in_order(committing, life.quiet()));
         life.spawn(Arc::clone(&hub).keep_time(life.stopping()));
         Ok(hub)
     }
@@ -545,21 +545,22 @@ impl Hub {
             shown: writes.iter().filter(shown).cloned().collect(),
             since: Instant::now(),
         };
-        if let Err(error) = self.commits.send(committing) {
-            fatal("nobody waits for the disk any more", &error);
+        if self.commits.send(committing).is_err() {
+            // Only when the process ends: the disk has it, and nobody is left to be told.
+            tracing::debug!(?ticket, "nobody waits for the disk any more");
         }
     }
 
     async fn commit_in_order(
         self: Arc<Self>,
         mut committing: mpsc::UnboundedReceiver<Committing>,
-        stop: CancellationToken,
+        quiet: CancellationToken,
     ) {
         loop {
             let next = tokio::select! {
                 biased;
                 next = committing.recv() => next,
-                () = stop.cancelled() => None,
+                () = quiet.cancelled() => None,
             };
             let Some(Committing {
                 ticket,

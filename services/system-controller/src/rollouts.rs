@@ -87,7 +87,7 @@ impl Runner {
             runner.tell_awaited(&driven, None);
             runner.carry_out(&mut driven, outputs);
         }
-        life.spawn(Arc::clone(&runner).commit_in_order(committing));
+        life.spawn_last(Arc::clone(&runner).commit_in_order(committing));
         life.spawn(Arc::clone(&runner).keep_time());
         life.spawn(Arc::clone(&runner).hear());
         Ok(runner)
@@ -236,8 +236,9 @@ impl Runner {
             Ok(durable) => durable,
             Err(error) => fatal("a rollout could not be handed to the disk", &error),
         };
-        if let Err(error) = self.commits.send((ticket, durable)) {
-            fatal("nobody waits for the disk any more", &error);
+        if self.commits.send((ticket, durable)).is_err() {
+            // Only when the process ends: the disk has it, and nobody is left to be told.
+            tracing::debug!(?ticket, "nobody waits for the disk any more");
         }
     }
 
@@ -245,12 +246,12 @@ impl Runner {
         self: Arc<Self>,
         mut committing: mpsc::UnboundedReceiver<(Ticket, store::Ticket)>,
     ) {
-        let stop = self.life.stopping();
+        let quiet = self.life.quiet();
         loop {
             let next = tokio::select! {
                 biased;
                 next = committing.recv() => next,
-                () = stop.cancelled() => None,
+                () = quiet.cancelled() => None,
             };
             let Some((ticket, durable)) = next else {
                 return;
