@@ -101,7 +101,11 @@ pub(super) async fn forget(store: &Store, id: RolloutId) {
             .into_iter()
             .map(|key| write(key, Action::Delete))
             .collect();
-        if let Err(error) = store.commit(batch).await {
+        let forgotten = match store.enqueue_when_room(batch) {
+            Ok(forgotten) => forgotten.durable().await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = forgotten {
             fatal("an old rollout could not be forgotten", &error);
         }
         if last {
