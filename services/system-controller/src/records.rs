@@ -190,45 +190,9 @@ pub(crate) fn read_operators(store: &Store) -> Result<Vec<Operator>, Failure> {
     records.iter().map(read).collect()
 }
 
-/// Forgets the entries of a log beyond the newest `most` and those of before a moment, and tells
-/// how many that were. Entries are in the order of time, as far as the clock was not set back.
-pub(crate) async fn forget_before(
-    store: &Store,
-    prefix: &'static str,
-    most: u64,
-    moment: Timestamp,
-) -> Result<u64, Failure> {
-    let failed = |error: &dyn Error| Failure::because(Exit::Io, "a log", error);
-    let mut after = None;
-    let (mut seen, mut forgotten) = (0_u64, 0);
-    loop {
-        let page = store.page(prefix, after.as_ref(), LOG_PAGE);
-        let records = page.map_err(|error| failed(&error))?;
-        let Some(last) = records.last() else {
-            return Ok(forgotten);
-        };
-        after = Some(last.key.clone());
-        let mut batch = Vec::new();
-        for record in records {
-            seen += 1;
-            if seen > most || at_of(&record.value) < moment {
-                batch.push(store::Write {
-                    key: record.key,
-                    expected: Expected::Any,
-                    action: Action::Delete,
-                });
-            }
-        }
-        if !batch.is_empty() {
-            forgotten += u64::try_from(batch.len()).unwrap_or(u64::MAX);
-            store.commit(batch).await.map_err(|error| failed(&error))?;
-        }
-    }
-}
-
 /// When an entry of a log was written: both kinds of records begin with it. One that cannot be
 /// read is as old as can be.
-fn at_of(record: &[u8]) -> Timestamp {
+pub(crate) fn at_of(record: &[u8]) -> Timestamp {
     let read = LogTime::decode(record);
     Timestamp(read.map_or(0, |read| read.at_milliseconds))
 }
