@@ -1,7 +1,7 @@
 //! The state directory: made as a whole or not at all, and the records in it.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use api::store_v1::{RequestRecord, SiteRecord};
@@ -11,7 +11,7 @@ use site::{Site, Timestamp};
 use store::{Action, Expected, Key, Revision, Store, Write};
 
 use crate::requests::{Answered, RequestLog};
-use crate::{Exit, Failure};
+use crate::{Exit, Failure, random_uuid};
 
 /// Where the answers to requests are kept.
 const REQUESTS: &str = "request/";
@@ -36,7 +36,9 @@ pub enum StateDirError {
 }
 
 /// Makes a state directory with mode 0700. `fill` works in a directory beside it that gets its
-/// name only at the end, so an interrupted `init` leaves nothing that looks like a site.
+/// name only at the end, so an interrupted `init` leaves nothing that looks like a site. An empty
+/// directory that is there already is filled from one within it: its owner need not own the
+/// directory around it, and it may be a mount point.
 ///
 /// # Errors
 /// When `dir` has state, the file system refuses, or `fill` fails; `dir` is then as before.
@@ -44,41 +46,31 @@ pub fn create_state_dir(
     dir: &Path,
     fill: impl FnOnce(&Path) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let io = |path: &Path, source| {
-        let error = StateDirError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        Failure::new(Exit::Io, error.to_string())
-    };
-    if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+    let there = fs::read_dir(dir).map(|mut entries| entries.next().is_some());
+    if matches!(there, Ok(true)) {
         let error = StateDirError::NotEmpty(dir.to_owned());
         return Err(Failure::new(Exit::DataError, error.to_string()));
     }
-    let name = dir.file_name().ok_or_else(|| {
-        Failure::new(
-            Exit::Usage,
-            format!("--state-dir {} has no name", dir.display()),
-        )
-    })?;
-    let parent = match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+    let (around, name) = match there {
+        Ok(_) => (dir.to_owned(), std::ffi::OsString::from("state")),
+        Err(_) => beside(dir)?,
     };
-    fs::create_dir_all(parent).map_err(|error| io(parent, error))?;
+    fs::create_dir_all(&around).map_err(|error| failed(&around, error))?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
-    hidden.push(format!(".init-{}", std::process::id()));
-    let staging = parent.join(hidden);
+    hidden.push(format!(".init-{}", random_uuid().simple()));
+    let staging = around.join(hidden);
     fs::DirBuilder::new()
         .mode(0o700)
         .create(&staging)
-        .map_err(|error| io(&staging, error))?;
-    let made = fill(&staging).and_then(|()| {
-        // Replaces an empty directory, and fails on one that got content meanwhile.
-        fs::rename(&staging, dir).map_err(|error| io(dir, error))?;
-        let parent = fs::File::open(parent).map_err(|error| io(parent, error))?;
-        parent.sync_all().map_err(|error| io(dir, error))
+        .map_err(|error| failed(&staging, error))?;
+    let made = fill(&staging).and_then(|()| match there {
+        Ok(_) => move_into(&staging, dir),
+        Err(_) => {
+            // Fails on a directory that got content meanwhile.
+            fs::rename(&staging, dir).map_err(|error| failed(dir, error))?;
+            sync(&around)
+        }
     });
     if made.is_err()
         && staging.exists()
@@ -87,6 +79,67 @@ pub fn create_state_dir(
         eprintln!("{} is left behind: {error}", staging.display());
     }
     made
+}
+
+/// The directory around one, and its name there.
+fn beside(dir: &Path) -> Result<(PathBuf, std::ffi::OsString), Failure> {
+    let name = dir.file_name().ok_or_else(|| {
+        Failure::new(
+            Exit::Usage,
+            format!("--state-dir {} has no name", dir.display()),
+        )
+    })?;
+    let around = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    Ok((around.to_owned(), name.to_owned()))
+}
+
+/// Moves every file one level up, that with the state last: without it there is no site.
+fn move_into(staging: &Path, dir: &Path) -> Result<(), Failure> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(staging).map_err(|error| failed(staging, error))? {
+        files.push(entry.map_err(|error| failed(staging, error))?.file_name());
+    }
+    files.sort_by_key(|name| name == store::STATE_FILE);
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+        .map_err(|error| failed(dir, error))?;
+    let mut placed = Vec::new();
+    let moved = files.into_iter().try_for_each(|name| {
+        if name == store::STATE_FILE {
+            sync(dir)?;
+        }
+        let place = dir.join(&name);
+        fs::rename(staging.join(&name), &place).map_err(|error| failed(&place, error))?;
+        placed.push(place);
+        Ok(())
+    });
+    let whole = moved.and_then(|()| {
+        fs::remove_dir(staging).map_err(|error| failed(staging, error))?;
+        sync(dir)
+    });
+    if whole.is_err() {
+        for place in placed.iter().rev() {
+            if let Err(error) = fs::remove_file(place) {
+                eprintln!("{} is left behind: {error}", place.display());
+            }
+        }
+    }
+    whole
+}
+
+fn sync(dir: &Path) -> Result<(), Failure> {
+    let opened = fs::File::open(dir).map_err(|error| failed(dir, error))?;
+    opened.sync_all().map_err(|error| failed(dir, error))
+}
+
+fn failed(path: &Path, source: std::io::Error) -> Failure {
+    let error = StateDirError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    Failure::new(Exit::Io, error.to_string())
 }
 
 /// Opens the store of a state directory, which locks it against other processes.
@@ -201,8 +254,6 @@ fn join(faults: &[api::convert::Malformed]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
@@ -231,5 +282,41 @@ mod tests {
 
         create_state_dir(&dir, fill).expect_err("state is never overwritten");
         assert_eq!(fs::read_to_string(dir.join("x")).expect("kept"), "y");
+    }
+
+    #[test]
+    fn an_empty_directory_that_is_there_is_filled_from_within() {
+        let around = tempfile::tempdir().expect("a directory");
+        let dir = around.path().join("state");
+        fs::create_dir(&dir).expect("made");
+        let names = |dir: &Path| -> Vec<_> {
+            let entries = fs::read_dir(dir).expect("listed");
+            let names = entries.map(|entry| entry.expect("an entry").file_name());
+            let mut names: Vec<_> = names.collect();
+            names.sort();
+            names
+        };
+        let fail = |staging: &Path| {
+            fs::write(staging.join("x"), "y").expect("written");
+            Err(Failure::new(Exit::DataError, "no"))
+        };
+        create_state_dir(&dir, fail).expect_err("filling failed");
+        assert_eq!(names(&dir), Vec::<std::ffi::OsString>::new());
+
+        // Nothing may be made beside it.
+        let within = dir.clone();
+        let fill = |staging: &Path| {
+            assert!(staging.starts_with(&within), "{}", staging.display());
+            for name in ["key", store::STATE_FILE] {
+                fs::write(staging.join(name), "y").expect("written");
+            }
+            Ok(())
+        };
+        create_state_dir(&dir, fill).expect("made");
+        assert_eq!(names(&dir), ["key", store::STATE_FILE]);
+        assert_eq!(names(around.path()), ["state"]);
+        let mode = fs::metadata(&dir).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        create_state_dir(&dir, fail).expect_err("state is never overwritten");
     }
 }

@@ -19,6 +19,7 @@ use self::tables::{Contents, FORMAT, Fault};
 use self::writer::Shared;
 use crate::{CommitError, Key, OpenError, ReadError, Record, Revision, Ticket, Write};
 
+pub use self::directory::STATE_FILE;
 pub use self::disk::Faults;
 
 /// A store in one directory: `state.redb` holds the records, `lock` says who uses it, and

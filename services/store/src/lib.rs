@@ -37,7 +37,7 @@ mod volatile;
 
 use std::path::Path;
 
-pub use embedded::{Embedded, Faults};
+pub use embedded::{Embedded, Faults, STATE_FILE};
 pub use error::{CommitError, Conflict, Conflicts, OpenError, ReadError};
 pub use key::{Key, KeyError, KeyFault, MAX_KEY_BYTES};
 pub use record::{

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::{OpenError, Revision};
 
+/// The file that has the records. A directory without it has no state.
+pub const STATE_FILE: &str = "state.redb";
+
 /// A directory that this process, and this store in it, holds alone until it is dropped.
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -223,7 +226,7 @@ pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error
 }
 
 fn state_path(dir: &Path) -> PathBuf {
-    dir.join("state.redb")
+    dir.join(STATE_FILE)
 }
 
 fn acknowledged_path(dir: &Path) -> PathBuf {
