@@ -86,22 +86,45 @@ pub struct OperatorListeners {
 }
 
 /// The file of a unix socket. It goes with its listener, also when another address cannot be
-/// bound and the process ends before it serves.
+/// bound and the process ends before it serves; one that somebody else has put there since stays.
 #[derive(Debug)]
-struct SocketFile(PathBuf);
+struct SocketFile {
+    path: PathBuf,
+    /// The device and the file's number there.
+    made: (u64, u64),
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> std::io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            made: file_id(path)?,
+        })
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let Self(path) = self;
-        if let Err(error) = std::fs::remove_file(&*path) {
+        let path = &self.path;
+        let removed = match file_id(path) {
+            Ok(there) if there == self.made => std::fs::remove_file(path),
+            Ok(_) => return,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
             tracing::warn!(%error, path = %path.display(), "the socket file stays");
         }
     }
 }
 
+fn file_id(path: &Path) -> std::io::Result<(u64, u64)> {
+    let there = std::fs::symlink_metadata(path)?;
+    Ok((there.dev(), there.ino()))
+}
+
 impl OperatorListeners {
-    /// Binds everything, so that a wrong address is known before anything starts. The state
-    /// directory is locked by now, so a socket file that is there is a dead one.
+    /// Binds everything, so that a wrong address is known before anything starts. A socket file
+    /// that is there is removed when nobody answers on it.
     ///
     /// # Errors
     /// Exit 69 naming the address and the flag.
@@ -120,7 +143,7 @@ impl OperatorListeners {
 
     /// The endpoints as the `ready` line shows them.
     pub fn endpoints(&self) -> Vec<String> {
-        let SocketFile(path) = &self.unix_file;
+        let path = &self.unix_file.path;
         let unix = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let mut endpoints = vec![format!("unix:{}", unix.display())];
         let bound = self
@@ -299,10 +322,13 @@ fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
         Failure::new(Exit::Unavailable, message)
     };
     if std::fs::symlink_metadata(path).is_ok_and(|known| known.file_type().is_socket()) {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(failed(std::io::ErrorKind::AddrInUse.into()));
+        }
         std::fs::remove_file(path).map_err(failed)?;
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
-    let file = SocketFile(path.to_owned());
+    let file = SocketFile::at(path).map_err(failed)?;
     let owner_only = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(path, owner_only).map_err(failed)?;
     Ok((listener, file))
