@@ -1,13 +1,17 @@
 //! How the processes start, what their command lines refuse, and how they end.
 
 use std::fs;
+use std::io::{ErrorKind, Read as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::cloud::{Controller, Place, Subcloud};
+use crate::support::console::Metrics;
 use crate::support::process::{Daemon, Program, Running, run};
 use crate::support::{repository, scratch};
 
@@ -263,6 +267,31 @@ fn the_console_answers_probes() {
         answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("serving\n"),
         "{answer}"
     );
+}
+
+#[test]
+fn nobody_holds_the_console_by_silence() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V4First);
+    let mut controller = Controller::start(&dir.path().join("controller"), site);
+    let console = controller.daemon().ready.consoles[0].clone();
+    let silent: Vec<TcpStream> = (0..24)
+        .map(|_| TcpStream::connect(&console).expect("a connection"))
+        .collect();
+    // Eight are turned away at once, the others when their request does not come.
+    for mut connection in silent {
+        let patience = Some(Duration::from_secs(60));
+        connection.set_read_timeout(patience).expect("a limit");
+        let mut said = Vec::new();
+        match connection.read_to_end(&mut said) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
+        }
+        assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 408 "));
+    }
+    let turned_away =
+        r#"tandem_connection_refusals_total{listener="console",cause="too_many_from_source"}"#;
+    assert_eq!(Metrics::of(&mut controller).get(turned_away), 8.0);
 }
 
 /// Every file of a directory with its content.

@@ -16,7 +16,9 @@ use crate::certificate::PeerCertificate;
 pub struct Connections(Arc<Shared>);
 
 impl Connections {
-    pub(crate) fn new(most: usize, most_per_source: usize) -> Self {
+    /// None yet, of a listener that may hold `most`, and `most_per_source` from one address.
+    #[must_use]
+    pub fn new(most: usize, most_per_source: usize) -> Self {
         Self(Arc::new(Shared {
             most,
             most_per_source,
@@ -61,7 +63,10 @@ impl Connections {
     }
 
     /// Takes a place for a connection from `source`, or counts the refusal.
-    pub(crate) fn admit(&self, source: IpAddr) -> Result<Slot, Refusal> {
+    ///
+    /// # Errors
+    /// The listener is full, or the source has as many as it may: close the connection.
+    pub fn admit(&self, source: IpAddr) -> Result<Slot, Refusal> {
         let mut open = self.0.open();
         if open.total >= self.0.most {
             Tallies::add(&self.0.tallies.too_many_connections);
@@ -149,16 +154,18 @@ impl Tallies {
 
 /// Why a connection got no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub enum Refusal {
+    /// All places are taken.
     #[error("the listener has as many connections as it may")]
     TooManyConnections,
+    /// Those for one address are.
     #[error("its source address has as many connections as it may")]
     TooManyFromSource,
 }
 
 /// The place of one connection; dropping it frees the place.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub struct Slot {
     shared: Arc<Shared>,
     source: IpAddr,
     id: u64,

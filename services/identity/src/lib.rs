@@ -33,7 +33,7 @@ mod token;
 mod trust;
 
 pub use acceptor::{Acceptor, Limits};
-pub use admission::{Connections, Counts};
+pub use admission::{Connections, Counts, Refusal, Slot};
 pub use ca::{CONTROLLER_VALIDITY, SUBCLOUD_VALIDITY};
 pub use ca::{Ca, CaError, CaParts, IssuedCertificate, OPERATOR_VALIDITY, csr_spki_sha256};
 pub use certificate::{CaCertificate, CertificateError, PeerCertificate, Serial, certificate_pem};

@@ -1,7 +1,9 @@
-//! The console: plain HTTP for probes and for monitoring.
+//! The console: plain HTTP for probes and for monitoring. Anybody on oam may ask, so nobody may
+//! hold much of it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -10,17 +12,34 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use daemon::{Exit, Failure, Life, bind_tcp};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use identity::{Connections, Slot, Socket as _};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 /// What Prometheus is told that the metrics are.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Connections in all: several who monitor, and probes.
+const CONNECTIONS: usize = 64;
+/// Connections from one address.
+const PER_SOURCE: usize = 16;
+/// The longest that a request may take to come.
+const HEADER_TIME: Duration = Duration::from_secs(10);
+/// The longest that a connection may take in all. It is for one request.
+const TIME: Duration = Duration::from_secs(30);
+/// How long a listener rests when the operating system could not hand over a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The console's listeners, bound but not yet served.
 #[derive(Debug)]
 pub(crate) struct Console {
     listeners: Vec<(TcpListener, SocketAddr)>,
+    connections: Connections,
 }
 
 impl Console {
@@ -34,7 +53,15 @@ impl Console {
             })?;
             listeners.push((listener, local));
         }
-        Ok(Self { listeners })
+        Ok(Self {
+            listeners,
+            connections: Connections::new(CONNECTIONS, PER_SOURCE),
+        })
+    }
+
+    /// Its connections, to be counted.
+    pub(crate) fn connections(&self) -> Connections {
+        self.connections.clone()
     }
 
     /// The real addresses, as the `ready` line shows them.
@@ -50,15 +77,52 @@ impl Console {
             .route("/metrics", get(metrics))
             .with_state(Arc::new(registry));
         for (listener, _) in self.listeners {
-            let served = axum::serve(listener, router.clone())
-                .with_graceful_shutdown(life.stopping().cancelled_owned());
-            life.spawn(async move {
-                if let Err(error) = served.await {
-                    tracing::error!(%error, "the console ended");
-                }
-            });
+            let connections = self.connections.clone();
+            life.spawn(accept(listener, connections, router.clone(), life.clone()));
         }
     }
+}
+
+/// Accepts until the stop. Whoever finds no place is turned away at once.
+async fn accept(listener: TcpListener, connections: Connections, router: Router, life: Life) {
+    let stop = life.stopping();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => match connections.admit(peer.ip()) {
+                Ok(place) => life.spawn(answer(stream, place, router.clone(), stop.clone())),
+                Err(refusal) => tracing::debug!(%peer, %refusal, "the console is busy"),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "the console cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Answers the one request of a connection, which holds its place for as long.
+async fn answer(stream: TcpStream, place: Slot, router: Router, stop: CancellationToken) {
+    if let Err(error) = stream.tune() {
+        tracing::debug!(%error, "a connection of the console cannot be tuned");
+    }
+    let answered = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::select! {
+        () = stop.cancelled() => {}
+        answered = tokio::time::timeout(TIME, answered) => {
+            if !matches!(answered, Ok(Ok(()))) {
+                tracing::debug!(?answered, "a connection of the console came to nothing");
+            }
+        }
+    }
+    drop(place);
 }
 
 async fn metrics(State(registry): State<Arc<Registry>>) -> Response {

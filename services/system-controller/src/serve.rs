@@ -14,6 +14,7 @@ use daemon::{
 use fleet::{ControllerConfig, ControllerId, Input};
 use identity::{Acceptor, ClientCertificates, Connections, Listener};
 use prometheus_client::registry::Registry;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use site::Site;
 use store::Store;
 use tokio::net::TcpListener;
@@ -53,6 +54,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let settings = Settings::new(options, &site)?;
     let authority = Arc::new(records::read_authority(&store)?);
     let life = Life::start()?;
+    raise_descriptors(settings.link_limits.connections);
 
     let operators =
         OperatorListeners::bind(&settings.operator_socket, &settings.operator_listen).await?;
@@ -125,7 +127,8 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
 
     let console_addresses = console.addresses();
     let fleet = (&hub, &runner);
-    console.serve(&life, registry(&metrics, fleet, connections, traffic));
+    let named = [("link", connections), ("console", console.connections())];
+    console.serve(&life, registry(&metrics, fleet, named, traffic));
     let operator = endpoints.join(",");
     daemon::ready(&format!(
         "ready operator={operator} link={link_address} console={console_addresses}"
@@ -133,6 +136,28 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     life.until_stopped().await;
     drop((hub, keeper, runner));
     close(store)
+}
+
+/// Takes as many file descriptors as the system allows this process: each link needs one, and the
+/// usual soft limit is a thousand.
+fn raise_descriptors(links: usize) {
+    let known = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: known.maximum,
+        ..known
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(%error, "the limit of file descriptors cannot be raised");
+    }
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if limit < u64::try_from(links).unwrap_or(u64::MAX) {
+        tracing::warn!(
+            limit,
+            links,
+            "this process may open fewer files than links: raise the hard limit of open files \
+             (LimitNOFILE), or lower link_connections"
+        );
+    }
 }
 
 /// Opens the store and with it locks the state directory.
@@ -246,7 +271,7 @@ fn agents(life: &Life, hub: &Arc<Hub>, issuer: Arc<Issuer>, config: ControllerCo
 fn registry(
     metrics: &Metrics,
     (hub, rollouts): (&Arc<Hub>, &Arc<Runner>),
-    link: Connections,
+    others: [(&'static str, Connections); 2],
     operators: OperatorTraffic,
 ) -> Registry {
     let OperatorTraffic {
@@ -262,7 +287,7 @@ fn registry(
     metrics.registry(Collected {
         hub: Arc::downgrade(hub),
         rollouts: Arc::downgrade(rollouts),
-        connections: listeners.chain([("link", link)]).collect(),
+        connections: listeners.chain(others).collect(),
         oversize: vec![("operators", oversize), ("link", metrics.oversize.clone())],
         oversize_metadata: vec![
             ("operators", oversize_metadata),
