@@ -1,5 +1,6 @@
 //! The life of a process: signals, tasks, network and random ids.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -127,7 +128,10 @@ impl Life {
 
 /// Says on stdout, and to systemd if it asked, that everything listens.
 pub fn ready(line: &str) {
-    println!("{line}");
+    // Where nobody can be told, everything listens all the same.
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        tracing::warn!(%error, line, "stdout does not take the line");
+    }
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "systemd was not told that this process is ready");
     }

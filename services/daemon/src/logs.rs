@@ -66,15 +66,27 @@ pub struct Logs {
     spans: Option<SdkTracerProvider>,
 }
 
+/// What is logged: `TANDEM_LOG`, or from `info` on when it is not set.
+fn filter() -> Result<EnvFilter, Failure> {
+    let wanted = match std::env::var("TANDEM_LOG") {
+        Ok(wanted) if !wanted.is_empty() => wanted,
+        Ok(_) | Err(std::env::VarError::NotPresent) => "info".to_owned(),
+        Err(error) => return Err(Failure::because(Exit::Usage, "TANDEM_LOG", &error)),
+    };
+    EnvFilter::builder().parse(&wanted).map_err(|error| {
+        let context = format!("TANDEM_LOG is `{wanted}`, give one such as `info,fleet=debug`");
+        Failure::because(Exit::Usage, &context, &error)
+    })
+}
+
 impl LogOptions {
     /// Starts logs and spans of this service. `TANDEM_LOG` holds a filter such as
     /// `info,fleet=debug`. With an OTLP receiver it must be called within the runtime.
     ///
     /// # Errors
-    /// Exit 64 when the URL of the receiver is none.
+    /// Exit 64 when the URL of the receiver is none, or the filter cannot be read.
     pub fn start(&self, service: &'static str) -> Result<Logs, Failure> {
-        let filter =
-            EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        let filter = filter()?;
         let endpoint = self.otlp_endpoint.as_deref();
         let spans = endpoint.map(|url| provider(service, url)).transpose()?;
         let export = spans.as_ref().map(|provider| {
