@@ -81,7 +81,17 @@ fn settings_that_are_wrong_are_named_before_anything_listens() {
     );
     check(
         "link_connections_per_source = 0\n",
-        "bad.toml: link_connections_per_source is 0; it must be 1 to 1000000",
+        "bad.toml: link_connections_per_source is 0; give 1 to 1000000",
+    );
+    // All of them at once.
+    check(
+        "heartbeat_interval_milliseconds = 5\nfleet_limit = 0\nfailover_milliseconds = 1\n",
+        "heartbeat_interval_milliseconds is 5; give 500 to 600000\n\
+         --config ",
+    );
+    check(
+        "audit_log_days = 0\nfleet_limit = 0\n",
+        "bad.toml: fleet_limit is 0; give 1 to 1000000",
     );
     check("heartbeat = 5\n", "heartbeat");
     check("link_listen = \"nowhere\"\n", "link_listen");

@@ -1,7 +1,8 @@
 //! What `serve` is told: the command line over a file, made one checked value before any socket
 //! is bound.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use daemon::{Exit, Failure, LogOptions, OperatorOptions};
 use fleet::{ControllerConfig, DEFAULT_FLEET_LIMIT, Endpoint, SourceCheck};
 use identity::{Ca, Limits, SUBCLOUD_VALIDITY};
 use serde::Deserialize;
-use site::{NetworkKind, Site};
+use site::{NetworkKind, Rank, Site};
 
 use crate::log_trim::{Keep, LogBounds};
 
@@ -53,10 +54,35 @@ const AUDIT_DAYS: Number = number("audit_log_days", 1, 3650, 365);
 /// enough for a fleet of 10,000 that goes or comes at once, and some more.
 const WATCH_HISTORY: Number = number("watch_history_changes", 256, 1_000_000, 16_384);
 
-/// Certificates of subclouds may live this long, in seconds: shorter, and one would end before an
-/// agent that reconnects could renew it; longer than thirty days, and a stolen one would serve for
-/// longer than anybody looks.
-const CERTIFICATE_SECONDS: std::ops::RangeInclusive<u64> = 4..=30 * 24 * 60 * 60;
+/// Shorter, and a certificate would end before an agent that reconnects could renew it; longer
+/// than thirty days, and a stolen one would serve for longer than anybody looks.
+const CERTIFICATE_SECONDS: Number = number(
+    "certificate_validity_seconds",
+    4,
+    30 * 24 * 60 * 60,
+    SUBCLOUD_VALIDITY.as_secs(),
+);
+/// For how long agents wait for this controller before they turn to a peer of it.
+const FAILOVER: Number = number(
+    "failover_milliseconds",
+    milliseconds(*fleet::FAILOVER_BOUNDS.start()),
+    milliseconds(*fleet::FAILOVER_BOUNDS.end()),
+    milliseconds(fleet::FAILOVER),
+);
+/// Subclouds in all. One costs some kilobytes.
+const FLEET: Number = number("fleet_limit", 1, 1_000_000, whole(DEFAULT_FLEET_LIMIT));
+/// More connections than the file descriptors of a process, or none at all, are a slip of the pen.
+const CONNECTIONS: Number = number("link_connections", 1, 1_000_000, 20_000);
+/// As for all of them.
+const PER_SOURCE: Number = number("link_connections_per_source", 1, 1_000_000, 32);
+
+const fn milliseconds(time: Duration) -> u64 {
+    time.as_secs() * 1000 + time.subsec_millis() as u64
+}
+
+const fn whole(number: usize) -> u64 {
+    number as u64
+}
 
 /// The command line of `serve`.
 #[derive(Debug, Default, Args)]
@@ -89,7 +115,7 @@ pub(crate) struct ServeOptions {
     certificate_validity: Option<u64>,
 
     /// Address for the console (plain HTTP, health); may be given more than once
-    /// [default: every oam address, port 8442]
+    /// [default: every oam address that this host has, port 8442]
     #[arg(long, value_name = "ADDR:PORT")]
     console_listen: Vec<SocketAddr>,
 }
@@ -116,9 +142,9 @@ struct File {
     heartbeat_interval_milliseconds: Option<u64>,
     certificate_validity_seconds: Option<u64>,
     failover_milliseconds: Option<u64>,
-    fleet_limit: Option<usize>,
-    link_connections: Option<usize>,
-    link_connections_per_source: Option<usize>,
+    fleet_limit: Option<u64>,
+    link_connections: Option<u64>,
+    link_connections_per_source: Option<u64>,
     event_log_entries: Option<u64>,
     event_log_days: Option<u64>,
     audit_log_entries: Option<u64>,
@@ -126,22 +152,46 @@ struct File {
     watch_history_changes: Option<u64>,
 }
 
-impl Number {
-    /// What is set, or the default.
-    fn of(&self, asked: Option<u64>, file: Option<&Path>) -> Result<u64, Failure> {
-        let Self {
-            name,
+/// Takes numbers from flags and from the file, and collects what is wrong with them.
+struct Numbers {
+    /// Where settings come from, for messages.
+    file: String,
+    faults: Vec<String>,
+}
+
+impl Numbers {
+    /// What the file sets, or the default.
+    fn of(&mut self, number: &Number, asked: Option<u64>) -> u64 {
+        let name = format!("{}{}", self.file, number.name);
+        self.named(&name, number, asked)
+    }
+
+    /// The same under the name of a flag.
+    fn named(&mut self, name: &str, number: &Number, asked: Option<u64>) -> u64 {
+        let Number {
+            name: _,
             least,
             most,
             default,
-        } = self;
+        } = number;
         let value = asked.unwrap_or(*default);
-        if (*least..=*most).contains(&value) {
-            return Ok(value);
+        if !(*least..=*most).contains(&value) {
+            self.faults
+                .push(format!("{name} is {value}; give {least} to {most}"));
         }
-        let file = file.unwrap_or(Path::new("")).display();
-        let message = format!("--config {file}: {name} is {value}; give {least} to {most}");
-        Err(Failure::new(Exit::Usage, message))
+        value
+    }
+
+    fn count(&mut self, number: &Number, asked: Option<u64>) -> usize {
+        usize::try_from(self.of(number, asked)).unwrap_or(usize::MAX)
+    }
+
+    /// Every fault at once.
+    fn judged(self) -> Result<(), Failure> {
+        if self.faults.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new(Exit::Usage, self.faults.join("\n")))
     }
 }
 
@@ -181,8 +231,38 @@ impl Settings {
             .map(read)
             .transpose()?
             .unwrap_or_default();
-        let bounded = |number: &Number, asked| number.of(asked, options.config.as_deref());
-        let link_limits = link_limits(&file, options.config.as_deref())?;
+        let from = options.config.as_deref();
+        let mut numbers = Numbers {
+            file: from.map_or_else(String::new, |path| format!("--config {}: ", path.display())),
+            faults: Vec::new(),
+        };
+        let certificate = match options.certificate_validity {
+            None => numbers.of(&CERTIFICATE_SECONDS, file.certificate_validity_seconds),
+            flag => numbers.named("--certificate-validity", &CERTIFICATE_SECONDS, flag),
+        };
+        let mut keep = |entries: (&Number, Option<u64>), days: (&Number, Option<u64>)| Keep {
+            entries: numbers.of(entries.0, entries.1),
+            age: Duration::from_secs(numbers.of(days.0, days.1) * 24 * 60 * 60),
+        };
+        let logs = LogBounds {
+            events: keep(
+                (&EVENT_ENTRIES, file.event_log_entries),
+                (&EVENT_DAYS, file.event_log_days),
+            ),
+            audit: keep(
+                (&AUDIT_ENTRIES, file.audit_log_entries),
+                (&AUDIT_DAYS, file.audit_log_days),
+            ),
+        };
+        let heartbeat = numbers.of(&HEARTBEAT, file.heartbeat_interval_milliseconds);
+        let failover = numbers.of(&FAILOVER, file.failover_milliseconds);
+        let link_limits = Limits {
+            connections: numbers.count(&CONNECTIONS, file.link_connections),
+            per_source: numbers.count(&PER_SOURCE, file.link_connections_per_source),
+            ..Limits::default()
+        };
+        let watch_history = numbers.count(&WATCH_HISTORY, file.watch_history_changes);
+        let fleet_limit = numbers.count(&FLEET, file.fleet_limit);
         let listen = |flags: Vec<SocketAddr>, setting: Option<Vec<SocketAddr>>, port: u16| {
             if flags.is_empty() {
                 setting.unwrap_or_else(|| on_oam(site, port))
@@ -195,6 +275,7 @@ impl Settings {
             Some(Check::Off) => SourceCheck::Off,
             Some(Check::Strict) | None => SourceCheck::Strict,
         };
+        numbers.judged()?;
         Ok(Self {
             operator_socket: socket.unwrap_or_else(|| options.state_dir.join("operator.sock")),
             operator_listen: listen(
@@ -204,30 +285,14 @@ impl Settings {
             ),
             link_listen: link_listen(site, options.link_listen.or(file.link_listen))?,
             console_listen: listen(options.console_listen, file.console_listen, CONSOLE_PORT),
-            certificate_validity: certificate_validity(
-                options.certificate_validity,
-                file.certificate_validity_seconds,
-            )?,
+            certificate_validity: Duration::from_secs(certificate),
             link_limits,
             source_check,
-            heartbeat_interval: Duration::from_millis(bounded(
-                &HEARTBEAT,
-                file.heartbeat_interval_milliseconds,
-            )?),
-            logs: LogBounds {
-                events: Keep {
-                    entries: bounded(&EVENT_ENTRIES, file.event_log_entries)?,
-                    age: days(bounded(&EVENT_DAYS, file.event_log_days)?),
-                },
-                audit: Keep {
-                    entries: bounded(&AUDIT_ENTRIES, file.audit_log_entries)?,
-                    age: days(bounded(&AUDIT_DAYS, file.audit_log_days)?),
-                },
-            },
-            watch_history: usize::try_from(bounded(&WATCH_HISTORY, file.watch_history_changes)?)
-                .unwrap_or(usize::MAX),
-            failover: failover(file.failover_milliseconds, options.config.as_deref())?,
-            fleet_limit: file.fleet_limit.unwrap_or(DEFAULT_FLEET_LIMIT),
+            heartbeat_interval: Duration::from_millis(heartbeat),
+            logs,
+            watch_history,
+            failover: Duration::from_millis(failover),
+            fleet_limit,
         })
     }
 
@@ -283,77 +348,31 @@ fn link_listen(site: &Site, asked: Option<SocketAddr>) -> Result<SocketAddr, Fai
     Ok(SocketAddr::new(address, LINK_PORT))
 }
 
-/// The floating addresses of oam, both families on one port.
+/// The floating addresses of oam, both families on one port. A secondary one may have been given to
+/// the site before the host got it: then this process does without, and says so.
 fn on_oam(site: &Site, port: u16) -> Vec<SocketAddr> {
     let oam = site.network(NetworkKind::Oam);
     let pools = oam.iter().flat_map(|oam| oam.pools().iter());
-    let floating = pools.filter_map(|(_, end)| site.pool(end.pool)?.addresses().floating);
-    floating
-        .map(|address| SocketAddr::new(address, port))
-        .collect()
-}
-
-fn days(days: u64) -> Duration {
-    Duration::from_secs(days * 24 * 60 * 60)
-}
-
-/// The limits of the link listener. More connections than the file descriptors of a process, or
-/// none at all, are a slip of the pen.
-fn link_limits(file: &File, path: Option<&Path>) -> Result<Limits, Failure> {
-    let usual = Limits::default();
-    let check = |name: &str, asked: Option<usize>, usual: usize| match asked {
-        None => Ok(usual),
-        Some(asked) if (1..=1_000_000).contains(&asked) => Ok(asked),
-        Some(asked) => {
-            let from =
-                path.map_or_else(String::new, |path| format!("--config {}: ", path.display()));
-            let message = format!(
-                "{from}{name} is {asked}; it must be 1 to 1000000: set one of these, or leave the \
-                 setting out for {usual}"
+    let floating = pools.filter_map(|(rank, end)| {
+        let address = site.pool(end.pool)?.addresses().floating?;
+        let served = rank == Rank::Primary || host_has(address);
+        if !served {
+            tracing::warn!(
+                %address,
+                port,
+                "nobody is served at the secondary oam address: this host does not have it; give \
+                 it to the host and restart"
             );
-            Err(Failure::new(Exit::Usage, message))
         }
-    };
-    Ok(Limits {
-        connections: check("link_connections", file.link_connections, usual.connections)?,
-        per_source: check(
-            "link_connections_per_source",
-            file.link_connections_per_source,
-            usual.per_source,
-        )?,
-        ..usual
-    })
+        served.then(|| SocketAddr::new(address, port))
+    });
+    floating.collect()
 }
 
-fn certificate_validity(flag: Option<u64>, setting: Option<u64>) -> Result<Duration, Failure> {
-    let (asked, named) = match (flag, setting) {
-        (Some(asked), _) => (asked, "--certificate-validity"),
-        (None, Some(asked)) => (asked, "certificate_validity_seconds"),
-        (None, None) => return Ok(SUBCLOUD_VALIDITY),
-    };
-    if CERTIFICATE_SECONDS.contains(&asked) {
-        return Ok(Duration::from_secs(asked));
-    }
-    let (least, most) = (CERTIFICATE_SECONDS.start(), CERTIFICATE_SECONDS.end());
-    let message = format!("{named} is {asked}; it must be {least} to {most} seconds");
-    Err(Failure::new(Exit::Usage, message))
-}
-
-/// For how long agents wait for this controller before they turn to a peer of it.
-fn failover(milliseconds: Option<u64>, file: Option<&Path>) -> Result<Duration, Failure> {
-    let asked = milliseconds.map_or(fleet::FAILOVER, Duration::from_millis);
-    if fleet::FAILOVER_BOUNDS.contains(&asked) {
-        return Ok(asked);
-    }
-    let (least, most) = (fleet::FAILOVER_BOUNDS.start(), fleet::FAILOVER_BOUNDS.end());
-    let file = file.unwrap_or(Path::new("")).display();
-    let message = format!(
-        "--config {file}: failover_milliseconds is {}; give {} to {}",
-        asked.as_millis(),
-        least.as_millis(),
-        most.as_millis()
-    );
-    Err(Failure::new(Exit::Usage, message))
+/// Whether something could listen there.
+fn host_has(address: IpAddr) -> bool {
+    let bound = TcpListener::bind((address, 0));
+    !bound.is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
 }
 
 fn read(path: &Path) -> Result<File, Failure> {
@@ -365,4 +384,58 @@ fn read(path: &Path) -> Result<File, Failure> {
     };
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     toml::from_str(&text).map_err(|error| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example sets everything, to what it is without.
+    #[test]
+    fn the_example_has_every_setting_with_its_default() {
+        let example = include_str!("../../../deploy/examples/system-controller.toml");
+        let set: toml::Table = toml::from_str(example).expect("TOML");
+        let File {
+            operator_socket,
+            operator_listen,
+            link_listen,
+            source_check,
+            console_listen,
+            heartbeat_interval_milliseconds,
+            certificate_validity_seconds,
+            failover_milliseconds,
+            fleet_limit,
+            link_connections,
+            link_connections_per_source,
+            event_log_entries,
+            event_log_days,
+            audit_log_entries,
+            audit_log_days,
+            watch_history_changes,
+        } = toml::from_str(example).expect("settings");
+        // Where it listens depends on the site; the example says it in comments.
+        assert!(operator_socket.is_none() && operator_listen.is_none());
+        assert!(link_listen.is_none() && console_listen.is_none());
+        assert!(matches!(source_check, Some(Check::Strict)));
+        let numbers = [
+            (HEARTBEAT, heartbeat_interval_milliseconds),
+            (CERTIFICATE_SECONDS, certificate_validity_seconds),
+            (FAILOVER, failover_milliseconds),
+            (FLEET, fleet_limit),
+            (CONNECTIONS, link_connections),
+            (PER_SOURCE, link_connections_per_source),
+            (EVENT_ENTRIES, event_log_entries),
+            (EVENT_DAYS, event_log_days),
+            (AUDIT_ENTRIES, audit_log_entries),
+            (AUDIT_DAYS, audit_log_days),
+            (WATCH_HISTORY, watch_history_changes),
+        ];
+        assert_eq!(set.len(), numbers.len() + 1);
+        for (number, set) in numbers {
+            assert_eq!(set, Some(number.default), "{}", number.name);
+        }
+        let usual = Limits::default();
+        assert_eq!(CONNECTIONS.default, whole(usual.connections));
+        assert_eq!(PER_SOURCE.default, whole(usual.per_source));
+    }
 }
