@@ -1,8 +1,9 @@
 //! Changes made for a version of a pool that is no longer there.
 
-use crate::{Change, Pool, Reason, Rejection, Site, Violation};
+use crate::{Change, Reason, Rejection, Site, Violation};
 
-/// Refuses a change of a pool when the pool is no longer what the caller read. An empty etag
+/// Refuses a change of a pool when the pool is no longer what the caller read. The pool is the one
+/// that the change itself finds by the reference, however its uuid is written. An empty etag
 /// skips the check, and so does a pool that does not exist: the change itself says that better.
 ///
 /// # Errors
@@ -16,8 +17,7 @@ pub fn check_etag(site: &Site, change: &Change, etag: &str) -> Result<(), Reject
         let violation = Violation::new(Reason::InvalidArgument, message, "leave it out");
         return Err(Rejection::one(violation.at("etag")));
     };
-    let is_meant = |known: &&Pool| known.name() == pool || known.id().0.to_string() == *pool;
-    let Some(known) = site.pools().find(is_meant) else {
+    let Some(known) = site.find_pool(pool) else {
         return Ok(());
     };
     if known.etag() == etag {

@@ -3,6 +3,7 @@
 
 mod commands;
 mod effects;
+mod etag;
 mod fixture;
 mod hosts;
 mod parts;
