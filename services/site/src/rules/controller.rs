@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::address::default_range;
 use crate::plan::{Draft, Subject};
+use crate::rules::networks::free_id;
 use crate::rules::refusal;
 use crate::shape::subnet_faults;
 use crate::{
@@ -116,7 +117,8 @@ fn put_in(
             .map(|fault| within(fault, field))
             .collect();
     }
-    let id = known.map_or_else(|| super::networks::free_id(next), |network| network.id);
+    // Nor may a new one take the number of the other, which was taken out and comes back.
+    let id = known.map_or_else(|| free_id(&[site, next]), |network| network.id);
     insert(
         next,
         id,

@@ -32,7 +32,7 @@ pub(crate) fn add_network(site: &Site, request: NewNetwork) -> Result<Draft, Rej
         family: pool.family(),
     };
     let network = Network {
-        id: free_id(site),
+        id: free_id(&[site]),
         uuid: request.uuid,
         name,
         kind,
@@ -129,10 +129,10 @@ fn addition_faults(site: &Site, kind: NetworkKind, name: &str, pool: &Pool) -> V
     faults
 }
 
-/// The lowest number that no network has.
-pub(crate) fn free_id(site: &Site) -> NetworkId {
+/// The lowest number that no network of these sites has.
+pub(crate) fn free_id(sites: &[&Site]) -> NetworkId {
     let mut id = NetworkId(1);
-    while site.networks.contains_key(&id) {
+    while sites.iter().any(|site| site.networks.contains_key(&id)) {
         id.0 += 1;
     }
     id

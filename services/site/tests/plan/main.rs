@@ -2,6 +2,7 @@
 //! random sequences of requests.
 
 mod commands;
+mod controller;
 mod effects;
 mod etag;
 mod fixture;

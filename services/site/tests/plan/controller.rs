@@ -1,0 +1,45 @@
+//! What a subcloud keeps of its system controller: the networks that it was told, whatever it had
+//! under their types and names before.
+
+use site::{Network, NetworkKind, Pool, Site};
+
+use crate::commands::{outcome, run};
+use crate::fixture::Fixture;
+
+/// Runs the lines, the last of which tells the networks, and compares what is kept of them:
+/// `NUMBER SUBNET` of each, link first.
+fn check(site: &str, lines: &[&str], want: [Option<&str>; 2]) -> Site {
+    let mut site = Fixture::of_words(site).site();
+    let plan = run(&mut site, lines);
+    assert_eq!(outcome(&plan), "ok", "{lines:?}");
+    plan.expect("accepted").apply(&mut site);
+    let kinds = [
+        NetworkKind::SystemController,
+        NetworkKind::SystemControllerOam,
+    ];
+    let kept = kinds.map(|kind| {
+        let network = site.network(kind)?;
+        let subnet = primary(&site, network).subnet();
+        Some(format!("{} {subnet}", network.id().0))
+    });
+    assert_eq!(kept.each_ref().map(Option::as_deref), want, "{lines:?}");
+    site
+}
+
+fn primary<'a>(site: &'a Site, network: &Network) -> &'a Pool {
+    let pool = network.pools().primary().pool;
+    site.pool(pool).expect("the pool of a network")
+}
+
+#[test]
+fn a_network_that_is_known_keeps_its_number_and_a_new_one_gets_another() {
+    check(
+        "simplex subcloud",
+        &[
+            "pool-add p 10.77.0.0/24",
+            "network-add oam-there system-controller-oam static p",
+            "controller 192.168.0.0/24 192.168.1.0/24",
+        ],
+        [Some("10 192.168.0.0/24"), Some("9 192.168.1.0/24")],
+    );
+}
