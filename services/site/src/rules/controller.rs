@@ -111,6 +111,7 @@ fn put_in(
     {
         faults.push(refusal::name_taken("network", "network", &network_name));
     }
+    faults.extend(refusal::too_many_pools(next));
     if !faults.is_empty() {
         return faults
             .into_iter()

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::invariants::MAX_POOLS;
 use crate::lookup;
 use crate::plan::{Draft, Subject};
 use crate::rules::pool_input::{ReadEdit, Wanted};
@@ -23,11 +22,7 @@ pub(crate) fn add_pool(site: &Site, id: PoolId, input: &PoolInput) -> Result<Dra
         faults.push(refusal::name_taken("name", "pool", &wanted.name));
     }
     faults.extend(addresses_in_use(site, None, &wanted));
-    if site.pools.len() >= MAX_POOLS {
-        let message = format!("the site has {MAX_POOLS} pools, which is the most");
-        let remedy = "delete pools that no network uses: `system addrpool-delete POOL`";
-        faults.push(Violation::new(Reason::TooManyPools, message, remedy));
-    }
+    faults.extend(refusal::too_many_pools(site));
     Rejection::check(faults)?;
     let mut next = site.clone();
     for (_, address) in wanted.addresses.iter() {

@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 
 use crate::address::overlap;
+use crate::invariants::MAX_POOLS;
 use crate::{Family, Host, Network, NetworkKind, Pool, PoolId, Reason, Site, Violation};
 
 pub(crate) fn host_unlocked(host: &Host, what: &str) -> Violation {
@@ -35,6 +36,15 @@ pub(crate) fn name_taken(field: &str, kind: &'static str, name: &str) -> Violati
     )
     .at(field)
     .object(kind, name)
+}
+
+/// Whether there is no room for one more pool.
+pub(crate) fn too_many_pools(site: &Site) -> Option<Violation> {
+    (site.pools.len() >= MAX_POOLS).then(|| {
+        let message = format!("the site has {MAX_POOLS} pools, which is the most");
+        let remedy = "delete pools that no network uses: `system addrpool-delete POOL`";
+        Violation::new(Reason::TooManyPools, message, remedy)
+    })
 }
 
 pub(crate) fn pool_is_primary(network: &Network, pool: &Pool) -> Violation {

@@ -1,10 +1,14 @@
 //! Sites to try changes on, built the way operators build them: pool by pool, network by
 //! network, before installation ends.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use site::{
-    Administrative, AttachmentId, Change, ConfigurationId, DistributedCloudRole, Family,
-    Generation, Host, Kubernetes, NetworkKind, Personality, PoolId, PoolInput, Site, SiteIdentity,
-    SiteParts, SoftwareVersion, SystemMode, SystemType, Timestamp, plan,
+    Addresses, Administrative, AttachmentId, Change, ConfigurationId, DistributedCloudRole, Family,
+    Generation, Host, Kubernetes, MAX_POOLS, NetworkKind, Personality, PoolId, PoolInput,
+    PoolParts, Site, SiteIdentity, SiteParts, SoftwareVersion, SystemMode, SystemType, Timestamp,
+    plan,
 };
 use uuid::Uuid;
 
@@ -25,6 +29,8 @@ pub(crate) struct Fixture {
     pub(crate) networks: Vec<NetworkKind>,
     /// Whether secondaries that are not assigned exist as pools.
     pub(crate) spare: bool,
+    /// How many pools may still be added, when others fill the rest; `None` adds no others.
+    pub(crate) room: Option<usize>,
     /// Whether installation has ended.
     pub(crate) complete: bool,
     /// Whether the hosts are locked.
@@ -55,6 +61,7 @@ impl Default for Fixture {
                 Multicast,
             ],
             spare: true,
+            room: None,
             complete: true,
             locked: false,
             version: SoftwareVersion::DUAL_STACK,
@@ -138,6 +145,24 @@ pub(crate) fn pool(kind: NetworkKind, family: Family, simplex: bool) -> PoolInpu
     input
 }
 
+/// Adds unattached pools until there is room for so many more.
+fn fill(parts: &mut SiteParts, room: usize) {
+    let like = parts.pools[0].clone();
+    for number in parts.pools.len()..MAX_POOLS - room {
+        let address = |last: u8| IpAddr::from([10, 200, u8::try_from(number % 256).unwrap(), last]);
+        parts.pools.push(PoolParts {
+            id: PoolId(id(9000 + number as u128)),
+            name: format!("filler-{number}"),
+            subnet: IpNet::new(address(0), 24).expect("a subnet"),
+            ranges: vec![(address(1), address(254))],
+            addresses: Addresses::default(),
+            holders: Default::default(),
+            remembered: Default::default(),
+            ..like.clone()
+        });
+    }
+}
+
 impl Fixture {
     /// A site in words, such as `standard locked dual-oam`.
     pub(crate) fn of_words(words: &str) -> Self {
@@ -148,6 +173,9 @@ impl Fixture {
                 "duplex" => fixture.mode = SystemMode::Duplex,
                 "standard" => fixture.workers = 1,
                 "locked" => fixture.locked = true,
+                "no-room" => fixture.room = Some(0),
+                "room-for-one" => fixture.room = Some(1),
+                "room-for-two" => fixture.room = Some(2),
                 "installing" => fixture.complete = false,
                 "subcloud" => fixture.role = DistributedCloudRole::Subcloud,
                 "v6" => fixture.primary = Family::Ipv6,
@@ -219,6 +247,9 @@ impl Fixture {
         let mut parts = site.to_parts();
         parts.initial_config_complete = self.complete;
         parts.generation = Generation(0);
+        if let Some(room) = self.room {
+            fill(&mut parts, room);
+        }
         Site::from_parts(parts).expect("an installed site is sound")
     }
 

@@ -23,9 +23,13 @@ fn sequences() -> u32 {
 }
 
 fn runner() -> TestRunner {
+    runner_of(sequences())
+}
+
+fn runner_of(cases: u32) -> TestRunner {
     let file = FileFailurePersistence::Direct("tests/plan/properties.regressions");
     TestRunner::new(Config {
-        cases: sequences(),
+        cases,
         failure_persistence: Some(Box::new(file)),
         ..Config::default()
     })
@@ -202,6 +206,35 @@ fn invariants_hold_after_every_accepted_change() {
         "only {} changes",
         changes.get()
     );
+}
+
+/// What `Site::from_parts` bounds, no plan passes: a site that is refused where it is read would
+/// stand still after its next restart.
+#[test]
+fn no_accepted_change_leads_past_a_bound() {
+    let growing = prop_oneof![
+        3 => add_pools(),
+        3 => (0u32..3, 3u32..6).prop_map(|(link, oam)| {
+            format!("controller 192.168.{link}.0/24 192.168.{oam}.0/24")
+        }),
+        1 => (100u32..110).prop_map(|n| format!("pool-delete filler-{n}")),
+        3 => requests(),
+    ];
+    let sequence = prop::collection::vec(growing, 12);
+    let shapes = (fixtures(), 0usize..4, sequence);
+    let result = runner_of(sequences() / 5).run(&shapes, |(fixture, room, lines)| {
+        let mut site = Fixture {
+            room: Some(room),
+            role: DistributedCloudRole::Subcloud,
+            ..fixture
+        }
+        .site();
+        for (number, line) in (1u128..).zip(&lines) {
+            step(&mut site, line, 10_000_000 + number * 100)?;
+        }
+        Ok(())
+    });
+    result.unwrap_or_else(|why| panic!("{why}"));
 }
 
 #[test]
