@@ -58,8 +58,8 @@ pub struct Candidate {
     /// What the rules F3-F10 look at.
     pub footprint: Footprint,
     /// The pools of mgmt of a site whose link is admin. A site that has addresses of another
-    /// one's link network behind mgmt cannot reach them (F6). Nobody else sees these pools, so
-    /// they are not kept: sites may well have the same ones.
+    /// one's link network behind mgmt cannot reach them (F6), which is asked when it is declared.
+    /// Nobody else sees these pools, so they are not kept: sites may well have the same ones.
     pub management: Vec<LinkPool>,
     /// What is wrong with the site itself; `None` when every invariant holds.
     pub faults: Option<site::Rejection>,

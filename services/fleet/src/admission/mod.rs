@@ -70,7 +70,9 @@ pub fn admit(
     let own = occasion.passed_over(fleet);
     violations.extend(names(fleet, footprint, occasion, own));
     overlap::check(fleet, footprint, own, &mut violations, &mut warnings);
-    overlap::check_management(fleet, management, own, &mut violations);
+    if let Occasion::Declaration { .. } = occasion {
+        overlap::check_management(fleet, management, own, &mut violations);
+    }
     violations.extend(dual_stack(footprint));
     match occasion {
         Occasion::Declaration { .. } => {
@@ -105,7 +107,7 @@ pub fn check_family(footprint: &Footprint, controller: &[IpAddr]) -> Result<(), 
 /// When the rules are asked; it decides which of them, and which record does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occasion<'a> {
-    /// The operator declares a site: F2-F7, F9, F10.
+    /// The operator declares a site: F2-F7, F9, F10, and that no link ranges lie behind its mgmt.
     Declaration {
         /// The name that the record will have.
         name: &'a str,

@@ -64,7 +64,9 @@ pub(super) fn check(
 }
 
 /// The ranges of a mgmt network beside the link overlap nobody's link ranges: the site would look
-/// for the other one on its own mgmt.
+/// for the other one on its own mgmt. This is asked of a declaration only. The fleet does not keep
+/// the mgmt of its sites, so that another one may come later with such link ranges; the earlier one
+/// would be refused for that.
 pub(super) fn check_management(
     fleet: &Fleet,
     management: &[LinkPool],

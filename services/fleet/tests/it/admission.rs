@@ -169,6 +169,44 @@ fn oam_and_link_subnets_of_different_sites_keep_apart_both_ways() {
     check("4", &[with_oam("first", 1, "10.9.1.0/24")], &same, &[]);
 }
 
+/// A site whose link is admin, of this number, beside the default mgmt.
+fn behind_admin(name: &str, number: u8) -> Site {
+    let admin = format!(
+        "admin_subnet: 10.{number}.2.0/24\nadmin_start_address: 10.{number}.2.2\n\
+         admin_end_address: 10.{number}.2.100\nadmin_gateway_address: 10.{number}.2.1\n"
+    );
+    installed(name, number, "4", "24.09", &admin)
+}
+
+/// What a mgmt beside the link meets is asked when a site is declared, so that whoever installs it
+/// learns of it. Later it would hit a site that has done nothing, for others may come with link
+/// addresses like its mgmt.
+#[test]
+fn mgmt_beside_the_link_is_judged_when_a_site_is_declared_and_never_later() {
+    let (first, second) = (behind_admin("first", 1), site("second", 1, "4"));
+    // In either order both belong in.
+    check("4", std::slice::from_ref(&first), &second, &[]);
+    check("4", std::slice::from_ref(&second), &first, &[]);
+
+    let mut machine = controller("4");
+    for (number, site) in [(1, &first), (2, &second)] {
+        let call = add(number, &site.identity().name);
+        answer(settle(&mut machine, at(0), Input::AddSubcloud(call))).expect("added");
+        let call = enroll(number, site);
+        answer(settle(&mut machine, at(1), Input::Enroll(call))).expect("enrolled");
+    }
+    let fleet = machine.fleet();
+    let candidate = Candidate::of_report(&first.to_parts());
+    let own = fleet.by_name("first").expect("it enrolled").id;
+    let ask = |occasion| reasons(&admit(fleet, &candidate, occasion));
+    let name = "first";
+    let source = None;
+    assert_eq!(ask(Occasion::Report { own, name }), [""; 0]);
+    assert_eq!(ask(Occasion::Enrollment { own, name, source }), [""; 0]);
+    let declared = ask(Occasion::Declaration { name });
+    assert_eq!(declared, ["SUBCLOUD_NAME_TAKEN", "ADDRESS_OVERLAP"]);
+}
+
 #[test]
 fn an_invalid_site_tells_every_fault_and_every_other_rule() {
     let mut machine = controller("4");
