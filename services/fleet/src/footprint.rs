@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use site::bootstrap::{DeclaredLink, DeclaredNetwork, DeclaredPool};
 use site::{
-    Family, NetworkKind, NetworkParts, PoolParts, Range, Site, SiteParts, SoftwareVersion, Stack,
+    Addresses, Family, NetworkKind, NetworkParts, PoolParts, Range, Site, SiteParts,
+    SoftwareVersion, Stack,
 };
 
 /// The part of a site that other sites can collide with. The fleet keeps this in memory for every
@@ -46,7 +47,8 @@ pub struct LinkPool {
     pub name: String,
     /// The subnet, without host bits.
     pub subnet: IpNet,
-    /// The ranges, sorted, disjoint, inside the subnet.
+    /// The ranges, sorted, disjoint, inside the subnet. An address of a host that is outside the
+    /// ranges of the pool is one of its own here.
     pub ranges: Vec<Range>,
     /// The floating address: the link address, in the primary pool.
     pub floating: Option<IpAddr>,
@@ -199,7 +201,7 @@ impl LinkNetwork {
         let pool = |pool: &DeclaredPool| LinkPool {
             name: format!("{} {}", network.kind, Family::of_subnet(pool.subnet)),
             subnet: pool.subnet,
-            ranges: vec![pool.range],
+            ranges: held(pool.subnet, vec![pool.range], &pool.addresses),
             floating: pool.addresses.floating,
         };
         Self {
@@ -236,14 +238,12 @@ impl LinkNetwork {
 
 impl LinkPool {
     fn of(parts: &PoolParts) -> Self {
+        let ranges = parts.ranges.iter();
+        let ranges = ranges.filter_map(|(first, last)| Range::new(*first, *last));
         Self {
             name: parts.name.clone(),
             subnet: parts.subnet.trunc(),
-            ranges: parts
-                .ranges
-                .iter()
-                .filter_map(|(first, last)| Range::new(*first, *last))
-                .collect(),
+            ranges: held(parts.subnet, ranges.collect(), &parts.addresses),
             floating: parts.addresses.floating,
         }
     }
@@ -252,6 +252,24 @@ impl LinkPool {
     pub fn family(&self) -> Family {
         Family::of_subnet(self.subnet)
     }
+}
+
+/// What a pool holds: its ranges, and the addresses of hosts outside them. The last address of an
+/// IPv6 subnet is in no default range and can be named nevertheless.
+fn held(subnet: IpNet, mut ranges: Vec<Range>, addresses: &Addresses) -> Vec<Range> {
+    let hosts = [
+        addresses.floating,
+        addresses.controller0,
+        addresses.controller1,
+    ];
+    for host in hosts.into_iter().flatten() {
+        let known = ranges.iter().any(|range| range.contains(host));
+        if !known && subnet.contains(&host) {
+            ranges.extend(Range::new(host, host));
+        }
+    }
+    ranges.sort_unstable();
+    ranges
 }
 
 fn pools_of<'a>(

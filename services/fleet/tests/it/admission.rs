@@ -1,7 +1,8 @@
 //! Every rule of admission, its reason, and that all of them are reported in order.
 
 use crate::common::{
-    add, answer, at, controller, enroll, installed, key, reasons, recovered, settle, site, token,
+    add, answer, at, controller, enroll, installed, installed_from, key, reasons, recovered,
+    settle, site, token,
 };
 use fleet::admission::{Occasion, admit, check_family};
 use fleet::{
@@ -128,6 +129,57 @@ fn a_shared_subnet_with_disjoint_ranges_is_a_warning() {
                 vec![Reason::SharedSubnet]
             }
         );
+    }
+}
+
+/// Both with the link subnet `fd01:1::/64`, whose last address is outside the default ranges: the
+/// lines of the file of one that has it as floating address and names no range, and of one whose
+/// range is that address.
+const AT_THE_END: [&str; 2] = [
+    "management_floating_address: fd01:1::ffff:ffff:ffff:ffff\n",
+    "management_start_address: fd01:1::ffff:ffff:ffff:ffff\n",
+];
+
+/// The file of a site of this number with IPv6 and these lines for its link pool.
+fn at_the_end(number: u8, lines: &str) -> String {
+    format!(
+        "name: s{number}\nregion_name: r{number}\nsystem_mode: simplex\nmanagement_subnet: \
+         fd01:1::/64\n{lines}external_oam_subnet: fd02:{number}::/64\n\
+         external_oam_gateway_address: fd02:{number}::1\nexternal_oam_floating_address: \
+         fd02:{number}::3\ncluster_host_subnet: fd03::/64\ncluster_pod_subnet: fd04::/64\n\
+         cluster_service_subnet: fd05::/112\n"
+    )
+}
+
+#[test]
+fn two_sites_never_have_one_link_address() {
+    for order in [[0, 1], [1, 0]] {
+        let files = [(1, order[0]), (2, order[1])]
+            .map(|(number, which)| at_the_end(number, AT_THE_END[which]));
+        let [one, other] = [installed_from(1, &files[0]), installed_from(2, &files[1])];
+        assert_eq!(one.link_address(), other.link_address());
+        check(
+            "6",
+            std::slice::from_ref(&one),
+            &other,
+            &["ADDRESS_OVERLAP"],
+        );
+
+        // The same as they are declared.
+        let mut machine = controller("6");
+        let outcomes = [(1, &files[0]), (2, &files[1])].map(|(number, file)| {
+            let link = site::bootstrap::parse_link("test.yaml", file.as_bytes());
+            let name = format!("s{number}");
+            let candidate = Candidate::of_file(&name, &link.expect("faultless"));
+            let mut call = add(number, &name);
+            call.declared = Some(Box::new(candidate));
+            reasons(&answer(settle(
+                &mut machine,
+                at(0),
+                Input::AddSubcloud(call),
+            )))
+        });
+        assert_eq!(outcomes, [vec![], vec!["ADDRESS_OVERLAP"]]);
     }
 }
 

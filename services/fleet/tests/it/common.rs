@@ -99,6 +99,11 @@ pub(crate) fn installed(name: &str, number: u8, layout: &str, version: &str, mor
         more.to_owned(),
     ]
     .concat();
+    installed_from(number, &file)
+}
+
+/// The site of a bootstrap file; its ids follow from the number.
+pub(crate) fn installed_from(number: u8, file: &str) -> Site {
     let declared = site::bootstrap::parse("test.yaml", file.as_bytes()).unwrap_or_else(|faults| {
         panic!(
             "{}",
