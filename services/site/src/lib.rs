@@ -53,6 +53,7 @@ pub use rejection::{
     Code, MAX_FACT_BYTES, MAX_TEXT_BYTES, MAX_VIOLATIONS, Object, Reason, ReasonSet, Rejection,
     Violation, shortened,
 };
+pub use rules::needs_no_route;
 pub use shape::{MAX_NAME_LENGTH, MAX_RANGES};
 pub use site::{
     DistributedCloudRole, Generation, Kubernetes, Site, SiteIdentity, SoftwareVersion, SystemMode,

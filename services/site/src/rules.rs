@@ -13,6 +13,7 @@ mod pools;
 mod refusal;
 
 pub(crate) use attach::{assign_pool, remove_pool};
+pub use controller::needs_no_route;
 pub(crate) use controller::set_controller_networks;
 pub(crate) use dns::modify_dns;
 pub(crate) use hosts::{lock_host, report_applied, unlock_host};

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::address::default_range;
+use ipnet::IpNet;
+
+use crate::address::{default_range, overlap};
 use crate::plan::{Draft, Subject};
 use crate::rules::networks::free_id;
 use crate::rules::refusal;
@@ -12,8 +14,8 @@ use crate::{
     NetworkKind, Order, Pool, PoolId, PoolParts, Pools, Reason, Rejection, Site, Violation,
 };
 
-/// Keeps the primary subnets of the system controller's link and oam networks. Saying the same
-/// again changes nothing.
+/// Keeps the primary subnets of the system controller's link and oam networks, of the link only
+/// where a route is needed to it (see [`needs_no_route`]). Saying the same again changes nothing.
 pub(crate) fn set_controller_networks(
     site: &Site,
     link: ControllerNetwork,
@@ -41,6 +43,14 @@ pub(crate) fn set_controller_networks(
         );
     }
     Rejection::check(faults)?;
+    let own_link = site.link_pool().map(Pool::subnet);
+    let wanted = wanted.map(|(kind, field, network)| {
+        let on_link = |told: &ControllerNetwork| {
+            kind == NetworkKind::SystemController
+                && own_link.is_some_and(|own| needs_no_route(own, told.subnet))
+        };
+        (kind, field, network.filter(|told| !on_link(told)))
+    });
     let mut next = site.clone();
     for (kind, _, network) in &wanted {
         // Both are taken out first: the two may swap their subnets.
@@ -61,6 +71,13 @@ pub(crate) fn set_controller_networks(
     }
     Rejection::check(faults)?;
     Ok(Draft::of(next, Subject::ControllerNetworks))
+}
+
+/// Whether a site whose link network has the primary subnet `own` is on the controller's link
+/// network. Such a site reaches the controller over its link as it is: it keeps no
+/// system-controller network, which would overlap its own one (I6), and takes out one that it has.
+pub fn needs_no_route(own: IpNet, controller: IpNet) -> bool {
+    overlap(own, controller)
 }
 
 /// Whether the network has this primary subnet already.

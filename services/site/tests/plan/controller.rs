@@ -43,3 +43,29 @@ fn a_network_that_is_known_keeps_its_number_and_a_new_one_gets_another() {
         [Some("10 192.168.0.0/24"), Some("9 192.168.1.0/24")],
     );
 }
+
+#[test]
+fn a_site_on_the_link_subnet_of_its_controller_needs_no_route_to_it() {
+    // Its admin is 10.3.0.0/24.
+    for link in ["10.3.0.0/24", "10.3.0.0/16", "10.3.0.128/25"] {
+        let told = format!("controller {link} 192.168.1.0/24");
+        check(
+            "simplex subcloud",
+            &[&told],
+            [None, Some("9 192.168.1.0/24")],
+        );
+        let before = "controller 192.168.0.0/24 192.168.1.0/24";
+        let site = check(
+            "simplex subcloud",
+            &[before, &told],
+            [None, Some("10 192.168.1.0/24")],
+        );
+        assert_eq!(site.find_pool("system-controller-subnet"), None);
+    }
+    // Without admin it is mgmt that links it.
+    check(
+        "simplex subcloud only-mgmt",
+        &["controller 10.1.0.0/24"],
+        [None, None],
+    );
+}
