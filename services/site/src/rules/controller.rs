@@ -107,13 +107,20 @@ fn put_in(
     // A network that is known keeps its ids, so that references to it stay good.
     let known = site.network(kind);
     let end = known.map(|network| network.pools.primary());
-    let pool = end.map_or(wanted.pool, |end| end.pool);
+    // So does the pool of one that was deleted: it stayed behind under the name.
+    let spare = take_spare(next, &name);
+    let pool = end.map(|end| end.pool).or(spare).unwrap_or(wanted.pool);
     let mut faults = refusal::overlaps(next, &name, pool, wanted.subnet, Some(kind));
     if let Some(primary) = next.primary_family().filter(|primary| *primary != family) {
         faults.push(refusal::primary_family_mismatch(&name, family, primary));
     }
-    if next.pools.contains_key(&pool) || next.pools().any(|other| other.name == name) {
-        faults.push(refusal::name_taken("pool", "pool", &name));
+    if next.pools.contains_key(&pool) {
+        let id = pool.0.to_string();
+        faults.push(refusal::name_taken("pool", "pool", &id));
+    }
+    let holder = next.pools().find(|other| other.name == name);
+    if let Some((user, _)) = holder.and_then(|holder| next.network_of(holder.id)) {
+        faults.push(name_in_use(&name, user));
     }
     let attachment = end.map_or(wanted.attachment, |end| end.id);
     if next.attachment(attachment).is_some() {
@@ -155,6 +162,31 @@ fn put_in(
         foreign_pool(pool, name, wanted),
     );
     Vec::new()
+}
+
+/// Takes out the pool of this name that no network uses.
+fn take_spare(next: &mut Site, name: &str) -> Option<PoolId> {
+    let spare = next.pools().find(|pool| pool.name == name)?.id;
+    if next.network_of(spare).is_some() {
+        return None;
+    }
+    next.pools.remove(&spare);
+    Some(spare)
+}
+
+fn name_in_use(name: &str, user: &Network) -> Violation {
+    let message = format!(
+        "pool {name}, whose name is for the system controller's networks, serves network {}",
+        user.name
+    );
+    let remedy = format!(
+        "give that pool another name, or delete network {}",
+        user.name
+    );
+    Violation::new(Reason::NameTaken, message, remedy)
+        .at("pool")
+        .object("pool", name)
+        .object("network", &user.name)
 }
 
 fn within(mut fault: Violation, field: &str) -> Violation {

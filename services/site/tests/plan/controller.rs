@@ -69,3 +69,37 @@ fn a_site_on_the_link_subnet_of_its_controller_needs_no_route_to_it() {
         [None, None],
     );
 }
+
+#[test]
+fn what_a_deleted_network_left_behind_is_taken_up_again() {
+    let told = "controller 192.168.0.0/24 192.168.1.0/24";
+    let both = [Some("9 192.168.0.0/24"), Some("10 192.168.1.0/24")];
+    let id = |site: &Site| {
+        let pool = site.find_pool("system-controller-subnet");
+        pool.map(|pool| pool.id())
+    };
+    let before = check("simplex subcloud", &[told], both);
+    let deleted = [told, "network-delete system-controller"];
+    let moved = "pool-modify system-controller-subnet network=10.77.0.0 ranges=";
+    for more in [
+        vec![],
+        vec![moved],
+        vec!["pool-delete system-controller-subnet"],
+    ] {
+        let kept = more.first().is_none_or(|line| *line == moved);
+        let lines = [&deleted[..], &more, &[told]].concat();
+        let after = check("simplex subcloud", &lines, both);
+        assert_eq!(id(&after) == id(&before), kept, "{lines:?}");
+    }
+    // One that was there before the first telling, whatever it was for.
+    check(
+        "simplex subcloud no-room",
+        &[
+            "pool-delete filler-100",
+            "pool-delete filler-101",
+            "pool-add system-controller-subnet 10.77.0.0/24",
+            told,
+        ],
+        both,
+    );
+}
