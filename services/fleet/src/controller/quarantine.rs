@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{ControllerMessage, EventKind, LinkId, Rejection, SharedSubcloud, SubcloudId};
 
-use super::{Batch, Controller, Output};
+use super::{Batch, Controller, Deferred, Output};
 
 /// Who waits for whom.
 #[derive(Debug, Default)]
@@ -109,7 +109,9 @@ impl Controller {
     }
 
     /// Asks agents to report again whose report may be right by now; one question at a time for
-    /// each link, for the report is judged by what holds when it comes.
+    /// each link, for the report is judged by what holds when it comes. A question behind a refusal
+    /// that still waits for the disk waits as well: an agent that has its report on its way heeds
+    /// none, and would keep to the refusal afterwards.
     pub(super) fn ask_again(&mut self, out: &mut Vec<Output>) {
         while let Some(id) = self.quarantine.again.pop_first() {
             let Some(link) = self.presence(id).link else {
@@ -122,7 +124,7 @@ impl Controller {
                 continue;
             }
             let message = ControllerMessage::ReportWanted;
-            out.push(Output::Send { link, message });
+            self.after_record(id, Deferred::Output(Output::Send { link, message }), out);
         }
     }
 }

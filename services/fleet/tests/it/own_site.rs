@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use crate::common::{add, answer, at, controller, enroll, installed, key, reasons, settle, site};
+use crate::common::{
+    Calm, add, answer, at, controller, enroll, installed, key, reasons, settle, site,
+};
 use fleet::admission::ControllerView;
 use fleet::{
     AgentMessage, Controller, ControllerMessage, Hello, Input, LinkId, Output, Report, SubcloudId,
@@ -317,6 +319,47 @@ fn who_is_quarantined_is_asked_again_when_the_other_moves_away() {
     assert_eq!(wanted(&outputs), []);
     report(&mut machine, a, &moved(&sites[0], &site("x", 2, "4")));
     assert!(!machine.fleet().subcloud(id(1)).unwrap().quarantined());
+}
+
+#[test]
+fn nobody_is_asked_again_before_the_refusal_is_told() {
+    let sites = [site("a", 1, "4"), site("b", 2, "4")];
+    let mut machine = fleet_of("4", &sites);
+    let [a, b] = [1, 2].map(|number: u8| up(&mut machine, number, &sites[usize::from(number) - 1]));
+    let mut tickets = Vec::new();
+    // The disk is slow: the refusal of a still waits when b has made room.
+    for (link, site, onto) in [(a, &sites[0], 2), (b, &sites[1], 4)] {
+        let message = AgentMessage::Report(Report::of(&moved(
+            site,
+            &crate::common::site("x", onto, "4"),
+        )));
+        let outputs = machine.on(at(2), &mut Calm, Input::LinkMessage { link, message });
+        assert!(
+            !outputs.iter().any(|it| matches!(it, Output::Send { .. })),
+            "{outputs:?}"
+        );
+        tickets.extend(outputs.into_iter().filter_map(|output| match output {
+            Output::Commit { ticket, .. } => Some(ticket),
+            _ => None,
+        }));
+    }
+    let mut told = Vec::new();
+    for ticket in tickets {
+        for output in machine.on(at(3), &mut Calm, Input::Committed { ticket }) {
+            match output {
+                Output::Send {
+                    link,
+                    message: ControllerMessage::ReportRefused { .. },
+                } => told.push((link, "refused")),
+                Output::Send {
+                    link,
+                    message: ControllerMessage::ReportWanted,
+                } => told.push((link, "wanted")),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(told, [(a, "refused"), (a, "wanted")]);
 }
 
 #[test]
