@@ -491,6 +491,42 @@ fn a_place_in_a_group_is_given_by_either_site_and_the_newest_word_counts() {
 }
 
 #[test]
+fn no_two_sites_are_given_one_place_in_a_group() {
+    let (mut a, _, _) = sharing();
+    let c = Node::new("c", 203, "6");
+    let (id, name) = (PeerId(Uuid::from_u128(41)), "c".to_owned());
+    let settings = PeerSettings::default();
+    let card = Box::new(c.machine.card().clone());
+    let add = PeerAction::AddPeer {
+        id,
+        name,
+        settings,
+        card,
+    };
+    a.ask(at(3), add).expect("a peer");
+    let mut associate = |peer_priority| {
+        a.ask(
+            at(3),
+            PeerAction::Associate {
+                group: GROUP.to_string(),
+                peer: "c".to_owned(),
+                peer_priority,
+            },
+        )
+    };
+    for (place, whose) in [(0, "this site"), (1, "b")] {
+        let refused = associate(place).expect_err("it is taken");
+        let first = refused.first();
+        let expected = format!("priority {place} is that of {whose} in the group");
+        assert_eq!(
+            (first.field.as_str(), &first.message),
+            ("peer_priority", &expected)
+        );
+    }
+    associate(2).expect("it is free");
+}
+
+#[test]
 fn a_piece_without_news_is_no_write() {
     let (mut a, b, id) = sharing();
     let digest = SyncDigest([4; 32]);

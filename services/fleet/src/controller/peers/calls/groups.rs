@@ -74,7 +74,7 @@ impl Controller {
         Rejection::check(nothing.into_iter().chain(invalid).collect())?;
         let own = self.config.id;
         if let Some(priority) = priority {
-            let taken = self.place_taken(&changed, own, priority);
+            let taken = self.place_taken(&changed, Some(own), priority);
             Rejection::check(
                 taken
                     .map(|taken| taken.at("priority"))
@@ -265,16 +265,8 @@ impl Controller {
                 .object("system peer", peer.name.clone()),
             );
         }
-        if peer_priority == group.priority {
-            violations.push(
-                Violation::new(
-                    Reason::InvalidArgument,
-                    format!("priority {peer_priority} is that of this site in the group"),
-                    "give each site a priority of its own; 0 is the primary site",
-                )
-                .at("peer_priority"),
-            );
-        }
+        let taken = self.place_taken(group, peer.controller(), peer_priority);
+        violations.extend(taken.map(|taken| taken.at("peer_priority")));
         if self.peers.associations.contains_key(&(group.id, peer.id)) {
             violations.push(
                 Violation::new(
@@ -320,7 +312,7 @@ impl Controller {
         }
         let controller = self.peer_named(peer)?.controller();
         if let Some(controller) = controller {
-            let taken = self.place_taken(&changed, controller, peer_priority);
+            let taken = self.place_taken(&changed, Some(controller), peer_priority);
             violations.extend(taken.map(|taken| taken.at("peer_priority")));
             changed.header.places.insert(controller, peer_priority);
         }
@@ -333,8 +325,14 @@ impl Controller {
         Ok(Change::UpdateAssociation(changed, known))
     }
 
-    /// A place in a group that another site than `mover` has.
-    fn place_taken(&self, group: &PeerGroup, mover: ControllerId, place: u32) -> Option<Violation> {
+    /// A place in a group that another site than `mover` has; one that has not presented its token
+    /// has none yet.
+    fn place_taken(
+        &self,
+        group: &PeerGroup,
+        mover: Option<ControllerId>,
+        place: u32,
+    ) -> Option<Violation> {
         let own = (self.config.id, group.priority, "this site");
         let peers = self.peers.associations_of(group.id).filter_map(|known| {
             let peer = self.peers.peers.get(&known.peer)?;
@@ -342,7 +340,7 @@ impl Controller {
         });
         let (_, _, name) = std::iter::once(own)
             .chain(peers)
-            .find(|(controller, taken, _)| *controller != mover && *taken == place)?;
+            .find(|(controller, taken, _)| Some(*controller) != mover && *taken == place)?;
         Some(
             Violation::new(
                 Reason::InvalidArgument,
