@@ -180,9 +180,7 @@ impl Controller {
     fn judge_delete(&self, reference: &str, etag: &str) -> Result<Accepted, Rejection> {
         let record = self.found(reference)?;
         check_etag(("subcloud", &record.name), etag, &record.etag())?;
-        if record.geo.group.is_some() {
-            self.check_owned(record)?;
-        }
+        Rejection::check(self.shared_by_owner(record).into_iter().collect())?;
         if record.management == Management::Managed && record.owned_here() {
             return Err(Rejection::one(about(
                 record,

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::common::{START, add, answers_kept, at, config, enroll, reasons, settle, site, token};
 
 mod claims;
+mod copies;
 mod sharing;
 
 const LINK: PeerLinkId = PeerLinkId(7);

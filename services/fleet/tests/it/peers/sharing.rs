@@ -5,14 +5,14 @@ use fleet::Write;
 use super::*;
 
 /// Whether each of the two shares the group.
-fn shared(a: &Node, b: &Node) -> [bool; 2] {
+pub(super) fn shared(a: &Node, b: &Node) -> [bool; 2] {
     [a, b].map(|node| {
         let mut known = node.machine.associations();
         known.any(|known| known.group == GROUP && !known.ended)
     })
 }
 
-fn dissociate(peer: &str) -> PeerAction {
+pub(super) fn dissociate(peer: &str) -> PeerAction {
     PeerAction::Dissociate {
         group: GROUP.to_string(),
         peer: peer.to_owned(),
@@ -28,7 +28,7 @@ fn associate(peer: &str, peer_priority: u32) -> PeerAction {
 }
 
 /// The link between the two breaks.
-fn part(a: &mut Node, b: &mut Node, now: Timestamp) {
+pub(super) fn part(a: &mut Node, b: &mut Node, now: Timestamp) {
     for node in [a, b] {
         let closed = PeerInput::Closed { link: LINK };
         settle(&mut node.machine, now, Input::Peer(closed));
@@ -36,7 +36,7 @@ fn part(a: &mut Node, b: &mut Node, now: Timestamp) {
 }
 
 /// They meet again, and have said everything.
-fn meet(a: &mut Node, b: &mut Node, now: u64) {
+pub(super) fn meet(a: &mut Node, b: &mut Node, now: u64) {
     link(a, b);
     later(a, b, at(now));
     later(a, b, at(now + 1));

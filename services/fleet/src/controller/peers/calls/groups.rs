@@ -175,7 +175,11 @@ impl Controller {
                 .object("subcloud", name.clone()),
             );
         }
-        violations.extend(self.owned_elsewhere(record));
+        violations.extend(if joins {
+            self.owned_elsewhere(record)
+        } else {
+            self.shared_by_owner(record)
+        });
         if let Some(other) = record.geo.group.filter(|other| *other != group.id) {
             let other = self.peers.groups.get(&other);
             let other = other.map_or("another", |other| &other.header.name);
@@ -224,6 +228,27 @@ impl Controller {
             .object("subcloud", record.name.clone())
             .fact("owner", owner),
         )
+    }
+
+    /// A refusal to part with the copy of a subcloud whose owner shares its group: it would tell
+    /// the copy again. Once their association has ended, at either site, the copy is this site's
+    /// own business; else a lost owner would hold name, region and addresses for ever.
+    pub(in super::super::super) fn shared_by_owner(&self, record: &Subcloud) -> Option<Violation> {
+        let group = self.peers.groups.get(&record.geo.group?)?;
+        let peer = self.peers.peer_of(record.geo.owner?)?;
+        let shared = self.peers.associations.get(&(group.id, peer.id))?;
+        if shared.ended {
+            return None;
+        }
+        let mut violation = self.owned_elsewhere(record)?;
+        violation.remedy = format!(
+            "{}; if {peer} is lost for good, first `tandem dcmanager peer-group-association \
+             delete {} {peer}`",
+            violation.remedy,
+            group.header.name,
+            peer = peer.name
+        );
+        Some(violation)
     }
 
     pub(super) fn judge_gateways(
