@@ -15,6 +15,7 @@ use crate::{
 
 use super::super::operate::check_etag;
 use super::super::{Answer, Batch, Controller, Deed, Deferred, Output};
+pub(super) use groups::invalid_place;
 
 /// What an accepted call changes.
 enum Change {

@@ -9,15 +9,20 @@ use std::time::Duration;
 
 use site::Timestamp;
 
-use crate::admission::{Occasion, admit, room};
+use crate::admission::{Occasion, admit, name_free, room};
 use crate::entropy::after;
+use crate::peer::shared;
 use crate::{
     Association, Batch as Piece, Candidate, ControllerId, Correction, Fault, MAX_GROUPS,
-    MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerGroup, PeerGroupId, PeerId, PeerLinkId, PeerMessage,
-    Pull, Rejection, Subcloud, SubcloudId, SyncDigest, SyncItem, Withdrawn,
+    MAX_LINEAGE, MAX_SUPERSEDED, MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerGroup, PeerGroupId,
+    PeerId, PeerLinkId, PeerMessage, Pull, Rejection, Subcloud, SubcloudId, SyncDigest, SyncItem,
+    Violation, Withdrawn,
 };
 
+use super::super::operate::invalid_text;
+use super::super::operator::invalid_name;
 use super::super::{Batch, Controller, Deferred, Output, Wake};
+use super::calls::{group_exists, invalid_place, limit};
 use super::claims::Belief;
 use super::contact::send;
 use super::merging::{both, conflict, not_shared, stale, unreadable};
@@ -302,22 +307,17 @@ impl Controller {
         piece: &Piece,
         batch: &mut Batch,
     ) -> Result<(), Rejection> {
+        self.group_fits(piece)?;
         let group = self.peers.groups.get(&piece.group);
-        let mut changed = match group {
-            Some(group) => group.clone(),
-            None => {
-                self.group_fits(piece)?;
-                PeerGroup {
-                    id: piece.group,
-                    header: piece.header.clone(),
-                    leader: piece.leader.clone(),
-                    priority: hearing.your_priority,
-                    migration: None,
-                    created_at: now,
-                    updated_at: now,
-                }
-            }
-        };
+        let mut changed = group.cloned().unwrap_or_else(|| PeerGroup {
+            id: piece.group,
+            header: piece.header.clone(),
+            leader: piece.leader.clone(),
+            priority: hearing.your_priority,
+            migration: None,
+            created_at: now,
+            updated_at: now,
+        });
         let newer = |header: &crate::GroupHeader| (header.revision, header.editor);
         if newer(&piece.header) > newer(&changed.header) {
             changed.header = piece.header.clone();
@@ -364,23 +364,20 @@ impl Controller {
         Ok(())
     }
 
+    /// A group must be as one that is made or changed here.
     fn group_fits(&self, piece: &Piece) -> Result<(), Rejection> {
-        let name = &piece.header.name;
-        if self
-            .peers
-            .groups
-            .values()
-            .any(|other| other.header.name == *name)
-        {
-            return Err(Rejection::one(super::calls::group_exists(name)));
+        let (name, rehoming) = (&piece.header.name, piece.header.max_subcloud_rehoming);
+        let mut violations = invalid_place(Some(piece.priority), Some(rehoming));
+        violations.extend(invalid_name(name));
+        let mut others = self.peers.groups.values();
+        if others.any(|other| other.id != piece.group && other.header.name == *name) {
+            violations.push(group_exists(name));
         }
-        if self.peers.groups.len() >= MAX_GROUPS {
-            return Err(Rejection::one(super::calls::limit(
-                "peer groups",
-                MAX_GROUPS,
-            )));
+        let known = self.peers.groups.contains_key(&piece.group);
+        if !known && self.peers.groups.len() >= MAX_GROUPS {
+            violations.push(limit("peer groups", MAX_GROUPS));
         }
-        Ok(())
+        Rejection::check(violations)
     }
 
     fn take_item(&mut self, heard: &mut Heard<'_>, item: &SyncItem, out: &mut Vec<Output>) {
@@ -424,10 +421,10 @@ impl Controller {
         told: &Subcloud,
         out: &mut Vec<Output>,
     ) -> Result<(), Rejection> {
-        let (Some(enrolled), true) = (
-            told.enrolled(),
-            told.geo.owner == Some(heard.speaker) && told.geo.group == Some(heard.group),
-        ) else {
+        let member = told.geo.owner == Some(heard.speaker) && told.geo.group == Some(heard.group);
+        // What is not shared, such as a token or a report, is not taken from anybody either.
+        let told = &shared(told, heard.speaker);
+        let (Some(enrolled), true) = (told.enrolled(), member && bounded(told)) else {
             return Err(Rejection::one(unreadable(told)));
         };
         let claim = Belief {
@@ -563,11 +560,18 @@ impl Controller {
         }
     }
 
-    /// F5, F6, F9: a member must fit into this fleet as if it were reported here.
+    /// F5, F6, F9: a member must fit into this fleet as if it were added and reported here. The
+    /// name counts also when its owner knows nothing of its networks yet.
     fn fits(&self, told: &Subcloud) -> Result<(), Rejection> {
         let known = self.fleet.subcloud(told.id).is_some();
-        if let Some(full) = room(&self.fleet, Some(told.id)).filter(|_| !known) {
-            return Err(Rejection::one(full));
+        let full = room(&self.fleet, Some(told.id)).filter(|_| !known);
+        let mut violations: Vec<Violation> = full.into_iter().collect();
+        violations.extend(invalid_name(&told.name));
+        violations.extend(name_free(&self.fleet, &told.name, Some(told.id)));
+        violations.extend(invalid_text("description", Some(&told.description)));
+        violations.extend(invalid_text("location", Some(&told.location)));
+        if let Some(first) = violations.into_iter().next() {
+            return Err(Rejection::one(first.object("subcloud", told.name.clone())));
         }
         let Some(footprint) = told.footprint() else {
             return Ok(());
@@ -642,6 +646,13 @@ impl Controller {
         self.read_anew(now, group, speaker, batch);
         self.put(batch, changed);
     }
+}
+
+/// Whether a record's lists are as long as they are kept.
+fn bounded(record: &Subcloud) -> bool {
+    let renewal = record.enrolled().map(|enrolled| &enrolled.renewal);
+    renewal.is_none_or(|renewal| renewal.superseded.len() <= MAX_SUPERSEDED)
+        && record.geo.lineage.len() <= MAX_LINEAGE
 }
 
 fn id_of(item: &SyncItem) -> SubcloudId {

@@ -1,11 +1,27 @@
 //! What a peer that shares one group says of subclouds that it does not share.
 
-use fleet::{Correction, Fault};
+use fleet::{Conflict, Correction, Enrollment, Fault, Observed, Refused, Subcloud, Token};
 
 use super::*;
 
 /// What `b` may say to `a` of members of the group, and the answer.
 fn told(a: &mut Node, b: &Node, items: Vec<SyncItem>) -> Vec<(Vec<Fault>, Vec<Correction>)> {
+    let header = b
+        .machine
+        .find_group("shared")
+        .expect("a group")
+        .header
+        .clone();
+    told_with(a, b, header, items)
+}
+
+/// The same with another head of the group.
+fn told_with(
+    a: &mut Node,
+    b: &Node,
+    header: fleet::GroupHeader,
+    items: Vec<SyncItem>,
+) -> Vec<(Vec<Fault>, Vec<Correction>)> {
     let digest = SyncDigest([9; 32]);
     let offer = Offer {
         group: GROUP,
@@ -26,7 +42,7 @@ fn told(a: &mut Node, b: &Node, items: Vec<SyncItem>) -> Vec<(Vec<Fault>, Vec<Co
         digest,
         changes: false,
         after: None,
-        header: group.header.clone(),
+        header,
         leader: group.leader.clone(),
         priority: 1,
         items,
@@ -146,4 +162,140 @@ fn a_peer_is_not_told_the_id_of_a_subcloud_that_is_not_shared_with_it() {
         .iter()
         .any(|it| it.metadata.contains_key("subcloudId"));
     assert!(!leaked, "{faults:?}");
+}
+
+/// The answer to a record of `b` that is like the member, but for what is done to it, and what
+/// became of it at `a`.
+fn changed(change: impl FnOnce(&mut Subcloud)) -> (Vec<Fault>, Option<Subcloud>, Node, Node) {
+    let (mut a, b, id) = sharing();
+    settle(&mut a.machine, at(2), Input::AddSubcloud(add(2, "own")));
+    let mut other = Subcloud::clone(b.machine.fleet().subcloud(id).expect("a member"));
+    other.id = SubcloudId(Uuid::from_u128(77));
+    other.name = "other".to_owned();
+    other.geo.footprint = None;
+    change(&mut other);
+    other.geo.owner = Some(b.config.id);
+    let faults = told(&mut a, &b, vec![SyncItem::Owned(Box::new(other.clone()))])[0]
+        .0
+        .clone();
+    let taken = a
+        .machine
+        .fleet()
+        .subcloud(other.id)
+        .map(|it| Subcloud::clone(it));
+    (faults, taken, a, b)
+}
+
+#[test]
+fn a_member_is_named_as_one_that_is_added_here() {
+    type Change = fn(&mut Subcloud);
+    let lies: [(&str, Change); 5] = [
+        ("SUBCLOUD_NAME_TAKEN", |it| it.name = "own".to_owned()),
+        ("INVALID_NAME", |it| it.name = "no name".to_owned()),
+        ("INVALID_NAME", |it| it.name = it.id.to_string()),
+        ("INVALID_ARGUMENT", |it| {
+            it.location = "two\nlines".to_owned()
+        }),
+        ("INVALID_ARGUMENT", |it| {
+            it.geo.lineage = vec![(Epoch(1), 1); 9]
+        }),
+    ];
+    for (expected, lie) in lies {
+        let (faults, taken, a, _) = changed(lie);
+        assert_eq!(faults[0].reason, expected, "{faults:?}");
+        assert_eq!(taken, None, "{expected}");
+        let own = a.machine.fleet().by_name("own").expect("it is found");
+        assert_eq!(own.id, SubcloudId(Uuid::from_u128(2)));
+    }
+    let (faults, taken, ..) = changed(|_| {});
+    assert_eq!(faults, []);
+    assert_eq!(taken.expect("it fits").name, "other");
+}
+
+#[test]
+fn nothing_is_taken_from_a_peer_that_is_not_shared() {
+    let (faults, taken, a, b) = changed(|it| {
+        let stolen = site("other", 7, "6");
+        it.observed = Some(Observed {
+            generation: stolen.generation(),
+            digest: stolen.digest(),
+            received_at: START,
+            alarms: None,
+            footprint: fleet::Footprint::of(&stolen.to_parts()),
+        });
+        it.refused = Some(Refused {
+            generation: stolen.generation(),
+            digest: stolen.digest(),
+            received_at: START,
+            since: START,
+            faults: Vec::new(),
+        });
+        it.geo.gateways = vec![IpAddr::from([10, 1, 0, 1])];
+        it.geo.former_group = Some(PeerGroupId(Uuid::from_u128(3)));
+        it.geo.conflict = Some(Box::new(Conflict {
+            owner: fleet::ControllerId(Uuid::nil()),
+            at: START,
+            lost: Vec::new(),
+        }));
+        if let Enrollment::Enrolled(enrolled) = &mut it.enrollment {
+            enrolled.differences = vec![crate::common::fault()];
+            enrolled.reenroll = Some(Token {
+                id: token(2).id,
+                secret: token(7).secret,
+                issued_at: START,
+                expires_at: at(1000),
+            });
+        }
+    });
+    assert_eq!(faults, []);
+    let taken = taken.expect("the rest of it fits");
+    assert_eq!(taken.geo.owner, Some(b.config.id));
+    assert_eq!((&taken.observed, &taken.refused), (&None, &None));
+    let geo = &taken.geo;
+    assert_eq!(
+        (&geo.gateways[..], geo.former_group, &geo.conflict),
+        (&[][..], None, &None)
+    );
+    assert_eq!(taken.open_token(), None);
+    assert_eq!(taken.enrolled().expect("it is").differences, []);
+    assert!(geo.footprint.is_some(), "where it is counts");
+    // The token of a subcloud of this site is still its own.
+    let own = a
+        .machine
+        .fleet()
+        .by_token(token(2).id)
+        .expect("it is found");
+    assert_eq!(own.name, "own");
+}
+
+#[test]
+fn a_group_is_told_as_one_that_is_made_here() {
+    type Change = fn(&mut fleet::GroupHeader);
+    let lies: [(&str, Change); 3] = [
+        ("INVALID_NAME", |it| it.name = "no name".to_owned()),
+        ("INVALID_ARGUMENT", |it| it.max_subcloud_rehoming = 0),
+        ("PEER_GROUP_EXISTS", |it| it.name = "mine".to_owned()),
+    ];
+    for (expected, lie) in lies {
+        let (mut a, b, _) = sharing();
+        let mine = PeerAction::AddGroup {
+            id: PeerGroupId(Uuid::from_u128(51)),
+            name: "mine".to_owned(),
+            priority: 0,
+            max_subcloud_rehoming: 10,
+        };
+        a.ask(at(2), mine).expect("done");
+        let before = a.machine.find_group("shared").cloned().expect("a group");
+        let mut header = b
+            .machine
+            .find_group("shared")
+            .expect("a group")
+            .header
+            .clone();
+        header.revision += 1;
+        lie(&mut header);
+        let answers = told_with(&mut a, &b, header, Vec::new());
+        assert_eq!(answers[0].0[0].reason, expected, "{answers:?}");
+        assert_eq!(a.machine.find_group("shared"), Some(&before));
+    }
 }

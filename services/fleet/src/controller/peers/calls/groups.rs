@@ -485,7 +485,11 @@ impl Controller {
     }
 }
 
-fn invalid_place(priority: Option<u32>, rehoming: Option<u32>) -> Vec<Violation> {
+/// A place, or a bound on members on their way, that no group has.
+pub(in super::super) fn invalid_place(
+    priority: Option<u32>,
+    rehoming: Option<u32>,
+) -> Vec<Violation> {
     let mut violations = Vec::new();
     if priority.is_some_and(|priority| priority > MAX_PRIORITY) {
         violations.push(
