@@ -12,6 +12,7 @@ use crate::{
     Goodbye, GoodbyeReason, Hello, LinkId, Reason, SharedSubcloud, Subcloud, SubcloudId, Violation,
 };
 
+use super::peers::reachable;
 use super::{Batch, Controller, Deferred, Output, Proof, SourceCheck};
 
 /// How long after a key lost its worth a link with it may still be on its way: a
@@ -96,6 +97,13 @@ impl Controller {
             self.close(now, link, Goodbye::because(GoodbyeReason::Revoked), out);
             return false;
         };
+        if !reachable(hello.renewals, enrolled.renewal.count)
+            || !reachable(hello.epoch.0, enrolled.epoch.0)
+        {
+            let goodbye = Goodbye::because(GoodbyeReason::ProtocolViolation);
+            self.close(now, link, goodbye, out);
+            return false;
+        }
         if !holds(enrolled, key) {
             // A peer may have renewed the certificate since it was heard last.
             let vouched = self.vouched(record, enrolled, proof);
@@ -109,7 +117,7 @@ impl Controller {
             return true;
         }
         let first_use = enrolled.key != key;
-        let expected = enrolled.renewal.count + u64::from(first_use);
+        let expected = enrolled.renewal.count.saturating_add(u64::from(first_use));
         if hello.renewals > expected {
             let goodbye = Goodbye::because(GoodbyeReason::ProtocolViolation);
             self.close(now, link, goodbye, out);
@@ -146,7 +154,7 @@ impl Controller {
     ) {
         let mut enrolled = enrolled.clone();
         enrolled.renewal.supersede(now, enrolled.key);
-        enrolled.renewal.count += 1;
+        enrolled.renewal.count = enrolled.renewal.count.saturating_add(1);
         enrolled.renewal.next = None;
         enrolled.key = key;
         let mut batch = Batch::default();

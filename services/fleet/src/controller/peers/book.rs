@@ -169,7 +169,7 @@ impl Controller {
             old.enrolled().map(|known| known.epoch) == changed.enrolled().map(|known| known.epoch);
         let ours = old.owned_here() && changed.owned_here() && same_term;
         if ours && edited(old) != edited(changed) {
-            changed.geo.edits += 1;
+            changed.geo.edits = changed.geo.edits.saturating_add(1);
         }
     }
 

@@ -25,7 +25,8 @@ use super::super::{Batch, Controller, Deferred, Output, Wake};
 use super::calls::{group_exists, invalid_place, limit};
 use super::claims::Belief;
 use super::contact::send;
-use super::merging::{both, conflict, not_shared, stale, unreadable};
+use super::merging::{both, conflict, not_shared, stale, unreachable, unreadable};
+use super::reachable;
 
 /// How many faults of one group are kept and told: each names a member.
 pub(super) const MAX_SYNC_FAULTS: usize = 64;
@@ -39,10 +40,6 @@ const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// How long to wait before a group is read again of which something could not be taken in: what
 /// is in its way may be gone, and nobody tells of that.
 const SYNC_RETRY: Duration = Duration::from_secs(5 * 60);
-
-/// How far a peer may be ahead in the terms of a subcloud. Each term is a takeover: nobody gets
-/// there honestly, and terms that are told cannot run out.
-const MAX_TERM_STEP: u64 = 1 << 32;
 
 /// An offer that is being taken in.
 #[derive(Debug)]
@@ -373,9 +370,14 @@ impl Controller {
         if others.any(|other| other.id != piece.group && other.header.name == *name) {
             violations.push(group_exists(name));
         }
-        let known = self.peers.groups.contains_key(&piece.group);
-        if !known && self.peers.groups.len() >= MAX_GROUPS {
+        let known = self.peers.groups.get(&piece.group);
+        if known.is_none() && self.peers.groups.len() >= MAX_GROUPS {
             violations.push(limit("peer groups", MAX_GROUPS));
+        }
+        let (edits, leaders) =
+            known.map_or((0, 0), |known| (known.header.revision, known.leader.term));
+        if !reachable(piece.header.revision, edits) || !reachable(piece.leader.term, leaders) {
+            violations.push(unreachable("subcloud peer group", name));
         }
         Rejection::check(violations)
     }
@@ -490,12 +492,11 @@ impl Controller {
         let term = known
             .and_then(|record| record.enrolled())
             .map(|it| it.epoch);
-        let step = claim.epoch.0.saturating_sub(term.unwrap_or_default().0);
         let ours = known.is_none_or(|record| {
             let geo = &record.geo;
             [geo.group, geo.former_group].contains(&Some(group)) || geo.owner == Some(speaker)
         });
-        ours && step <= MAX_TERM_STEP
+        ours && reachable(claim.epoch.0, term.unwrap_or_default().0)
     }
 
     /// The speaker does not know of the present term, or not whom the agent chose in it.
@@ -563,9 +564,13 @@ impl Controller {
     /// F5, F6, F9: a member must fit into this fleet as if it were added and reported here. The
     /// name counts also when its owner knows nothing of its networks yet.
     fn fits(&self, told: &Subcloud) -> Result<(), Rejection> {
-        let known = self.fleet.subcloud(told.id).is_some();
-        let full = room(&self.fleet, Some(told.id)).filter(|_| !known);
+        let known = self.fleet.subcloud(told.id);
+        let full = room(&self.fleet, Some(told.id)).filter(|_| known.is_none());
         let mut violations: Vec<Violation> = full.into_iter().collect();
+        let renewals = |record: &Subcloud| record.enrolled().map_or(0, |it| it.renewal.count);
+        if !reachable(renewals(told), known.map_or(0, |known| renewals(known))) {
+            violations.push(unreachable("subcloud", &told.name));
+        }
         violations.extend(invalid_name(&told.name));
         violations.extend(name_free(&self.fleet, &told.name, Some(told.id)));
         violations.extend(invalid_text("description", Some(&told.description)));

@@ -105,3 +105,12 @@ pub(super) fn unreadable(told: &Subcloud) -> Violation {
     )
     .object("subcloud", told.name.clone())
 }
+
+pub(super) fn unreachable(kind: &'static str, name: &str) -> Violation {
+    Violation::new(
+        Reason::InvalidArgument,
+        format!("{kind} {name} is told with a count that no site reaches"),
+        "update the software of the other site, or share it no longer",
+    )
+    .object(kind, name)
+}

@@ -77,6 +77,16 @@ struct Due {
     alarms: bool,
 }
 
+/// How far another side may be ahead in what is counted: the terms of a subcloud, the renewals of
+/// its certificate, the edits of a group, the changes of its leader. Nobody gets there honestly,
+/// and counters that are told cannot run out.
+const MAX_STEP: u64 = 1 << 32;
+
+/// Whether an honest side can have counted so far.
+pub(super) fn reachable(told: u64, known: u64) -> bool {
+    told.saturating_sub(known) <= MAX_STEP
+}
+
 impl Peers {
     pub(super) fn new(card: PeerCard) -> Self {
         Self {

@@ -299,3 +299,144 @@ fn a_group_is_told_as_one_that_is_made_here() {
         assert_eq!(a.machine.find_group("shared"), Some(&before));
     }
 }
+
+#[test]
+fn counts_after_which_none_could_follow_are_not_taken() {
+    let (faults, taken, ..) = changed(|it| {
+        if let Enrollment::Enrolled(enrolled) = &mut it.enrollment {
+            enrolled.renewal.count = u64::MAX;
+        }
+    });
+    assert_eq!(
+        (faults[0].reason.as_str(), taken),
+        ("INVALID_ARGUMENT", None)
+    );
+
+    let (mut a, b, _) = sharing();
+    let mut header = b
+        .machine
+        .find_group("shared")
+        .expect("a group")
+        .header
+        .clone();
+    header.revision = u64::MAX;
+    let answers = told_with(&mut a, &b, header, Vec::new());
+    assert_eq!(answers[0].0[0].reason, "INVALID_ARGUMENT", "{answers:?}");
+    let edit = PeerAction::UpdateGroup {
+        group: GROUP.to_string(),
+        priority: None,
+        max_subcloud_rehoming: Some(3),
+    };
+    a.ask(at(4), edit).expect("it can still be edited");
+    let revision = |node: &Node| {
+        node.machine
+            .find_group("shared")
+            .expect("a group")
+            .header
+            .revision
+    };
+    assert_eq!(revision(&a), 2);
+}
+
+/// Records that an older version let in: nothing wraps, and nothing ends the process.
+#[test]
+fn counts_at_their_end_stay_there() {
+    let (a, _, id) = sharing();
+    let mut group = a.machine.find_group("shared").cloned().expect("a group");
+    group.header.revision = u64::MAX;
+    let mut member = Subcloud::clone(a.machine.fleet().subcloud(id).expect("a member"));
+    member.geo.edits = u64::MAX;
+    let records = Records {
+        subclouds: vec![member.into()],
+        peers: a.machine.system_peers().cloned().collect(),
+        peer_groups: vec![group],
+        associations: a.machine.associations().cloned().collect(),
+        ..Records::default()
+    };
+    let own = site("a", 201, "6");
+    let (machine, _) = Controller::recover(START, a.config.clone(), &own, records);
+    let mut a = Node { machine, ..a };
+    let place = PeerAction::UpdateAssociation {
+        group: GROUP.to_string(),
+        peer: "b".to_owned(),
+        peer_priority: 5,
+    };
+    a.ask(at(3), place).expect("done");
+    let edit = fleet::FleetChange::Update {
+        subcloud: "west".to_owned(),
+        etag: String::new(),
+        edit: fleet::SubcloudEdit {
+            location: Some("here".to_owned()),
+            ..Default::default()
+        },
+    };
+    let call = fleet::Operate {
+        request: RequestId(3),
+        actor: Actor::Operator("uid=0".to_owned()),
+        change: edit,
+        key: None,
+        validate_only: false,
+    };
+    let outputs = settle(&mut a.machine, at(3), Input::Operate(call));
+    crate::common::answer(outputs).expect("done");
+    let group = a.machine.find_group("shared").expect("a group");
+    let member = a.machine.fleet().subcloud(id).expect("a member");
+    assert_eq!(
+        (group.header.revision, member.geo.edits),
+        (u64::MAX, u64::MAX)
+    );
+}
+
+#[test]
+fn an_agent_cannot_count_renewals_or_terms_to_their_end() {
+    let hello = crate::common::hello(&site("west", 1, "6"));
+    for (renewals, epoch, ends) in [
+        (0, 1, false),
+        (3, 1, false),
+        (u64::MAX, 1, true),
+        (0, u64::MAX, true),
+    ] {
+        let (a, mut b, id) = sharing();
+        let migrate = PeerAction::Migrate {
+            group: GROUP.to_string(),
+        };
+        b.ask(at(4), migrate).expect("it may come");
+        let before = b.machine.fleet().subcloud(id).cloned().expect("a member");
+        let opened = Input::LinkOpened {
+            link: LinkId(1),
+            subcloud: id,
+            key: crate::common::key(1),
+            signed: None,
+            source: site("west", 1, "6").link_address().expect("an address"),
+        };
+        settle(&mut b.machine, at(5), opened);
+        let message = fleet::AgentMessage::Hello(fleet::Hello {
+            renewals,
+            epoch: Epoch(epoch),
+            owner: a.config.id,
+            ..hello.clone()
+        });
+        let said = Input::LinkMessage {
+            link: LinkId(1),
+            message,
+        };
+        let outputs = settle(&mut b.machine, at(5), said);
+        let goodbye = outputs.iter().find_map(|output| match output {
+            Output::CloseLink { goodbye, .. } => Some(goodbye.reason),
+            _ => None,
+        });
+        let after = b.machine.fleet().subcloud(id).expect("a member");
+        if ends {
+            assert_eq!(
+                goodbye,
+                Some(GoodbyeReason::ProtocolViolation),
+                "{renewals} {epoch}"
+            );
+            assert_eq!(after, &before);
+        } else {
+            assert!(after.owned_here(), "{outputs:?}");
+            let count = after.enrolled().expect("it is").renewal.count;
+            assert_eq!((goodbye, count), (None, renewals));
+        }
+    }
+}

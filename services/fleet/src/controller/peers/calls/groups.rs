@@ -87,7 +87,7 @@ impl Controller {
         if let Some(most) = max_subcloud_rehoming {
             changed.header.max_subcloud_rehoming = most;
         }
-        changed.header.revision += 1;
+        changed.header.revision = changed.header.revision.saturating_add(1);
         changed.header.editor = own;
         if changed.leader.controller == self.config.id {
             changed.leader.priority = changed.priority;
@@ -342,7 +342,7 @@ impl Controller {
             changed.header.places.insert(controller, peer_priority);
         }
         Rejection::check(violations)?;
-        changed.header.revision += 1;
+        changed.header.revision = changed.header.revision.saturating_add(1);
         changed.header.editor = self.config.id;
         changed.updated_at = now;
         known.peer_priority = peer_priority;
