@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -13,7 +14,7 @@ use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::cloud::{Controller, Place, Subcloud};
 use crate::support::console::Metrics;
 use crate::support::process::{Daemon, Program, Running, run};
-use crate::support::{repository, scratch};
+use crate::support::{repository, scratch, wait_until};
 
 #[test]
 fn a_term_signal_ends_everything_in_time() {
@@ -43,6 +44,81 @@ fn a_term_signal_ends_everything_in_time() {
         sockets.iter().all(|socket| !socket.exists()),
         "no socket file stays"
     );
+}
+
+#[test]
+fn a_term_signal_under_load_ends_in_order() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let mut controller = Controller::start(&dir.path().join("controller"), site);
+    let endpoint = format!(
+        "unix:{}",
+        controller.state_dir().join("operator.sock").display()
+    );
+    let added = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for caller in 0..4 {
+            let (endpoint, added) = (&endpoint, &added);
+            scope.spawn(move || {
+                for number in 0.. {
+                    let mut add = Program::Tandem.command();
+                    add.args(["--endpoint", endpoint, "dcmanager", "subcloud-group", "add"]);
+                    add.args(["--name", &format!("group-{caller}-{number}")]);
+                    if !add.output().expect("a process").status.success() {
+                        return;
+                    }
+                    added.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        wait_until("calls come in", Duration::from_secs(60), || {
+            added.load(Ordering::Relaxed) >= 40
+        });
+        // With a status of 0.
+        controller.stop();
+    });
+}
+
+#[test]
+fn an_operator_socket_belongs_to_the_process_that_answers_on_it() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let mut controller = Controller::start(&dir.path().join("controller"), site);
+    let socket = controller.state_dir().join("operator.sock");
+    let site = Bootstrap::subcloud("west", 1, Stack::V6);
+    let west = Subcloud::install(&dir.path().join("west"), site, Place::Loopback);
+    let mut second = west.serve_command();
+    second.arg("--operator-socket").arg(&socket);
+    run(second)
+        .expect(69)
+        .says("in use")
+        .says("--operator-socket");
+    controller
+        .tandem(&["dcmanager", "subcloud", "list"])
+        .expect(0);
+    controller.stop();
+    assert!(!socket.exists(), "no socket file stays");
+}
+
+#[test]
+fn each_program_serves_its_own_kind_of_site() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let controller = Controller::install(&dir.path().join("controller"), site, Place::Loopback);
+    let site = Bootstrap::subcloud("west", 1, Stack::V6);
+    let west = Subcloud::install(&dir.path().join("west"), site, Place::Loopback);
+    for (program, state, kind) in [
+        (
+            Program::Agent,
+            controller.state_dir(),
+            "a system controller",
+        ),
+        (Program::Controller, west.state_dir(), "a subcloud, west"),
+    ] {
+        let mut command = program.command();
+        command.arg("serve").arg("--state-dir").arg(state);
+        run(command).expect(65).says(kind).says("use that program");
+    }
 }
 
 #[test]

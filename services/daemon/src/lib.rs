@@ -48,6 +48,8 @@ pub use operators::{
 pub use remote::{OwnSite, RemoteAnswer, RemoteCall, SUBCLOUD_METADATA, Subclouds};
 pub use requests::{SecretAnswers, fingerprint};
 
-pub use state_dir::{StateDirError, create_state_dir, open_store, read_site, site_write};
+pub use state_dir::{
+    StateDirError, create_state_dir, open_store, read_site, read_site_of, site_write,
+};
 pub use transport::TransportError;
 pub use witness::{Deed, Noted, Witness};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use api::store_v1::{RequestRecord, SiteRecord};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
-use site::{Site, Timestamp};
+use site::{DistributedCloudRole, Site, Timestamp};
 use store::{Action, Expected, Key, Revision, Store, Write};
 
 use crate::requests::{Answered, RequestLog};
@@ -148,6 +148,32 @@ fn failed(path: &Path, source: std::io::Error) -> Failure {
 /// Says what is wrong with the directory and what to do; nothing is changed.
 pub fn open_store(dir: &Path) -> Result<Store, Failure> {
     Store::open(dir).map_err(|error| Failure::because(Exit::Io, "cannot use the state", &error))
+}
+
+/// Reads the site of a store, which must have the role that the program serves.
+///
+/// # Errors
+/// As [`read_site`]; exit 65 when the state is another program's.
+pub fn read_site_of(
+    store: &Store,
+    role: DistributedCloudRole,
+) -> Result<(Site, Revision), Failure> {
+    let (site, revision) = read_site(store)?;
+    let identity = site.identity();
+    if identity.role == role {
+        return Ok((site, revision));
+    }
+    let name = &identity.name;
+    let (what, program) = match identity.role {
+        DistributedCloudRole::SystemController => ("a system controller", "system-controller"),
+        DistributedCloudRole::Subcloud => ("a subcloud", "subcloud-agent"),
+        DistributedCloudRole::None => ("a standalone site", "no program of this product"),
+    };
+    let message = format!(
+        "the state is that of {what}, {name}, which {program} serves; name another --state-dir, \
+         or use that program"
+    );
+    Err(Failure::new(Exit::DataError, message))
 }
 
 /// Reads the site of a store.

@@ -18,7 +18,7 @@ use fleet::{
 };
 use identity::{EnrollmentToken, LeafKey, enroll_client_config};
 use rustls::ClientConfig;
-use site::Site;
+use site::{DistributedCloudRole, Site};
 use store::Store;
 use uuid::Uuid;
 
@@ -111,7 +111,7 @@ impl Enrollment {
     /// Opens the state and checks what can be checked here, before anything is sent.
     fn prepare(options: &EnrollOptions, token: EnrollmentToken) -> Result<Self, Failure> {
         let store = daemon::open_store(&options.state_dir)?;
-        let (site, _) = daemon::read_site(&store)?;
+        let (site, _) = daemon::read_site_of(&store, DistributedCloudRole::Subcloud)?;
         let controllers = controllers(options, &token)?;
         let addresses: Vec<IpAddr> = controllers.iter().map(SocketAddr::ip).collect();
         if options.link_source != Some(LinkSource::Any) {
@@ -357,7 +357,7 @@ fn read_token(options: &EnrollOptions) -> Result<EnrollmentToken, Failure> {
 fn read_token_file(path: &Path) -> Result<String, Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(
-            Exit::Usage,
+            Exit::NoInput,
             format!("--token-file {}: {error}", path.display()),
         )
     };

@@ -6,6 +6,7 @@ use daemon::{Desk, Exit, Failure, Life, OperatorListeners, SiteKeeper};
 
 use crate::settings::{ServeOptions, Settings, source};
 use crate::{link, records};
+use site::DistributedCloudRole;
 
 /// Serves until SIGTERM.
 pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
@@ -25,7 +26,7 @@ pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
 
 async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let store = Arc::new(daemon::open_store(&options.state_dir)?);
-    let (site, revision) = daemon::read_site(&store)?;
+    let (site, revision) = daemon::read_site_of(&store, DistributedCloudRole::Subcloud)?;
     let settings = Settings::new(options)?;
     let enrolled = records::read_enrolled(&store)?;
     if !settings.operator_listen.is_empty() {

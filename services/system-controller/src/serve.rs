@@ -15,7 +15,7 @@ use fleet::{ControllerConfig, ControllerId, Input};
 use identity::{Acceptor, ClientCertificates, Connections, Listener};
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use site::Site;
+use site::{DistributedCloudRole, Site};
 use store::Store;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
@@ -50,7 +50,7 @@ pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
 
 async fn serve(options: ServeOptions) -> Result<(), Failure> {
     let store = open(&options.state_dir)?;
-    let (site, revision) = daemon::read_site(&store)?;
+    let (site, revision) = daemon::read_site_of(&store, DistributedCloudRole::SystemController)?;
     let settings = Settings::new(options, &site)?;
     let authority = Arc::new(records::read_authority(&store)?);
     let life = Life::start()?;

@@ -376,14 +376,12 @@ fn host_has(address: IpAddr) -> bool {
 }
 
 fn read(path: &Path) -> Result<File, Failure> {
-    let wrong = |problem: String| {
-        Failure::new(
-            Exit::Usage,
-            format!("--config {}: {problem}", path.display()),
-        )
+    let wrong = |exit, problem: String| {
+        Failure::new(exit, format!("--config {}: {problem}", path.display()))
     };
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    toml::from_str(&text).map_err(|error| wrong(error.to_string()))
+    let text =
+        std::fs::read_to_string(path).map_err(|error| wrong(Exit::NoInput, error.to_string()))?;
+    toml::from_str(&text).map_err(|error| wrong(Exit::Usage, error.to_string()))
 }
 
 #[cfg(test)]
