@@ -3,6 +3,8 @@
 
 use api::fleet_v1::ReportChunk;
 use api::fleet_v1::exchange_request::Message as Say;
+use api::fleet_v1::exchange_response::Message as Hear;
+use prost::Message as _;
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
@@ -197,6 +199,56 @@ async fn a_message_that_is_too_large_is_answered_with_the_reason() {
     link.hear().await.expect("a welcome").expect("a message");
     assert_eq!(controller.daemon().id(), process);
     assert!(controller.daemon().is_running() && west.daemon().is_running());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_takes_many_heartbeats_to_arrive_is_heard_and_accepted() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let controller = Controller::start(&dir.path().join("controller"), site);
+    let added = controller.add("east");
+    let east = ByHand::of(&Bootstrap::subcloud("east", 2, Stack::V6));
+    let enrolled = east.enroll(&added, false).await.expect("enrolled");
+    let mut link = east.link(&added, &enrolled).await;
+    link.say(hello(&[7; 32])).await;
+
+    // A byte at a time, for as long as half of twelve heartbeats take at least.
+    let mut rest = east.site.encode_to_vec();
+    let mut heartbeats = 0;
+    let mut part = |bytes: usize, last: bool| {
+        let data = rest.drain(..bytes.min(rest.len())).collect();
+        Say::ReportChunk(ReportChunk {
+            generation: east.site.generation,
+            digest: east.digest.clone(),
+            data,
+            last,
+        })
+    };
+    let pace = std::time::Duration::from_millis(50);
+    while heartbeats < 6 {
+        match tokio::time::timeout(pace, link.hear()).await {
+            Ok(heard) => match heard.expect("the link stays").expect("a message") {
+                Hear::Heartbeat(_) => heartbeats += 1,
+                Hear::Welcome(_) | Hear::ControllerNetworks(_) => {}
+                other => panic!("{other:?}"),
+            },
+            Err(_) => link.say(part(1, false)).await,
+        }
+    }
+    link.say(part(usize::MAX, true)).await;
+    loop {
+        match link
+            .hear()
+            .await
+            .expect("the link stays")
+            .expect("a message")
+        {
+            Hear::Acknowledgement(_) => break,
+            Hear::Heartbeat(_) | Hear::ControllerNetworks(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(controller.events("east", "OFFLINE").is_empty());
 }
 
 fn piece(by: &ByHand, bytes: usize) -> Say {

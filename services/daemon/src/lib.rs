@@ -21,6 +21,7 @@ mod logs;
 mod metadata;
 mod network;
 mod operators;
+mod pieces;
 mod remote;
 mod requests;
 pub mod roles;
@@ -45,6 +46,7 @@ pub use operators::{
     Desk, MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, OperatorTraffic, Tls,
     bind_tcp,
 };
+pub use pieces::Pieces;
 pub use remote::{OwnSite, RemoteAnswer, RemoteCall, SUBCLOUD_METADATA, Subclouds};
 pub use requests::{SecretAnswers, fingerprint};
 

@@ -83,9 +83,9 @@ pub use command::{
 pub use controller::{
     ANSWER_KEPT, AddOperator, AddSubcloud, Answer, AnsweredCall, AssociationView, Audited,
     Availability, Controller, ControllerConfig, Enroll, EnrollUnread, FLAP_MEMORY, FleetChange,
-    GroupEdit, GroupView, HANDOVER_PATIENCE, HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input, IssueToken,
-    MASS_OUTAGE, MAX_COMMIT_BYTES, MAX_COMMITS, MIGRATION_PATIENCE, MISSED_HEARTBEATS, NewToken,
-    NoteDeed, Operate, Output, PENDING_HEARTBEATS, PeerAvailability, PeerView, Presence,
+    GroupEdit, GroupView, HANDOVER_PATIENCE, HEARD_EVERY, HEARTBEAT_INTERVAL, HELLO_TIMEOUT, Input,
+    IssueToken, MASS_OUTAGE, MAX_COMMIT_BYTES, MAX_COMMITS, MIGRATION_PATIENCE, MISSED_HEARTBEATS,
+    NewToken, NoteDeed, Operate, Output, PENDING_HEARTBEATS, PeerAvailability, PeerView, Presence,
     REPORT_SPACING, RESTART_GRACE, Reach, Receipt, Records, RequestKey, RevokeOperator, RunCommand,
     SETTLED_HEARTBEATS, STALE_KEY, STRANGER_BURST, STRANGER_EVERY, SYNC_DELAY, Signed, SourceCheck,
     SubcloudEdit, TOKEN_TTL_MAX, TOKEN_TTL_MIN, Write, association_not_found,

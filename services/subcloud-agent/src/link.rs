@@ -7,16 +7,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use api::convert::{ControllerMessages, agent_message_to_wire};
+use api::convert::{ControllerMessages, MAX_REPORT_BYTES, agent_message_to_wire, report_fits};
 use api::fleet_v1::link_service_client::LinkServiceClient;
 use daemon::{
-    Caller, Exit, Failure, Life, Moment, OwnSite, SiteKeeper, SystemEntropy, fatal, follow, now,
-    random_uuid,
+    Caller, Exit, Failure, Life, Moment, OwnSite, Pieces, SiteKeeper, SystemEntropy, fatal, follow,
+    now, random_uuid,
 };
 use fleet::{
     Agent, AgentInput, AgentMessage, AgentOutput, Cause, Command, CommandOutcome, ConnectionId,
     ControllerNetworks, Credential, Endpoint, Entropy as _, Fault, GoodbyeReason, InstanceId,
-    LinkStatus, NetworksDigest, Reason, Rejection, Violation,
+    LinkStatus, NetworksDigest, Reason, Rejection, Report, Violation,
 };
 use futures_util::StreamExt as _;
 use identity::{PeerCertificate, TlsConfigError};
@@ -33,8 +33,8 @@ use crate::records::{Enrolled, record_write};
 use crate::refusal;
 use crate::renewal::{Renewed, Renewer};
 
-/// Messages that may wait for the network: a hello, a report, a few heartbeats, and the answers
-/// to as many commands as there may be.
+/// Messages that may wait for the network: a hello, a report, a heartbeat, and the answers to as
+/// many commands as there may be.
 const OUTGOING: usize = 32;
 
 /// Happenings that may wait for the machine.
@@ -222,6 +222,13 @@ impl Driver {
                 AgentOutput::ApplyNetworks(networks) => Some(self.apply(networks).await),
                 AgentOutput::Connect { connection, .. } if SystemTime::now() > self.expires => {
                     Some(AgentInput::CertificateExpired(connection))
+                }
+                AgentOutput::Send {
+                    message: AgentMessage::Report(report),
+                    ..
+                } if !report_fits(&report) => {
+                    log_too_large(&report);
+                    Some(AgentInput::ReportTooLarge(report.digest))
                 }
                 AgentOutput::MakeKey => Some(AgentInput::KeyMade(self.renewer.make_key())),
                 AgentOutput::KeepCertificate {
@@ -424,6 +431,11 @@ impl Driver {
         let Some(connection) = self.connection.as_ref().filter(|known| known.id == id) else {
             return;
         };
+        // What waits, behind the pieces of something long, tells as much as a heartbeat.
+        let waits = connection.outgoing.capacity() < connection.outgoing.max_capacity();
+        if waits && matches!(message, AgentMessage::Heartbeat) {
+            return;
+        }
         if connection.outgoing.try_send(message).is_err() {
             connection.close.cancel();
         }
@@ -458,6 +470,16 @@ impl Driver {
     }
 }
 
+/// Says what a site can do that is too large to be reported.
+fn log_too_large(report: &Report) {
+    tracing::error!(
+        generation = report.site.generation.0,
+        "REPORT_TOO_LARGE: the state of this site exceeds {MAX_REPORT_BYTES} bytes, which is the \
+         most that a controller takes, and is not reported; the controller goes on with the state \
+         that it knows. Release addresses or clear alarms that are not needed any more"
+    );
+}
+
 /// Moves messages both ways until either side ends the stream.
 async fn talk(
     id: ConnectionId,
@@ -475,22 +497,22 @@ async fn talk(
     if happenings.send(AgentInput::Connected(id)).await.is_err() {
         return;
     }
-    let mut messages = ControllerMessages::default();
+    let (mut messages, mut pieces) = (ControllerMessages::default(), Pieces::default());
     loop {
-        let message = match incoming.message().await {
+        let happening = match incoming.message().await {
             Ok(Some(piece)) => match messages.take(piece) {
-                Ok(Some(message)) => message,
+                Ok(Some(message)) => {
+                    pieces.whole();
+                    AgentInput::Message(id, message)
+                }
+                Ok(None) if pieces.piece() => AgentInput::Heard(id),
                 Ok(None) => continue,
                 Err(fault) => return tracing::warn!(%fault, "a message cannot be read"),
             },
             Ok(None) => return,
             Err(status) => return tracing::warn!(%status, "the link broke"),
         };
-        if happenings
-            .send(AgentInput::Message(id, message))
-            .await
-            .is_err()
-        {
+        if happenings.send(happening).await.is_err() {
             return;
         }
     }

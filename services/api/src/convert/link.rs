@@ -57,6 +57,14 @@ pub fn agent_message_to_wire(message: &AgentMessage) -> Vec<wire::ExchangeReques
     }
 }
 
+/// Whether a controller takes a report: whether its pieces come to no more than
+/// [`MAX_REPORT_BYTES`].
+pub fn report_fits(report: &Report) -> bool {
+    // The weight is never less, and is told without building the message.
+    report.site.weight() <= MAX_REPORT_BYTES
+        || parts_to_wire(&report.site).encoded_len() <= MAX_REPORT_BYTES
+}
+
 fn chunks(report: &Report) -> Vec<wire::ExchangeRequest> {
     let Report { digest, site } = report;
     let encoded = parts_to_wire(site).encode_to_vec();

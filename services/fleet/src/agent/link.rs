@@ -195,6 +195,14 @@ impl Agent {
         });
     }
 
+    /// The controller said something, or a part of it: it is there.
+    pub(super) fn heard(&mut self, now: Timestamp) {
+        if let Link::Live { heard, .. } = &mut self.link {
+            *heard = now;
+            self.hunt.heard(now);
+        }
+    }
+
     pub(super) fn message(
         &mut self,
         now: Timestamp,
@@ -203,10 +211,7 @@ impl Agent {
         message: ControllerMessage,
         out: &mut Vec<AgentOutput>,
     ) {
-        if let Link::Live { heard, .. } = &mut self.link {
-            *heard = now;
-            self.hunt.heard(now);
-        }
+        self.heard(now);
         match message {
             ControllerMessage::Welcome(welcome) => {
                 self.welcomed(now, entropy, from, welcome, out);

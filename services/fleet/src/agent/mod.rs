@@ -78,6 +78,12 @@ pub enum AgentInput {
     CertificateExpired(ConnectionId),
     /// The controller said something.
     Message(ConnectionId, ControllerMessage),
+    /// A piece of what the controller says came, and there is more to come: said at most once in
+    /// [`HEARD_EVERY`](crate::HEARD_EVERY).
+    Heard(ConnectionId),
+    /// The report with this digest is larger than a controller takes, and was not sent: said in the
+    /// place of sending it.
+    ReportTooLarge(Digest),
     /// The moment of the last [`AgentOutput::SetTimer`] has come.
     Timer,
     /// A record is durable, and with it all before it.
@@ -316,6 +322,12 @@ impl Agent {
                     self.message(now, entropy, connection, message, &mut out);
                 }
             }
+            AgentInput::Heard(connection) => {
+                if self.link.connection() == Some(connection) {
+                    self.heard(now);
+                }
+            }
+            AgentInput::ReportTooLarge(digest) => self.report_too_large(now, digest),
             AgentInput::Timer => {
                 self.armed = None;
                 self.timer(now, entropy, &mut out);

@@ -135,4 +135,13 @@ impl Agent {
         out.push(AgentOutput::ReportRefused { generation, faults });
         self.report(now, out);
     }
+
+    /// Nobody would take the state that was to be sent: it is held as one that was refused, while
+    /// the link goes on.
+    pub(super) fn report_too_large(&mut self, now: Timestamp, digest: Digest) {
+        if self.reporting.in_flight == Some(digest) {
+            self.reporting.in_flight = None;
+            self.reporting.refused = Some((digest, after(now, REFUSED_RETRY)));
+        }
+    }
 }

@@ -72,6 +72,12 @@ pub enum Input {
         /// What it says.
         message: AgentMessage,
     },
+    /// A piece of a message came over a link, and there is more to come: said at most once in
+    /// [`HEARD_EVERY`](crate::HEARD_EVERY).
+    LinkHeard {
+        /// Which link.
+        link: LinkId,
+    },
     /// A link is gone, whoever ended it.
     LinkClosed {
         /// Which link.

@@ -8,7 +8,7 @@ use site::{Digest, SiteParts, Timestamp};
 
 use crate::admission::admit_report;
 use crate::agent::HEARTBEAT_BOUNDS;
-use crate::entropy::{after, up_to};
+use crate::entropy::{after, since, up_to};
 use crate::{
     AgentMessage, AlarmCounts, Alternates, Candidate, CertificateRequest, ControllerMessage,
     Entropy, EventKind, Fault, Fingerprint, Goodbye, GoodbyeReason, Hello, InstanceId, LinkId,
@@ -169,6 +169,26 @@ impl Controller {
                 self.close(now, link, goodbye, out);
             }
         }
+    }
+
+    /// A message comes in pieces, and the agent's heartbeats wait behind it: the pieces count as
+    /// they would, and are answered as they are, so that a long message over a slow line ends the
+    /// link at neither end. Twice in an interval is often enough.
+    pub(super) fn link_heard(&mut self, now: Timestamp, link: LinkId, out: &mut Vec<Output>) {
+        let Some(state) = self.links.get(&link).filter(|state| state.greeted) else {
+            return;
+        };
+        let id = state.subcloud;
+        let last_seen = self.presence(id).last_seen;
+        let pause = self.config.heartbeat_interval / 2;
+        if last_seen.is_some_and(|seen| since(now, seen) < pause) {
+            return;
+        }
+        self.heard(now, id);
+        out.push(Output::Send {
+            link,
+            message: ControllerMessage::Heartbeat,
+        });
     }
 
     pub(super) fn link_closed(&mut self, now: Timestamp, link: LinkId, out: &mut Vec<Output>) {

@@ -66,7 +66,7 @@ pub use peers::{
 };
 pub use pending::PENDING_HEARTBEATS;
 use pending::Pending;
-pub use presence::{Availability, MISSED_HEARTBEATS, Presence, RESTART_GRACE};
+pub use presence::{Availability, HEARD_EVERY, MISSED_HEARTBEATS, Presence, RESTART_GRACE};
 use presence::{Wake, Wakeups};
 use quarantine::Quarantine;
 pub use reach::Reach;
@@ -234,6 +234,7 @@ impl Controller {
             Input::LinkMessage { link, message } => {
                 self.link_message(now, entropy, link, message, &mut out);
             }
+            Input::LinkHeard { link } => self.link_heard(now, link, &mut out),
             Input::LinkClosed { link } => self.link_closed(now, link, &mut out),
             Input::ControllerSiteAccepted(view) => self.site_accepted(&view),
             Input::ControllerSiteChanged(site) => {

@@ -16,6 +16,10 @@ use super::{Controller, Output};
 /// After this many heartbeats without one a subcloud counts as offline.
 pub const MISSED_HEARTBEATS: u32 = 3;
 
+/// How often a driver says, at most, that a message comes in pieces: half of the shortest heartbeat
+/// interval, so that the sender of a long message is not taken for dead.
+pub const HEARD_EVERY: Duration = Duration::from_millis(250);
+
 /// How long agents have after a restart of the controller before they can count as offline: the
 /// longest back-off of an agent (30 s), one attempt to connect (10 s), and room for a whole fleet
 /// that comes back at once.

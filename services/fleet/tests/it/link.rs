@@ -247,6 +247,36 @@ fn offline_comes_after_three_heartbeats_and_never_right_after_a_restart() {
 }
 
 #[test]
+fn a_long_message_over_a_slow_line_keeps_its_link() {
+    let (mut machine, site) = enrolled();
+    settle(&mut machine, at(1), open(LINK, key(1)));
+    let heard = Input::LinkHeard { link: LINK };
+    assert_eq!(
+        messages(&settle(&mut machine, at(1), heard.clone())),
+        [""; 0]
+    );
+    settle(&mut machine, at(2), hello(LINK, &site));
+    // Pieces of a report for five minutes, and nothing else.
+    let mut answered = 0;
+    for second in 3..300 {
+        let outputs = settle(&mut machine, at(second), heard.clone());
+        answered += messages(&outputs).len();
+        assert!(events(&settle(&mut machine, at(second), Input::Timer)).is_empty());
+    }
+    assert_eq!(machine.presence(id(1)).link, Some(LINK));
+    // Each was answered with a heartbeat, twice in the interval of ten seconds.
+    assert_eq!(answered, 59);
+    assert_eq!(
+        messages(&settle(&mut machine, at(300), report(LINK, &site))),
+        ["accepted"]
+    );
+    assert_eq!(
+        messages(&settle(&mut machine, at(330), Input::Timer)),
+        ["HEARTBEATS_MISSED"]
+    );
+}
+
+#[test]
 fn every_agent_is_told_of_a_change_of_the_controllers_networks() {
     let (mut machine, site) = enrolled();
     settle(&mut machine, at(1), open(LINK, key(1)));
@@ -389,6 +419,40 @@ fn a_silent_controller_is_given_up_and_tried_again() {
         kinds(&agent.on(at(61), &mut Calm, AgentInput::Timer)),
         ["connect"]
     );
+}
+
+#[test]
+fn pieces_of_a_long_command_are_signs_of_life() {
+    let (mut agent, connection) = greeting();
+    let welcome = AgentInput::Message(connection, welcome(7, 5));
+    agent.on(at(0), &mut Calm, welcome);
+    for second in 1..100 {
+        agent.on(at(second), &mut Calm, AgentInput::Heard(connection));
+        let outputs = agent.on(at(second), &mut Calm, AgentInput::Timer);
+        let beats = if second % 10 == 0 { 1 } else { 0 };
+        assert_eq!(kinds(&outputs), vec!["heartbeat"; beats]);
+    }
+    agent.on(at(120), &mut Calm, AgentInput::Timer);
+    let outputs = agent.on(at(129), &mut Calm, AgentInput::Timer);
+    assert_eq!(kinds(&outputs), ["close"]);
+}
+
+#[test]
+fn a_state_that_is_too_large_is_held_while_the_link_goes_on() {
+    let (mut agent, connection) = greeting();
+    let welcome = AgentInput::Message(connection, welcome(7, 5));
+    assert_eq!(kinds(&agent.on(at(0), &mut Calm, welcome)), ["report"]);
+    let digest = site("s", 1, "4").digest();
+    let too_large = AgentInput::ReportTooLarge(digest);
+    assert_eq!(kinds(&agent.on(at(0), &mut Calm, too_large)), [""; 0]);
+    let heard = AgentInput::Message(connection, ControllerMessage::Heartbeat);
+    assert_eq!(kinds(&agent.on(at(1), &mut Calm, heard)), [""; 0]);
+    assert!(agent.is_online() && !agent.in_sync());
+    // Another state is reported at once, the same one when its time has come.
+    let same = AgentInput::SiteChanged(Arc::new(site("s", 1, "4")));
+    assert_eq!(kinds(&agent.on(at(2), &mut Calm, same)), [""; 0]);
+    let changed = AgentInput::SiteChanged(Arc::new(site("s", 2, "4")));
+    assert_eq!(kinds(&agent.on(at(2), &mut Calm, changed)), ["report"]);
 }
 
 #[test]

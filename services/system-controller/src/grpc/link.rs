@@ -6,8 +6,9 @@ use std::sync::Arc;
 use api::convert::{AgentMessages, controller_message_to_wire};
 use api::fleet_v1 as wire;
 use api::fleet_v1::link_service_server::LinkService;
+use daemon::Pieces;
 use fleet::{
-    AgentMessage, ControllerMessage, Fingerprint, Goodbye, GoodbyeReason, LinkId, Reason,
+    AgentMessage, ControllerMessage, Fingerprint, Goodbye, GoodbyeReason, Input, LinkId, Reason,
     Rejection, Signed, SubcloudId, Violation,
 };
 use futures_util::Stream;
@@ -54,6 +55,7 @@ struct Conversation {
     link: LinkId,
     incoming: Streaming<wire::ExchangeRequest>,
     parts: AgentMessages,
+    pieces_heard: Pieces,
     messages: mpsc::Receiver<Box<ControllerMessage>>,
     close: CancellationToken,
     /// Whose link it is, and the term of which its agent spoke in Hello; for logs.
@@ -82,6 +84,7 @@ impl Conversation {
             link: id,
             incoming,
             parts: AgentMessages::new(proven_key),
+            pieces_heard: Pieces::default(),
             messages,
             close,
             subcloud,
@@ -143,7 +146,14 @@ impl Conversation {
             Err(status) => Err(status.message().to_owned()),
         };
         match message {
-            Ok(Some(message)) => self.take(message),
+            Ok(Some(message)) => {
+                self.pieces_heard.whole();
+                self.take(message);
+            }
+            Ok(None) if self.pieces_heard.piece() => {
+                let link = self.link;
+                self.hub.feed(Input::LinkHeard { link });
+            }
             Ok(None) => {}
             Err(fault) => {
                 let link = self.link;
