@@ -149,6 +149,44 @@ async fn every_change_is_told_once_and_in_order() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resync_is_made_as_it_is_taken() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let controller = Controller::start(&dir.path().join("controller"), site);
+    let socket = controller.state_dir().join("operator.sock");
+    let mut client = SubcloudServiceClient::new(operators(&socket).await);
+    let mut add = async |name: String| {
+        let request = AddSubcloudRequest {
+            name,
+            description: "d".repeat(200),
+            ..Default::default()
+        };
+        client.add_subcloud(request).await.expect("added");
+    };
+    // More than the transport takes in for a watcher that does not read: 64 KiB.
+    for number in 0..600 {
+        add(format!("s{number:03}")).await;
+    }
+    let mut watcher = Watcher::start(&socket, 0).await;
+    let first = watcher.take().await.resync.expect("a resync");
+    assert!(first.first && !first.last);
+    // Whoever is added now is in what is still to come, and told once more as a change.
+    add("t".to_owned()).await;
+    loop {
+        let resync = watcher.take().await.resync.expect("the resync goes on");
+        assert!(!resync.first);
+        if resync.last {
+            break;
+        }
+    }
+    let names: Vec<&String> = watcher.fleet.keys().collect();
+    assert_eq!(names.len(), 601, "{names:?}");
+    assert_eq!(watcher.kinds, ["RESYNC"]);
+    watcher.until("ADDED").await;
+    assert_eq!(watcher.fleet.len(), 601);
+}
+
 /// The first lines that a command writes that does not end by itself.
 fn first_lines(mut command: std::process::Command, count: usize) -> Vec<String> {
     use std::io::BufRead as _;

@@ -236,13 +236,6 @@ impl Hub {
         self.history().revisions()
     }
 
-    /// The whole fleet as of a revision. What changes meanwhile may be in it already; it is told
-    /// again under its own revision then.
-    pub(crate) fn snapshot(&self) -> (u64, Vec<Shown>) {
-        let revision = self.history().revision();
-        (revision, self.subclouds())
-    }
-
     /// Whose certificates count.
     pub(crate) fn operators(&self) -> &Arc<KnownOperators> {
         &self.operators

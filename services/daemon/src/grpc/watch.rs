@@ -26,8 +26,10 @@ pub(crate) fn events(watching: Watching, stop: CancellationToken) -> SiteEvents 
         missed,
         next,
     } = watching;
-    let first = resync.map(|site| resync_event(&site)).into_iter();
-    let first: Vec<_> = first.chain(missed.iter().map(change_event)).collect();
+    // Whole sites are made into messages one at a time, when they are taken: a watcher that takes
+    // nothing holds no copies.
+    let first = resync.into_iter().map(|site| resync_event(&site));
+    let first = first.chain(missed.into_iter().map(|event| change_event(&event)));
     let rest = futures_util::stream::unfold(Some((next, stop)), |state| async {
         let (mut next, stop) = state?;
         let event = tokio::select! {
@@ -40,7 +42,7 @@ pub(crate) fn events(watching: Watching, stop: CancellationToken) -> SiteEvents 
             Err(RecvError::Lagged(changes)) => Some((Err(too_slow(changes)), None)),
         }
     });
-    let first = futures_util::stream::iter(first.into_iter().map(Ok));
+    let first = futures_util::stream::iter(first.map(Ok));
     Box::pin(futures_util::StreamExt::chain(first, rest))
 }
 
@@ -69,4 +71,53 @@ fn too_slow(changes: u64) -> Status {
         format!("the watcher did not take its events; {changes} changes are not delivered"),
         "watch again with the last revision as from_revision; a resync follows if needed",
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+    use site::bootstrap;
+    use tokio::sync::broadcast;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watcher_that_takes_nothing_holds_no_copies_of_sites() {
+        let file = include_bytes!("../../../../deploy/examples/subcloud-v6-dual.yaml");
+        let declared = bootstrap::parse("example", file).expect("a sound file");
+        let mut number = 0;
+        let mut ids = || {
+            number += 1;
+            uuid::Uuid::from_u128(number)
+        };
+        let site = Arc::new(declared.install(&mut ids).expect("a sound site"));
+        let event = || SiteEvent {
+            site: Arc::clone(&site),
+            effects: Vec::new(),
+        };
+        let missed: Vec<_> = (0..3).map(|_| Arc::new(event())).collect();
+        let shared = |count: usize| {
+            let held = missed.iter().filter(|event| Arc::strong_count(event) == 2);
+            assert_eq!(
+                held.count(),
+                count,
+                "changes that are not made into messages"
+            );
+        };
+        let (changes, next) = broadcast::channel(1);
+        let watching = Watching {
+            resync: None,
+            missed: missed.clone(),
+            next,
+        };
+        let mut events = events(watching, CancellationToken::new());
+        for left in (0..=3).rev() {
+            shared(left);
+            if left > 0 {
+                events.next().await.expect("a change").expect("no end");
+            }
+        }
+        drop(changes);
+        assert!(events.next().await.is_none());
+    }
 }

@@ -93,7 +93,10 @@ impl SubcloudService for Subclouds {
     ) -> Result<Response<wire::ListSubcloudsResponse>, Status> {
         let request = request.into_inner();
         let group = self.narrowed_to(&request.group)?;
-        let all = self.hub.subclouds_after(&request.page_token).into_iter();
+        let all = self
+            .hub
+            .subclouds_after(&request.page_token, usize::MAX)
+            .into_iter();
         let all = all.map(|shown| shown_to_wire(&shown, None));
         let wanted = all.filter(|subcloud| wanted(&request, group.as_deref(), subcloud));
         let named = wanted.map(|subcloud| (subcloud.name.clone(), subcloud));

@@ -25,31 +25,45 @@ const RESYNC_PIECE: usize = 100;
 pub(super) type FleetChanges =
     Pin<Box<dyn Stream<Item = Result<wire::WatchFleetResponse, Status>> + Send>>;
 
-/// One watcher.
+/// One watcher. What it does not take is not made: it holds a few changes, whatever the fleet.
 struct Watcher {
     hub: Arc<Hub>,
     stop: CancellationToken,
     revisions: watch::Receiver<u64>,
+    /// The whole fleet, as far as it is not told yet.
+    resync: Option<Resync>,
     last: u64,
-    ready: VecDeque<wire::WatchFleetResponse>,
+    ready: VecDeque<(Arc<FleetChange>, Option<Shown>)>,
     cut_off: bool,
+}
+
+/// How far the whole fleet is told. It is read while it is taken: what changes after `revision` is
+/// in it already or not, and is told again under its own revision in any case.
+struct Resync {
+    /// The revision at which it began.
+    revision: u64,
+    /// The last name that was told; none at the beginning.
+    after: Option<String>,
 }
 
 /// First what the watcher missed, or the whole fleet, then every change until the process stops.
 pub(super) fn changes(hub: Arc<Hub>, stop: CancellationToken, from: u64) -> FleetChanges {
-    let (last, ready) = match hub.changes_after(from) {
-        Next::Changes(_) => (from, VecDeque::new()),
+    let revisions = hub.revisions();
+    let (last, resync) = match hub.changes_after(from) {
+        Next::Changes(_) => (from, None),
         Next::Gap => {
-            let (revision, fleet) = hub.snapshot();
-            (revision, resync(revision, &fleet))
+            let revision = *revisions.borrow();
+            let after = None;
+            (revision, Some(Resync { revision, after }))
         }
     };
     let watcher = Watcher {
-        revisions: hub.revisions(),
+        revisions,
         hub,
         stop,
+        resync,
         last,
-        ready,
+        ready: VecDeque::new(),
         cut_off: false,
     };
     Box::pin(futures_util::stream::unfold(watcher, |mut watcher| async {
@@ -60,9 +74,14 @@ pub(super) fn changes(hub: Arc<Hub>, stop: CancellationToken, from: u64) -> Flee
 
 impl Watcher {
     async fn next(&mut self) -> Option<Result<wire::WatchFleetResponse, Status>> {
+        if let Some(resync) = self.resync.take() {
+            let (piece, rest) = resync.piece(&self.hub);
+            self.resync = rest;
+            return Some(Ok(piece));
+        }
         loop {
-            if let Some(ready) = self.ready.pop_front() {
-                return Some(Ok(ready));
+            if let Some((change, subject)) = self.ready.pop_front() {
+                return Some(Ok(change_to_wire(&change, &subject)));
             }
             if self.cut_off {
                 return None;
@@ -79,9 +98,7 @@ impl Watcher {
                 Next::Changes(changes) => {
                     self.last = changes.last().map_or(self.last, |change| change.revision);
                     let subjects = self.hub.subjects(&changes);
-                    let told = changes.iter().zip(&subjects);
-                    self.ready
-                        .extend(told.map(|(change, subject)| change_to_wire(change, subject)));
+                    self.ready.extend(changes.into_iter().zip(subjects));
                 }
                 Next::Gap => {
                     self.cut_off = true;
@@ -92,27 +109,33 @@ impl Watcher {
     }
 }
 
-fn resync(revision: u64, fleet: &[Shown]) -> VecDeque<wire::WatchFleetResponse> {
-    let mut pieces: Vec<&[Shown]> = fleet.chunks(RESYNC_PIECE).collect();
-    if pieces.is_empty() {
-        pieces.push(&[]);
-    }
-    let count = pieces.len();
-    let piece = |(number, part): (usize, &[Shown])| {
-        let last = number + 1 == count;
+impl Resync {
+    /// The next piece, which has nobody in it when there is nobody; and what comes after it.
+    fn piece(self, hub: &Hub) -> (wire::WatchFleetResponse, Option<Self>) {
+        let Self { revision, after } = self;
+        // One more, to know whether it is the last piece.
+        let mut part = hub.subclouds_after(after.as_deref().unwrap_or(""), RESYNC_PIECE + 1);
+        let last = part.len() <= RESYNC_PIECE;
+        part.truncate(RESYNC_PIECE);
         let subclouds = part.iter().map(|shown| shown_to_wire(shown, None));
-        wire::WatchFleetResponse {
+        let piece = wire::WatchFleetResponse {
             // Only the end of a resync is a place to come back to.
             revision: if last { revision } else { 0 },
             resync: Some(wire::FleetResync {
-                first: number == 0,
+                first: after.is_none(),
                 last,
                 subclouds: subclouds.collect(),
             }),
             ..Default::default()
-        }
-    };
-    pieces.into_iter().enumerate().map(piece).collect()
+        };
+        let told = part.last().map(|shown| shown.subcloud.name.clone());
+        let after = told.filter(|_| !last);
+        let rest = after.map(|name| Self {
+            revision,
+            after: Some(name),
+        });
+        (piece, rest)
+    }
 }
 
 fn change_to_wire(change: &FleetChange, subject: &Option<Shown>) -> wire::WatchFleetResponse {

@@ -195,17 +195,18 @@ impl Hub {
 
     /// The durable subclouds, by name, with what is known of their links.
     pub(crate) fn subclouds(&self) -> Vec<Shown> {
-        self.subclouds_after("")
+        self.subclouds_after("", usize::MAX)
     }
 
-    /// Those whose names come after this one.
-    pub(crate) fn subclouds_after(&self, name: &str) -> Vec<Shown> {
+    /// Those whose names come after this one, `most` of them at most.
+    pub(crate) fn subclouds_after(&self, name: &str, most: usize) -> Vec<Shown> {
         let known: Vec<(SharedSubcloud, SharedGroup)> = {
             let durable = self.read();
             let with_group = |known: &SharedSubcloud| (Arc::clone(known), durable.group_of(known));
             let after = (Bound::Excluded(name), Bound::Unbounded);
             let rest = durable.subclouds.range::<str, _>(after);
-            rest.map(|(_, known)| with_group(known)).collect()
+            let some = rest.take(most);
+            some.map(|(_, known)| with_group(known)).collect()
         };
         let driven = self.lock();
         let shown = known.into_iter().map(|known| present(&driven, known));
