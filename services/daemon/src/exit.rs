@@ -79,6 +79,13 @@ pub fn fatal(context: &str, error: &dyn Error) -> ! {
     std::process::exit(i32::from(Exit::Io.status()))
 }
 
+/// Ends the process after a defect: what it has in memory may be half changed. What is durable is
+/// whole, and a supervisor that starts it again goes on from there.
+pub fn defect(context: &str) -> ! {
+    tracing::error!("{context}: a defect; ending so that a restart finds what is durable");
+    std::process::exit(i32::from(Exit::Software.status()))
+}
+
 /// An error and its causes on one line.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();

@@ -33,7 +33,7 @@ pub use access::Caller;
 pub use bounded::{Bounded, Oversize};
 pub use clock::{Moment, follow, now};
 pub use counts::CountBy;
-pub use exit::{Exit, Failure, VERSION, fatal, usage};
+pub use exit::{Exit, Failure, VERSION, defect, fatal, usage};
 pub use http2::{Misconduct, converse};
 pub use install::{install, read_bootstrap};
 pub use keeper::{Call, Neighbours, SiteKeeper};

@@ -1,15 +1,17 @@
 //! The life of a process: signals, tasks, network and random ids.
 
 use std::io::Write as _;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::{Exit, Failure, Network};
+use crate::{Exit, Failure, Network, defect};
 
 /// How long the tasks may take to stop before the process ends all the same, in seconds. A client
 /// that does not hear the goodbye takes all of it, and the whole stop has 5 s.
@@ -83,8 +85,18 @@ impl Life {
         self.stop.cancel();
     }
 
-    /// Runs a task that ends when [`Life::stopping`] is cancelled.
+    /// Runs a task that ends when [`Life::stopping`] is cancelled. One that panics ends the process:
+    /// without it the process would look well and be deaf to what the task was there for.
     pub fn spawn<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(or_end(task));
+    }
+
+    /// The same for a task that serves one connection: one that panics ends that connection only,
+    /// so that nobody at the other end can end the process.
+    pub fn spawn_connection<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -102,7 +114,7 @@ impl Life {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.last.spawn(task);
+        self.last.spawn(or_end(task));
     }
 
     /// Waits for the stop and then for every task, the last ones last, at most 4 s.
@@ -123,6 +135,13 @@ impl Life {
                 "the last tasks did not end in time"
             );
         }
+    }
+}
+
+/// A task that ends the process when it panics.
+async fn or_end(task: impl Future<Output = ()>) {
+    if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        defect("a task panicked");
     }
 }
 
@@ -150,4 +169,33 @@ impl fleet::Entropy for SystemEntropy {
 /// A random uuid (version 4).
 pub fn random_uuid() -> Uuid {
     uuid::Builder::from_random_bytes(rand::random()).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Set in the process in which a task panics.
+    const PANICS: &str = "TANDEM_TEST_TASK_PANICS";
+
+    #[test]
+    fn a_task_that_panics_ends_the_process() {
+        if std::env::var_os(PANICS).is_some() {
+            let runtime = tokio::runtime::Runtime::new().expect("threads");
+            return runtime.block_on(async {
+                let life = Life::default();
+                life.spawn(async { panic!("a defect") });
+                // Nobody asks for the end.
+                life.until_stopped().await;
+            });
+        }
+        let mut again = Command::new(std::env::current_exe().expect("this test"));
+        again.args([
+            "--exact",
+            "life::tests::a_task_that_panics_ends_the_process",
+        ]);
+        let ended = again.env(PANICS, "").output().expect("it runs");
+        assert_eq!(ended.status.code(), Some(70), "{ended:?}");
+    }
 }

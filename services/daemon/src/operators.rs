@@ -261,7 +261,7 @@ impl Counter {
         };
         let served = converse(stream, None, answer, self.life.stopping());
         let counts = self.misconduct.clone();
-        self.life.spawn(async move {
+        self.life.spawn_connection(async move {
             if let Some(misconduct) = served.await {
                 counts.add(misconduct);
                 let cause = misconduct.name();

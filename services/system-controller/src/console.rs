@@ -93,7 +93,9 @@ async fn accept(listener: TcpListener, connections: Connections, router: Router,
         };
         match accepted {
             Ok((stream, peer)) => match connections.admit(peer.ip()) {
-                Ok(place) => life.spawn(answer(stream, place, router.clone(), stop.clone())),
+                Ok(place) => {
+                    life.spawn_connection(answer(stream, place, router.clone(), stop.clone()))
+                }
                 Err(refusal) => tracing::debug!(%peer, %refusal, "the console is busy"),
             },
             Err(error) => {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use api::mutation::Mutation;
-use daemon::{Failure, KnownOperator, KnownOperators, Life, SystemEntropy, fatal, now};
+use daemon::{Failure, KnownOperator, KnownOperators, Life, SystemEntropy, defect, fatal, now};
 use fleet::{
     Actor, AgentMessage, Answer, CommandOutcome, Controller, ControllerConfig, ControllerMessage,
     Fingerprint, FleetChange, GoodbyeReason, Input, LinkId, Operate, Operator, Output, Reason,
@@ -631,8 +631,11 @@ impl Hub {
         }
     }
 
+    /// Nobody goes on with a machine of which a step broke off: what that step had to write may never
+    /// have been handed to the disk, and the next write that is durable would stand for it.
     fn lock(&self) -> MutexGuard<'_, Driven> {
-        self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+        let driven = self.driven.lock();
+        driven.unwrap_or_else(|_| defect("a step of the fleet's machine broke off"))
     }
 }
 

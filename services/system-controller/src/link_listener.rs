@@ -37,7 +37,7 @@ pub(crate) async fn serve<L: Listener>(
     life: Life,
 ) {
     while let Some(connection) = acceptor.accept().await {
-        life.spawn(talk(
+        life.spawn_connection(talk(
             connection,
             routes.clone(),
             Arc::clone(&metrics),

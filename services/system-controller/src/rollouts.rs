@@ -7,11 +7,11 @@
 mod records;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use api::convert::command_of;
-use daemon::{Failure, Life, fatal, now};
+use daemon::{Failure, Life, defect, fatal, now};
 use fleet::{
     Actor, Answered, COMMAND_TIMEOUT, ControllerId, Fault, Input, Member, Rejection, RequestId,
     Rollout, RolloutCensus, RolloutId, RolloutInput, RolloutOutput, RolloutReceipt, Rollouts,
@@ -360,8 +360,10 @@ impl Runner {
         });
     }
 
+    /// Nobody goes on with a machine of which a step broke off, as with that of the fleet.
     fn lock(&self) -> MutexGuard<'_, Driven> {
-        self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+        let driven = self.driven.lock();
+        driven.unwrap_or_else(|_| defect("a step of the rollouts' machine broke off"))
     }
 }
 

@@ -83,7 +83,7 @@ impl PeerLinkService for PeerLinks {
         let incoming = incoming.map(|piece| piece.map(|piece| (piece.data, piece.last)));
         let hub = Arc::clone(&self.hub);
         self.life
-            .spawn(async move { hub.read_peer(open, incoming).await });
+            .spawn_connection(async move { hub.read_peer(open, incoming).await });
         let outgoing =
             pieces.map(|(data, last)| Ok(wire::PeerLinkServiceExchangeResponse { data, last }));
         Ok(Response::new(Box::pin(outgoing)))

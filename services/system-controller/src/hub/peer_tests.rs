@@ -385,3 +385,28 @@ fn records_of_peers_groups_and_associations_come_back_as_they_were() {
     let read = records::read_fleet(&store).expect("records");
     assert!(read.associations.is_empty() && read.peer_groups.is_empty());
 }
+
+/// Set in the process in which a step of the machine breaks off.
+const BREAKS: &str = "TANDEM_TEST_STEP_BREAKS";
+
+#[test]
+fn nobody_goes_on_with_a_machine_of_which_a_step_broke_off() {
+    if std::env::var_os(BREAKS).is_some() {
+        let runtime = tokio::runtime::Runtime::new().expect("threads");
+        return runtime.block_on(async {
+            let mut site = Site::install("west", "10.1.0");
+            let hub = site.serve().await;
+            let broken = Arc::clone(&hub);
+            // As in the handler of a call: its connection ends, and nobody else hears of it.
+            let step = tokio::spawn(async move { broken.look(|_| panic!("a defect")) });
+            assert!(step.await.is_err(), "it broke off");
+            // The answer would be one of a machine that is half changed.
+            issue(&hub, "east").await;
+        });
+    }
+    let mut again = std::process::Command::new(std::env::current_exe().expect("this test"));
+    let name = "nobody_goes_on_with_a_machine_of_which_a_step_broke_off";
+    again.args(["--exact", &format!("hub::peer::tests::{name}")]);
+    let ended = again.env(BREAKS, "").output().expect("it runs");
+    assert_eq!(ended.status.code(), Some(70), "{ended:?}");
+}
