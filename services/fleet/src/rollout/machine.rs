@@ -131,8 +131,8 @@ struct Run {
 /// What is being done on a member.
 #[derive(Debug)]
 enum Work {
-    /// Its newest report is being read; the generation of that report.
-    Reading(Option<Generation>),
+    /// Its newest report is being read; whether something about it changed since.
+    Reading { stirred: bool },
     /// Its steps, the first of which is being made durable or was sent.
     Steps(VecDeque<(Step, Change)>),
 }

@@ -557,6 +557,39 @@ fn closed_rollouts_obey_nobody_and_a_preview_of_a_word_changes_nothing() {
 }
 
 #[test]
+fn nothing_is_planned_on_an_older_report_than_the_fleet_has() {
+    let reading = || {
+        let mut world = World::new(1);
+        let id = world.create(order()).unwrap();
+        while world.busy() == 0 {
+            assert!(world.commit());
+        }
+        let edit = PoolEdit {
+            gateway_address: Some(String::new()),
+            ..PoolEdit::default()
+        };
+        world.modify("s1", "admin-ipv4", edit);
+        (world, id)
+    };
+    // The newest report counts, but the disk has the one before.
+    let (mut world, id) = reading();
+    world.report_early("s1");
+    assert!(world.read(0));
+    assert_eq!(world.busy(), 0, "nobody works on it");
+    assert!(!world.read(0), "nor asks for it again before it is there");
+    world.act(Act::Report(0), id);
+    world.run(20);
+    assert!(world.changed("s1"));
+
+    // It comes to the disk after the reading, and before that ends.
+    let (mut world, _) = reading();
+    world.read_just_before_a_report();
+    assert!(world.read(0), "it is read again");
+    world.run(20);
+    assert!(world.changed("s1"));
+}
+
+#[test]
 fn the_same_request_makes_one_rollout() {
     let mut world = World::new(1);
     let one = world.create_named(order(), "r-1", [1; 32]).unwrap();

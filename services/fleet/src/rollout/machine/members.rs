@@ -20,7 +20,10 @@ impl Rollouts {
             return;
         }
         for run in self.rollouts.values_mut().filter(|run| run.is_open()) {
-            run.queue(subcloud);
+            match run.work.get_mut(&subcloud) {
+                Some(Work::Reading { stirred }) => *stirred = true,
+                _ => run.queue(subcloud),
+            }
         }
     }
 
@@ -100,8 +103,8 @@ impl Rollouts {
             match standing {
                 Standing::Gone => self.deleted(now, id, subcloud, out),
                 Standing::Ready if !taken => {
-                    let generation = generation_of(view, subcloud);
-                    run.work.insert(subcloud, Work::Reading(generation));
+                    let stirred = false;
+                    run.work.insert(subcloud, Work::Reading { stirred });
                     group.into_iter().for_each(|group| busy.begins(group));
                     out.push(RolloutOutput::ReadSite {
                         rollout: id,
@@ -157,10 +160,10 @@ impl Rollouts {
         let Some(run) = self.rollouts.get_mut(&id) else {
             return;
         };
-        let Some(Work::Reading(generation)) = run.work.get(&subcloud) else {
+        let Some(&Work::Reading { stirred }) = run.work.get(&subcloud) else {
             return;
         };
-        let generation = *generation;
+        let generation = generation_of(view, subcloud);
         let Some(member) = run.members.get_mut(&subcloud) else {
             return;
         };
@@ -171,7 +174,14 @@ impl Rollouts {
             run.queue(subcloud);
             return self.let_go(id, subcloud);
         }
+        // A report counts for the fleet before it is on disk, and what was read may be older: then
+        // it is looked at again when that report is durable, or at once if it is by now.
+        let site = site.filter(|site| Some(site.generation()) == generation);
         let (Some(site), Some(desired)) = (site, &member.desired) else {
+            run.work.remove(&subcloud);
+            if stirred {
+                run.queue(subcloud);
+            }
             return self.let_go(id, subcloud);
         };
         let steps = desired.steps(run.record.network, site);

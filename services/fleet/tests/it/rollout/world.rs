@@ -391,7 +391,7 @@ impl World {
         self.start();
     }
 
-    fn commit(&mut self) -> bool {
+    pub(crate) fn commit(&mut self) -> bool {
         let Some((ticket, writes)) = self.disk.pop_front() else {
             return false;
         };
@@ -423,7 +423,7 @@ impl World {
         true
     }
 
-    fn read(&mut self, which: usize) -> bool {
+    pub(crate) fn read(&mut self, which: usize) -> bool {
         if self.reads.is_empty() {
             return false;
         }
@@ -588,12 +588,34 @@ impl World {
             return;
         }
         agent.reported = agent.site.clone();
+        self.accept(id);
+        self.feed(RolloutInput::Stirred(id));
+    }
+
+    /// The report of a subcloud counts for the fleet, and is not on disk yet.
+    pub(crate) fn report_early(&mut self, name: &str) {
+        self.accept(self.view.fleet.by_name(name).unwrap().id);
+    }
+
+    /// The one site that is asked for is read, and its report is durable before that is told.
+    pub(crate) fn read_just_before_a_report(&mut self) {
+        let (rollout, subcloud) = self.reads.pop().unwrap();
+        let site = self.reported(subcloud).map(Arc::new);
+        self.report(subcloud);
+        self.feed(RolloutInput::SiteRead {
+            rollout,
+            subcloud,
+            site,
+        });
+    }
+
+    fn accept(&mut self, id: SubcloudId) {
+        let agent = &self.agents[&id];
         let mut record = fleet::Subcloud::clone(self.view.fleet.subcloud(id).unwrap());
         let observed = record.observed.as_mut().unwrap();
         observed.generation = agent.site.generation();
         observed.footprint = fleet::Footprint::of(&agent.site.to_parts());
         self.view.fleet.put(Arc::new(record));
-        self.feed(RolloutInput::Stirred(id));
     }
 
     /// One thing that is due.
