@@ -21,7 +21,7 @@ use fleet::{
 use futures_util::StreamExt as _;
 use identity::{PeerCertificate, TlsConfigError};
 use rustls::ClientConfig;
-use site::{AttachmentId, Change, ControllerNetwork, Generation, PoolId, Timestamp};
+use site::{AttachmentId, Change, ControllerNetwork, Generation, PoolId, Site, Timestamp};
 use store::Store;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -79,7 +79,10 @@ pub(crate) fn start(
         .map_err(|error| Failure::because(Exit::Io, "the agent's certificate", &error))?;
     let id = record.subcloud;
     let Moment { at, leaps } = follow();
-    let (machine, outputs) = Agent::start(at, record, credential, instance(), keeper.site());
+    // What changes from now on is told, whenever the task gets its first turn.
+    let mut changes = keeper.watch();
+    let site = Arc::clone(&changes.borrow_and_update());
+    let (machine, outputs) = Agent::start(at, record, credential, instance(), site);
     let (happenings, happened) = mpsc::channel(HAPPENINGS);
     let (state, watched) = watch::channel(LinkState::default());
     let driver = Driver {
@@ -98,7 +101,7 @@ pub(crate) fn start(
         timer: None,
         leaps,
     };
-    life.spawn(driver.run(outputs, happened));
+    life.spawn(driver.run(outputs, happened, changes));
     Ok(watched)
 }
 
@@ -141,9 +144,13 @@ struct Connection {
 }
 
 impl Driver {
-    async fn run(mut self, outputs: Vec<AgentOutput>, mut happened: mpsc::Receiver<AgentInput>) {
+    async fn run(
+        mut self,
+        outputs: Vec<AgentOutput>,
+        mut happened: mpsc::Receiver<AgentInput>,
+        mut site: watch::Receiver<Arc<Site>>,
+    ) {
         let stop = self.life.stopping();
-        let mut site = self.keeper.watch();
         self.carry_out(outputs).await;
         loop {
             let input = tokio::select! {

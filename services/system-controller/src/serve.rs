@@ -88,7 +88,7 @@ async fn serve(options: ServeOptions) -> Result<(), Failure> {
     keeper.set_witness(Arc::clone(&audit));
     life.spawn(follow_site(
         Arc::clone(&hub),
-        Arc::clone(&keeper),
+        &keeper,
         link_address,
         life.clone(),
     ));
@@ -298,29 +298,37 @@ fn registry(
     })
 }
 
-/// Tells the fleet each durable change of the controller's own site.
-async fn follow_site(hub: Arc<Hub>, keeper: Arc<SiteKeeper>, link: SocketAddr, life: Life) {
+/// Tells the fleet each durable change of the controller's own site from the call on, whenever the
+/// task gets its first turn.
+pub(crate) fn follow_site(
+    hub: Arc<Hub>,
+    keeper: &SiteKeeper,
+    link: SocketAddr,
+    life: Life,
+) -> impl Future<Output = ()> + Send + use<> {
     let mut changes = keeper.watch();
     // A flag may have put the listener elsewhere.
     let mut served = keeper.site().link_address().filter(|own| *own == link.ip());
     let stop = life.stopping();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            changed = changes.changed() => if changed.is_err() { return },
+    async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+            let site = Arc::clone(&changes.borrow_and_update());
+            if served.is_some() && site.link_address() != served {
+                let now = site.link_address().map(tracing::field::display);
+                tracing::warn!(
+                    now,
+                    "the link address has moved, but links are served at {link} until this \
+                     controller is restarted; tokens that were issued before name that address: \
+                     issue new ones after the restart"
+                );
+                served = None;
+            }
+            hub.feed(Input::ControllerSiteChanged(site));
         }
-        let site = Arc::clone(&changes.borrow_and_update());
-        if served.is_some() && site.link_address() != served {
-            let now = site.link_address().map(tracing::field::display);
-            tracing::warn!(
-                now,
-                "the link address has moved, but links are served at {link} until this controller \
-                 is restarted; tokens that were issued before name that address: issue new ones \
-                 after the restart"
-            );
-            served = None;
-        }
-        hub.feed(Input::ControllerSiteChanged(site));
     }
 }
 

@@ -386,6 +386,34 @@ fn records_of_peers_groups_and_associations_come_back_as_they_were() {
     assert!(read.associations.is_empty() && read.peer_groups.is_empty());
 }
 
+#[tokio::test]
+async fn a_change_of_the_own_site_is_told_that_comes_before_the_first_turn_of_who_follows_it() {
+    let mut site = Site::install("west", "10.1.0");
+    let hub = site.serve().await;
+    let (life, store, _) = site.running.as_ref().expect("it serves");
+    let (own, revision) = daemon::read_site(store).expect("a site");
+    let keeper = daemon::SiteKeeper::new(Arc::clone(store), own, revision).expect("a keeper");
+    let keeper = Arc::new(keeper);
+    let following = serve::follow_site(Arc::clone(&hub), &keeper, site.address, life.clone());
+    let before = hub.look(|machine| machine.networks().clone());
+    let change = site::Change::ModifyPool {
+        pool: "oam-ipv4".to_owned(),
+        edit: site::PoolEdit {
+            gateway_address: Some("10.89.1.9".to_owned()),
+            ..site::PoolEdit::default()
+        },
+    };
+    let made = keeper.change_own(change).await;
+    assert!(made.expect("a sound change").is_some());
+    life.spawn(following);
+    until("the fleet knows", || {
+        hub.look(|machine| *machine.networks() != before)
+    })
+    .await;
+    drop((keeper, hub));
+    site.stop().await;
+}
+
 /// Set in the process in which a step of the machine breaks off.
 const BREAKS: &str = "TANDEM_TEST_STEP_BREAKS";
 
