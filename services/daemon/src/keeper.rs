@@ -1,6 +1,7 @@
 //! The site of a daemon: planned under a lock, made durable outside it, visible afterwards.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use api::mutation::Mutation;
 use fleet::{Fault, Reason, Rejection, SiteMethod};
@@ -230,7 +231,7 @@ impl SiteKeeper {
         let mut planned = self.lock();
         if let Some(known) = planned
             .requests
-            .find(id, fingerprint, at)
+            .find(id, fingerprint, Instant::now())
             .map_err(site_fault)?
         {
             let (bytes, after) = (known.to_vec(), planned.site.generation());
@@ -296,7 +297,7 @@ impl SiteKeeper {
         let mut batch = vec![site_write(plan.next(), Expected::At(planned.revision))];
         if let Some((id, answered)) = kept {
             batch.push(request_write(&id, &answered));
-            for old in planned.requests.keep(id, answered) {
+            for old in planned.requests.keep_new(id, answered) {
                 let key = request_key(&old);
                 batch.push(Write {
                     key,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use api::mutation::Mutation;
 use api::status::Asked;
@@ -13,8 +14,8 @@ use tonic::Status;
 
 use crate::now;
 
-/// How long an answer is kept, in milliseconds.
-const KEPT_MILLISECONDS: u64 = 24 * 60 * 60 * 1000;
+/// How long an answer is kept.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The most answers that are kept. A client that makes one change a second for a day stays
 /// below; past it the oldest go first, and the log says so.
@@ -82,7 +83,7 @@ impl SecretAnswers {
                 answer: answer.encode_to_vec(),
                 at: now(),
             };
-            answers.log().keep(id.to_owned(), answered);
+            answers.log().keep_new(id.to_owned(), answered);
             Ok(answer)
         });
         done.await
@@ -91,7 +92,7 @@ impl SecretAnswers {
 
     fn known(&self, id: &str, fingerprint: [u8; 32]) -> Result<Option<Vec<u8>>, Rejection> {
         let log = self.log();
-        let known = log.find(id, fingerprint, now())?;
+        let known = log.find(id, fingerprint, Instant::now())?;
         Ok(known.map(<[u8]>::to_vec))
     }
 
@@ -134,11 +135,19 @@ pub fn fingerprint(method: &str, request: &impl Message) -> [u8; 32] {
     hash.chain_update(request.encode_to_vec()).finalize().into()
 }
 
-/// What was answered to which request.
+/// What was answered to which request. Ages are told by the monotonic clock: that of the process
+/// leaps at an agent when the wall clock is set, and an answer of a moment ago would be forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct RequestLog {
-    answers: HashMap<String, Answered>,
-    by_time: BTreeMap<(Timestamp, String), ()>,
+    answers: HashMap<String, Kept>,
+    by_time: BTreeMap<(Instant, String), ()>,
+}
+
+/// An answer and its last moment.
+#[derive(Debug)]
+struct Kept {
+    answered: Answered,
+    until: Instant,
 }
 
 /// One answer.
@@ -161,7 +170,7 @@ impl RequestLog {
         &self,
         id: &str,
         fingerprint: [u8; 32],
-        now: Timestamp,
+        now: Instant,
     ) -> Result<Option<&[u8]>, Rejection> {
         if id.len() > LONGEST_ID {
             let message = format!("request_id has {} characters", id.len());
@@ -170,8 +179,10 @@ impl RequestLog {
             return Err(Rejection::one(violation.at("request_id")));
         }
         match self.answers.get(id) {
-            Some(known) if known.at.0.saturating_add(KEPT_MILLISECONDS) < now.0 => Ok(None),
-            Some(known) if known.fingerprint == fingerprint => Ok(Some(&known.answer)),
+            Some(known) if known.until < now => Ok(None),
+            Some(Kept { answered, .. }) if answered.fingerprint == fingerprint => {
+                Ok(Some(&answered.answer))
+            }
             Some(_) => {
                 let message = format!("request id `{id}` was used for another request");
                 let remedy = "take a new id for a new request";
@@ -182,23 +193,41 @@ impl RequestLog {
         }
     }
 
-    /// Keeps an answer and forgets those that are too old; the ids of the latter, so that their
-    /// records can go too.
-    pub(crate) fn keep(&mut self, id: String, answered: Answered) -> Vec<String> {
-        let now = answered.at;
-        self.by_time.insert((now, id.clone()), ());
-        self.answers.insert(id, answered);
+    /// Keeps an answer of an earlier process for the rest of its day, which the wall clock tells.
+    pub(crate) fn keep(&mut self, id: String, answered: Answered) {
+        let age = Duration::from_millis(now().0.saturating_sub(answered.at.0));
+        let until = Instant::now() + KEPT.saturating_sub(age);
+        self.insert(id, Kept { answered, until });
+    }
+
+    /// Keeps an answer of now and forgets those that are too old; the ids of the latter, so that
+    /// their records can go too.
+    pub(crate) fn keep_new(&mut self, id: String, answered: Answered) -> Vec<String> {
+        self.keep_at(Instant::now(), id, answered)
+    }
+
+    fn insert(&mut self, id: String, kept: Kept) {
+        self.by_time.insert((kept.until, id.clone()), ());
+        self.answers.insert(id, kept);
+    }
+
+    fn keep_at(&mut self, now: Instant, id: String, answered: Answered) -> Vec<String> {
+        let until = now + KEPT;
+        self.insert(id, Kept { answered, until });
         let mut forgotten = Vec::new();
-        while let Some(((at, _), ())) = self.by_time.first_key_value() {
-            let old = at.0.saturating_add(KEPT_MILLISECONDS) < now.0;
+        while let Some(((until, _), ())) = self.by_time.first_key_value() {
+            let old = *until < now;
             if !old && self.answers.len() <= MOST_KEPT {
                 break;
             }
             if !old {
                 tracing::warn!("more than {MOST_KEPT} request ids in a day; forgetting the oldest");
             }
-            if let Some(((at, id), ())) = self.by_time.pop_first()
-                && self.answers.get(&id).is_some_and(|known| known.at == at)
+            if let Some(((until, id), ())) = self.by_time.pop_first()
+                && self
+                    .answers
+                    .get(&id)
+                    .is_some_and(|known| known.until == until)
             {
                 self.answers.remove(&id);
                 forgotten.push(id);
@@ -267,29 +296,58 @@ mod tests {
         assert!(answers.turns().is_empty());
     }
 
-    fn answered(at: u64, byte: u8) -> Answered {
+    fn answered(byte: u8) -> Answered {
         Answered {
             fingerprint: [byte; 32],
             answer: vec![byte],
-            at: Timestamp(at),
+            at: Timestamp(1),
         }
     }
 
     #[test]
     fn an_answer_is_found_for_a_day_and_only_for_its_request() {
         let mut log = RequestLog::default();
-        assert_eq!(log.keep("a".into(), answered(1, 1)), Vec::<String>::new());
-        let day = Timestamp(1 + KEPT_MILLISECONDS);
+        let (start, moment) = (Instant::now(), Duration::from_millis(1));
+        // What the clock of the process showed does not matter: it may have leapt since.
+        let none = log.keep_at(start, "a".into(), answered(1));
+        assert_eq!(none, Vec::<String>::new());
+        let day = start + KEPT;
         assert_eq!(log.find("a", [1; 32], day), Ok(Some(&[1][..])));
-        assert_eq!(log.find("a", [1; 32], Timestamp(day.0 + 1)), Ok(None));
+        assert_eq!(log.find("a", [1; 32], day + moment), Ok(None));
         assert_eq!(log.find("b", [1; 32], day), Ok(None));
         let other = log.find("a", [2; 32], day).expect_err("another request");
         assert_eq!(other.first().field, "request_id");
         log.find(&"x".repeat(129), [1; 32], day)
             .expect_err("too long");
-        assert_eq!(
-            log.keep("b".into(), answered(day.0 + 1, 2)),
-            vec!["a".to_owned()]
+        let forgotten = log.keep_at(day + moment, "b".into(), answered(2));
+        assert_eq!(forgotten, ["a"]);
+    }
+
+    #[test]
+    fn an_answer_of_an_earlier_process_is_kept_for_the_rest_of_its_day() {
+        let mut log = RequestLog::default();
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let before = |hours: u64| Answered {
+            at: Timestamp(now().0 - hours * 3_600_000),
+            ..answered(1)
+        };
+        log.keep("old".into(), before(23));
+        log.keep("older".into(), before(25));
+        log.keep(
+            "ahead".into(),
+            Answered {
+                at: Timestamp(now().0 + 99_000_000),
+                ..answered(1)
+            },
         );
+        let after = |hours_passed| Instant::now() + hours(hours_passed);
+        assert_eq!(log.find("old", [1; 32], after(0)), Ok(Some(&[1][..])));
+        assert_eq!(log.find("old", [1; 32], after(2)), Ok(None));
+        assert_eq!(log.find("ahead", [1; 32], after(23)), Ok(Some(&[1][..])));
+        assert_eq!(log.find("ahead", [1; 32], after(25)), Ok(None));
+        // The record of one that has expired goes with the next one that is kept.
+        assert_eq!(log.find("older", [1; 32], after(1)), Ok(None));
+        let forgotten = log.keep_new("new".into(), answered(1));
+        assert_eq!(forgotten, ["older"]);
     }
 }
