@@ -23,6 +23,10 @@ const REMEDY: &str = " Remedy: ";
 /// makes four bytes of three.
 const MAX_DETAIL_BYTES: usize = 8 * 1024;
 
+/// The key in the metadata of `ErrorInfo` that says how many faults there are, when the details
+/// have not room for all of them.
+const FAULTS: &str = "faults";
+
 /// What the encoding of one entry adds to its texts.
 const ENTRY_BYTES: usize = 16;
 
@@ -33,8 +37,10 @@ pub struct Refusal {
     pub reason: String,
     /// The message of the status.
     pub message: String,
-    /// Every fault.
+    /// The faults that the status tells.
     pub faults: Vec<Fault>,
+    /// How many there are, with those for which the status had no room.
+    pub count: usize,
 }
 
 /// One fault of a [`Refusal`].
@@ -62,12 +68,12 @@ pub fn from_rejection_at<R: ReasonSet>(
     path: impl Fn(&str) -> String,
 ) -> tonic::Status {
     let first = rejection.first();
-    let metadata: HashMap<String, String> = first
+    let mut metadata: HashMap<String, String> = first
         .metadata
         .iter()
         .map(|(key, value)| ((*key).to_owned(), value.clone()))
         .collect();
-    let mut details = ErrorDetails::with_error_info(first.reason.name(), DOMAIN, metadata);
+    let mut details = ErrorDetails::new();
     if let Some(Object { kind, name }) = first.objects.first() {
         details.set_resource_info(*kind, name.clone(), "", "");
     }
@@ -78,14 +84,18 @@ pub fn from_rejection_at<R: ReasonSet>(
         .sum();
     let room = MAX_DETAIL_BYTES.saturating_sub(facts);
     let left_out = add_violations(&mut details, room, rejection.violations(), path);
-    let more = rejection.violations().len() - 1;
+    let count = rejection.count();
     let mut message = first.message.clone();
-    if more > 0 {
-        message.push_str(&format!(" (and {more} more)"));
+    if count > 1 {
+        message.push_str(&format!(" (and {} more)", count - 1));
     }
     if left_out > 0 {
+        // The last one may stand for many.
+        let left_out = count - (rejection.violations().len() - left_out);
         message.push_str(&format!(" ({left_out} faults do not fit into the details)"));
+        metadata.insert(FAULTS.to_owned(), count.to_string());
     }
+    details.set_error_info(first.reason.name(), DOMAIN, metadata);
     tonic::Status::with_error_details(code(first.reason.code()), message, details)
 }
 
@@ -198,6 +208,7 @@ pub fn unheard(status: &tonic::Status) -> Option<Vec<fleet::Fault>> {
         mut reason,
         message,
         faults: _,
+        count: _,
     } = to_refusal(status);
     let of_access = |known: &AccessReason| known.name() == reason;
     let unheard = match mark(status) {
@@ -290,10 +301,11 @@ fn subject<R: ReasonSet>(violation: &Violation<R>) -> String {
 /// Reads a refusal from a status; works for a status of any server.
 pub fn to_refusal(status: &tonic::Status) -> Refusal {
     let details = status.get_error_details();
-    let reason = details
-        .error_info()
-        .map(|info| info.reason.clone())
-        .unwrap_or_default();
+    let (reason, said) = match details.error_info() {
+        Some(info) => (info.reason.clone(), info.metadata.get(FAULTS)),
+        None => (String::new(), None),
+    };
+    let said: Option<usize> = said.and_then(|count| count.parse().ok());
     let mut faults = Vec::new();
     if let Some(failure) = details.precondition_failure() {
         for violation in &failure.violations {
@@ -319,10 +331,12 @@ pub fn to_refusal(status: &tonic::Status) -> Refusal {
             }
         }
     }
+    let count = said.unwrap_or_default().max(faults.len());
     Refusal {
         reason,
         message: status.message().to_owned(),
         faults,
+        count,
     }
 }
 
@@ -400,7 +414,10 @@ mod tests {
         assert_eq!(info.metadata["with"], "b");
 
         let refusal = to_refusal(&status);
-        assert_eq!(refusal.reason, "ADDRESS_OVERLAP");
+        assert_eq!(
+            (refusal.reason.as_str(), refusal.count),
+            ("ADDRESS_OVERLAP", 2)
+        );
         let faults: Vec<_> = refusal
             .faults
             .iter()
@@ -456,10 +473,12 @@ mod tests {
             "{}",
             status.details().len()
         );
-        assert!(
-            status.message().contains("faults do not fit"),
-            "{}",
-            status.message()
+        let Refusal { faults, count, .. } = to_refusal(&status);
+        let (told, left_out) = (faults.len(), 1000 - faults.len());
+        assert_eq!(count, 1000, "{told} of them told");
+        assert_eq!(
+            status.message(),
+            format!("fault 0 (and 999 more) ({left_out} faults do not fit into the details)")
         );
     }
 }

@@ -39,6 +39,9 @@ pub const MAX_TEXT_BYTES: usize = 640;
 /// The longest fact, in bytes: enough for a list of some names.
 pub const MAX_FACT_BYTES: usize = 512;
 
+/// The fact of a violation that stands for others: how many they are.
+const UNLISTED: &str = "unlistedFaults";
+
 /// The longest path of a field, in bytes.
 const MAX_FIELD_BYTES: usize = 256;
 
@@ -148,6 +151,16 @@ impl<R: ReasonSet> Rejection<R> {
         &self.violations
     }
 
+    /// How many faults there are, with those that are not listed; beyond [`MAX_VIOLATIONS`] there
+    /// may be more, for looking for them ends there.
+    pub fn count(&self) -> usize {
+        let faults = |violation: &Violation<R>| match violation.metadata.get(UNLISTED) {
+            Some(unlisted) => unlisted.parse().unwrap_or(1),
+            None => 1,
+        };
+        self.violations.iter().map(faults).sum()
+    }
+
     /// The fault that decides code and reason.
     pub fn first(&self) -> &Violation<R> {
         &self.violations[0]
@@ -201,7 +214,7 @@ impl<R: ReasonSet> Violation<R> {
     /// Stands for faults that are not listed, of which this is the first reason.
     fn in_place_of(first: R, count: usize) -> Self {
         let message = format!("at least {count} more faults are not listed");
-        Self::new(first, message, "mend those that are listed, and ask again")
+        Self::new(first, message, "mend those that are listed, and ask again").fact(UNLISTED, count)
     }
 
     /// Points at a field of the request.
@@ -359,6 +372,7 @@ mod tests {
             let rejection = Rejection::check(faults.collect()).expect_err("it has faults");
             let listed = rejection.violations();
             assert_eq!(listed.len(), MAX_VIOLATIONS);
+            assert_eq!(rejection.count(), count);
             let rest = count - (MAX_VIOLATIONS - 1);
             let last = match count {
                 MAX_VIOLATIONS => format!("fault {}", count - 1),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use api::access::AccessReason;
 use api::status::{Fault, Refusal};
-use site::ReasonSet as _;
+use site::{MAX_VIOLATIONS, ReasonSet as _};
 use tonic::{Code, Status};
 
 use crate::exit::Exit;
@@ -21,6 +21,8 @@ pub(crate) struct Failure {
     /// What sums up several faults; empty when there is one.
     summary: String,
     faults: Vec<Fault>,
+    /// How many faults there are; the daemon may have told only the first of them.
+    count: usize,
     /// Lines that are ready to be shown and say everything; empty when there are `faults`.
     excerpt: String,
 }
@@ -53,6 +55,7 @@ impl Failure {
             code: None,
             summary: String::new(),
             faults: Vec::new(),
+            count: 0,
             excerpt,
         }
     }
@@ -111,6 +114,7 @@ impl Failure {
             code: None,
             summary: String::new(),
             faults: vec![fault],
+            count: 1,
             excerpt: String::new(),
         }
     }
@@ -151,12 +155,29 @@ impl Failure {
         faults.join("; ")
     }
 
+    /// How many faults there are, and how many of them are told.
+    fn counted(&self) -> String {
+        let Self { count, faults, .. } = self;
+        // Where so many are wrong, the daemon stops looking.
+        let least = if *count > MAX_VIOLATIONS {
+            "at least "
+        } else {
+            ""
+        };
+        match faults.len() {
+            told if told < *count => {
+                format!("{least}{count} faults, the first {told} of them told")
+            }
+            _ => format!("{count} faults"),
+        }
+    }
+
     /// What standard error shows, with a line end.
     pub(crate) fn render(&self, colour: bool) -> String {
         let error = paint("error:", RED, colour);
         let remedy = paint("remedy:", BOLD, colour);
         let mut text = self.excerpt.clone();
-        let several = self.faults.len() > 1;
+        let several = self.count > 1;
         if several {
             let first = self.faults.first().map(|fault| fault.explanation.as_str());
             let summary = match first {
@@ -164,8 +185,8 @@ impl Failure {
                 Some(first) if self.summary.starts_with(first) => "",
                 _ => &format!(": {}", printable(&self.summary)),
             };
-            let faults = self.faults.len();
-            line(&mut text, format_args!("{error} {faults} faults{summary}"));
+            let faults = self.counted();
+            line(&mut text, format_args!("{error} {faults}{summary}"));
         }
         for (index, fault) in self.faults.iter().enumerate() {
             let mark = if several {
@@ -225,6 +246,7 @@ impl From<Status> for Failure {
             reason,
             message,
             mut faults,
+            count,
         } = api::status::to_refusal(&status);
         if faults.is_empty() {
             let known = !reason.is_empty();
@@ -244,6 +266,7 @@ impl From<Status> for Failure {
             exit,
             code: Some(status.code()),
             summary: message,
+            count: count.max(faults.len()),
             faults,
             excerpt: String::new(),
         }

@@ -5,7 +5,7 @@ use std::thread;
 
 use tandem_cli::Exit;
 
-use crate::run::{check, run_at, run_words};
+use crate::run::{check, run, run_at, run_words};
 
 #[test]
 fn every_fault_is_shown_with_its_remedy() {
@@ -19,6 +19,20 @@ fn every_fault_is_shown_with_its_remedy() {
             "tandem system host-unlock controller-1",
         ],
     );
+}
+
+#[test]
+fn of_more_faults_than_a_status_holds_the_number_is_said() {
+    for (count, said) in [(200, "200 faults"), (300, "at least 300 faults")] {
+        let line = format!("tandem system addrpool-add faults-{count} 10.20.5.0 24");
+        let outcome = run(&line);
+        assert_eq!(outcome.exit, Exit::Refused);
+        let remedies = outcome.stderr.matches("     remedy: ").count();
+        let first = format!("error: {said}, the first {remedies} of them told\n  1. INVALID_");
+        assert!(outcome.stderr.starts_with(&first), "{}", outcome.stderr);
+        let last = format!("  {remedies}. INVALID_ARGUMENT (select[{remedies}]): there is no ");
+        assert!(outcome.stderr.contains(&last), "{}", outcome.stderr);
+    }
 }
 
 #[test]

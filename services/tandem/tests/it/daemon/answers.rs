@@ -446,6 +446,17 @@ pub(super) fn three_faults() -> Status {
     from_rejection(&rejection)
 }
 
+/// A refusal with `count` faults.
+pub(super) fn many_faults(count: usize) -> Status {
+    let fault = |n| {
+        let message = format!("there is no subcloud `nope-{n}`");
+        site::Violation::new(Reason::InvalidArgument, message, "use a name of the list")
+            .at(format!("select[{n}]"))
+    };
+    let rejection = Rejection::check((1..=count).map(fault).collect()).expect_err("faults");
+    from_rejection(&rejection)
+}
+
 /// A uuid that tells what it is of.
 pub(super) fn uuid(kind: char, n: u8) -> String {
     format!("{}-0000-4000-8000-{n:012}", kind.to_string().repeat(8))

@@ -155,6 +155,9 @@ impl NetworkService for Site {
         if address_pool.name == "faulty" {
             return Err(answers::three_faults());
         }
+        if let Some(count) = address_pool.name.strip_prefix("faults-") {
+            return Err(answers::many_faults(count.parse().expect("a number")));
+        }
         let address_pool = unless(validate_only, address_pool);
         ok(CreateAddressPoolResponse {
             address_pool,
