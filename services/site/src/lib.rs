@@ -51,7 +51,7 @@ pub use plan::{Plan, Subject, plan};
 pub use pool::{AddressRole, Addresses, Order, Pool, PoolId, Range};
 pub use rejection::{
     Code, MAX_FACT_BYTES, MAX_TEXT_BYTES, MAX_VIOLATIONS, Object, Reason, ReasonSet, Rejection,
-    Violation, shortened,
+    Violation, advice_at, shortened,
 };
 pub use rules::needs_no_route;
 pub use shape::{MAX_NAME_LENGTH, MAX_RANGES};

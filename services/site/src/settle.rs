@@ -553,9 +553,9 @@ fn repair(host: &Host) -> String {
     let name = &host.hostname;
     match (host.reboot_required, host.administrative) {
         (true, Administrative::Unlocked) => format!(
-            "Lock and unlock the host: system host-lock {name}, then system host-unlock {name}"
+            "Lock and unlock the host: `system host-lock {name}`, then `system host-unlock {name}`"
         ),
-        (true, Administrative::Locked) => format!("Unlock the host: system host-unlock {name}"),
+        (true, Administrative::Locked) => format!("Unlock the host: `system host-unlock {name}`"),
         (false, _) => format!("Wait until {name} has applied its configuration"),
     }
 }

@@ -143,6 +143,23 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
+    /// A failure as it is told here: what the site advises acts on it, and not on that of the
+    /// daemon.
+    pub(crate) fn explained(&self, failure: Failure) -> Failure {
+        match &self.subcloud {
+            Some(subcloud) => failure.at_subcloud(subcloud),
+            None => failure,
+        }
+    }
+
+    /// The same for remarks to an answer.
+    pub(crate) fn remarked(&self, text: String) -> String {
+        match &self.subcloud {
+            Some(subcloud) => site::advice_at(&text, subcloud),
+            None => text,
+        }
+    }
+
     /// The metadata that names the subcloud.
     ///
     /// # Errors

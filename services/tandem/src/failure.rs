@@ -148,6 +148,15 @@ impl Failure {
         self
     }
 
+    /// The same, where the site of a subcloud was meant: what it advises acts on that site.
+    #[must_use]
+    pub(crate) fn at_subcloud(mut self, subcloud: &str) -> Self {
+        for Fault { remedy, .. } in &mut self.faults {
+            *remedy = site::advice_at(remedy, subcloud);
+        }
+        self
+    }
+
     /// The reason and the explanation in one line.
     pub(crate) fn brief(&self) -> String {
         let said = |fault: &Fault| format!("{}: {}", fault.reason, fault.explanation);

@@ -175,8 +175,9 @@ impl Line {
         };
         let columns = question.shape().columns(globals.dry_run)?;
         let selection = Selection::of(&globals.columns, columns)?;
-        let answer = question.ask(&globals, &remote, environment)?;
-        let remarks = answer.remarks(environment.colour_on_stderr());
+        let answer = question.ask(&globals, &remote, environment);
+        let answer = answer.map_err(|failure| remote.explained(failure))?;
+        let remarks = remote.remarked(answer.remarks(environment.colour_on_stderr()));
         let text = answer.body.select(&selection).render(globals.format)?;
         // The answer first: what it means for the reader stands below it on a terminal.
         let written = streams.answer(&text);

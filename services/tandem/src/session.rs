@@ -78,6 +78,14 @@ impl Session {
         self.dry_run
     }
 
+    /// Advice of the site as it is told here: that of a subcloud acts on its own site.
+    pub(crate) fn advice(&self, text: String) -> String {
+        match self.subcloud.as_ref().map(MetadataValue::to_str) {
+            Some(Ok(subcloud)) => site::advice_at(&text, subcloud),
+            Some(Err(_)) | None => text,
+        }
+    }
+
     /// Networks, pools and associations of the site.
     pub(crate) fn networks(&self) -> NetworkServiceClient<Wire> {
         let client = NetworkServiceClient::new(self.wire(Deadline::Call));

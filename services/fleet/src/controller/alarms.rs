@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use site::Timestamp;
+use site::{Timestamp, advice_at};
 
 use crate::entropy::{after, since};
 use crate::{
@@ -255,6 +255,7 @@ impl Controller {
         };
         let (why, repair) = words_of(&refused.faults);
         let name = &record.name;
+        let repair = advice_at(&repair, name);
         let reason = format!("subcloud {name} is in quarantine, no command goes out to it: {why}");
         self.raise(now, key, reason, repair, batch);
     }

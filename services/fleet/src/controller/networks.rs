@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use site::{Site, Timestamp};
+use site::{Site, Timestamp, advice_at};
 
 use crate::entropy::after;
 use crate::{
@@ -198,7 +198,7 @@ impl Controller {
         };
         let name = &record.name;
         let reason = format!("the controller's networks are not in effect at {name}: {why}");
-        self.raise(now, key, reason, repair, batch);
+        self.raise(now, key, reason, advice_at(&repair, name), batch);
     }
 
     /// How long an agent has to answer.

@@ -457,7 +457,7 @@ fn preview_rows(member: &RolloutMember) -> Vec<[Cell; 6]> {
             Cell::text(&member.subnet),
             Cell::text(kind),
             Cell::text(description),
-            Cell::text(remedy),
+            Cell::text(site::advice_at(remedy, &member.subcloud)),
         ]
     };
     let faults = member.violations.iter();
@@ -637,8 +637,9 @@ fn record(rollout: &Rollout) -> Body {
 fn member_row(member: &RolloutMember) -> [Cell; 9] {
     let joined = |of: fn(&Violation) -> &str| {
         let texts: Vec<&str> = member.violations.iter().map(of).collect();
-        Cell::text(texts.join("; "))
+        texts.join("; ")
     };
+    let remedies = joined(|fault| &fault.remedy);
     [
         Cell::text(&member.subcloud),
         Cell::number(member.index),
@@ -646,8 +647,8 @@ fn member_row(member: &RolloutMember) -> [Cell; 9] {
         wording::rollout_member_state(member.state),
         Cell::text(waits(&member.waits_for)),
         Cell::flag(member.changed),
-        joined(|fault| &fault.reason),
-        joined(|fault| &fault.message),
-        joined(|fault| &fault.remedy),
+        Cell::text(joined(|fault| &fault.reason)),
+        Cell::text(joined(|fault| &fault.message)),
+        Cell::text(site::advice_at(&remedies, &member.subcloud)),
     ]
 }

@@ -52,14 +52,14 @@ impl AlarmCommand {
                     Ok((page.alarms, page.next_page_token))
                 })
                 .await?;
-                let rows = alarms.into_iter().map(row);
+                let rows = alarms.into_iter().map(|alarm| row(session, alarm));
                 Ok(Answer::new(Body::list(&COLUMNS, rows)))
             }
         }
     }
 }
 
-fn row(alarm: Alarm) -> [Cell; 6] {
+fn row(session: &Session, alarm: Alarm) -> [Cell; 6] {
     let Alarm {
         uuid: _,
         id,
@@ -75,6 +75,6 @@ fn row(alarm: Alarm) -> [Cell; 6] {
         Cell::text(entity),
         wording::severity(severity),
         wording::time(raised_at_milliseconds),
-        Cell::text(repair),
+        Cell::text(session.advice(repair)),
     ]
 }

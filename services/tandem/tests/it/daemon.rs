@@ -3,6 +3,7 @@
 mod answers;
 mod fleet;
 mod peers;
+mod rollouts;
 mod site;
 mod watch;
 
@@ -15,6 +16,7 @@ use std::thread::{self, JoinHandle};
 use api::fleet_v1::alarm_service_server::AlarmServiceServer;
 use api::fleet_v1::operator_service_server::OperatorServiceServer;
 use api::fleet_v1::peer_service_server::PeerServiceServer;
+use api::fleet_v1::rollout_service_server::RolloutServiceServer;
 use api::fleet_v1::subcloud_group_service_server::SubcloudGroupServiceServer;
 use api::fleet_v1::subcloud_service_server::SubcloudServiceServer;
 use api::site_v1::network_service_server::NetworkServiceServer;
@@ -129,6 +131,7 @@ pub(crate) fn routes(asked: &Asked, stop: &CancellationToken) -> Routes {
         .add_service(AlarmServiceServer::new(fleet::Fleet(asked.clone())))
         .add_service(SubcloudServiceServer::new(fleet::Fleet(asked.clone())))
         .add_service(OperatorServiceServer::new(fleet::Operators(asked.clone())))
+        .add_service(RolloutServiceServer::new(rollouts::Rollouts(asked.clone())))
         .add_service(PeerServiceServer::new(peers::Peers {
             asked: asked.clone(),
             questions: AtomicU32::default(),

@@ -22,6 +22,21 @@ fn every_fault_is_shown_with_its_remedy() {
 }
 
 #[test]
+fn what_a_subcloud_advises_acts_on_the_subcloud() {
+    check(
+        "subcloud-advice",
+        &[
+            "tandem system addrpool-add faulty 10.20.5.0 24 --subcloud subcloud-1",
+            "tandem system alarm-list --subcloud subcloud-1 -c proposed_repair -f value",
+            "tandem system alarm-list -c proposed_repair -f value",
+            "tandem dcmanager network-rollout create --network oam --select all --dry-run -f json \
+             -c remedy",
+            "tandem dcmanager network-rollout show 2 --subclouds -f value -c remedy",
+        ],
+    );
+}
+
+#[test]
 fn of_more_faults_than_a_status_holds_the_number_is_said() {
     for (count, said) in [(200, "200 faults"), (300, "at least 300 faults")] {
         let line = format!("tandem system addrpool-add faults-{count} 10.20.5.0 24");

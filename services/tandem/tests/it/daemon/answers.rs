@@ -158,7 +158,7 @@ pub(super) fn alarms() -> Vec<Alarm> {
         entity: "host=controller-1".to_owned(),
         reason: "Configuration out-of-date".to_owned(),
         raised_at_milliseconds: NEW_YEAR,
-        repair: "lock and unlock controller-1".to_owned(),
+        repair: "Unlock the host: `system host-unlock controller-1`".to_owned(),
     }]
 }
 
@@ -432,7 +432,7 @@ pub(super) fn three_faults() -> Status {
         site::Violation::new(
             Reason::NetworkHasTwoPools,
             "oam has oam-ipv6 and other",
-            "remove other first",
+            "remove it first: `system network-addrpool-remove oam other`",
         )
         .object("network", "oam"),
         site::Violation::new(
