@@ -2,6 +2,7 @@
 
 use api::site_v1::Effect;
 
+use crate::exit::Exit;
 use crate::failure::{BOLD, Failure, YELLOW, paint};
 use crate::output::{Body, Cell, Column, printable};
 use crate::session::Session;
@@ -12,6 +13,8 @@ use crate::wording;
 pub(crate) struct Answer {
     /// For standard output.
     pub(crate) body: Body,
+    /// How the run ends once it is written.
+    pub(crate) exit: Exit,
     remarks: Vec<Remark>,
 }
 
@@ -43,6 +46,7 @@ impl Answer {
     pub(crate) fn new(body: Body) -> Self {
         Self {
             body,
+            exit: Exit::Success,
             remarks: Vec::new(),
         }
     }
@@ -111,6 +115,13 @@ impl Answer {
         let said = |effect: Effect| format!("{}: {}", effect.kind, effect.description);
         self.remarks
             .extend(effects.into_iter().map(said).map(Remark::Effect));
+    }
+
+    /// The end of something that was waited for, and that did not come out as it was asked for.
+    #[must_use]
+    pub(crate) fn unsuccessful(mut self) -> Self {
+        self.exit = Exit::Refused;
+        self
     }
 
     /// Adds a warning.

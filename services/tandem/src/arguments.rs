@@ -218,7 +218,8 @@ impl Globals {
 const STATUSES: &str = "\
 Exit status:
   0   accepted
-  1   refused: reason, explanation and remedy are on standard error
+  1   refused, or what --wait waited for did not come out as it was asked for:
+      reason, explanation and remedy are on standard error
   64  wrong command line; nothing was sent
   65  a file that was given has a fault; nothing was sent
   66  a file that was given cannot be read; nothing was sent

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// The request was accepted.
     Success,
-    /// The request was refused; the reasons are on standard error.
+    /// The request was refused, or what was waited for did not come out as it was asked for; the
+    /// reasons are on standard error.
     Refused,
     /// The command line is wrong; nothing was sent.
     Usage,

@@ -178,13 +178,15 @@ impl Line {
         let answer = question.ask(&globals, &remote, environment);
         let answer = answer.map_err(|failure| remote.explained(failure))?;
         let remarks = remote.remarked(answer.remarks(environment.colour_on_stderr()));
+        let exit = answer.exit;
         let text = answer.body.select(&selection).render(globals.format)?;
         // The answer first: what it means for the reader stands below it on a terminal.
         let written = streams.answer(&text);
-        if written == Exit::Success {
-            streams.remark(&remarks);
+        if written != Exit::Success {
+            return Ok(written);
         }
-        Ok(written)
+        streams.remark(&remarks);
+        Ok(exit)
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use api::fleet_v1::{
     AbortRolloutRequest, CreateRolloutRequest, GetRolloutRequest, ListRolloutMembersRequest,
     ListRolloutsRequest, PauseRolloutRequest, ResumeRolloutRequest, Rollout, RolloutAction,
-    RolloutGroupBound, RolloutMember, RolloutMemberState, RolloutSelector, RolloutTally, Violation,
+    RolloutGroupBound, RolloutMember, RolloutMemberState, RolloutSelector, RolloutState,
+    RolloutTally, Violation,
 };
 use api::site_v1::{Effect, Family, Rank, Stack};
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
@@ -66,7 +67,8 @@ pub(crate) enum RolloutCommand {
         /// Number of the rollout
         #[arg(value_name = "NUMBER")]
         number: u64,
-        /// Wait until it is finished, paused or aborted
+        /// Wait until it is finished, paused or aborted; exit status 1 unless it is finished and
+        /// none was refused or failed
         #[arg(long)]
         wait: bool,
     },
@@ -129,7 +131,8 @@ pub(crate) struct Create {
     /// Pause when so many were refused or failed; 0 never
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_failures: u32,
-    /// Wait until it is finished, paused or aborted
+    /// Wait until it is finished, paused or aborted; exit status 1 unless it is finished and none
+    /// was refused or failed
     #[arg(long)]
     wait: bool,
 }
@@ -549,15 +552,21 @@ async fn members_in(
 
 async fn waited(session: &Session, number: u64) -> Result<Answer, Failure> {
     let rollout = rollout_wait::until_quiet(session, number).await?;
-    let answer = Answer::new(record(&rollout));
+    let mut answer = Answer::new(record(&rollout));
     let tally = rollout.tally.unwrap_or_default();
     let unsuccessful = tally.refused + tally.failed;
-    Ok(match unsuccessful {
-        0 => answer,
-        _ => answer.warning(format!(
+    if unsuccessful > 0 {
+        answer = answer.unsuccessful().warning(format!(
             "{unsuccessful} subclouds were refused or failed: see `tandem dcmanager \
              network-rollout show {number} --subclouds --state refused,failed`"
+        ));
+    }
+    Ok(match RolloutState::try_from(rollout.state) {
+        Ok(RolloutState::Finished) => answer,
+        Ok(RolloutState::Paused) => answer.unsuccessful().warning(format!(
+            "it is paused: `tandem dcmanager network-rollout resume {number} --wait` goes on"
         )),
+        _ => answer.unsuccessful().warning("it was aborted"),
     })
 }
 

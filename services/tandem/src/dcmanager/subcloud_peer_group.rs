@@ -3,8 +3,9 @@
 use api::fleet_v1::{
     AddSubcloudPeerGroupRequest, DeleteSubcloudPeerGroupRequest, DismissConflictRequest,
     GetMigrationRequest, GetSubcloudPeerGroupRequest, ListSubcloudPeerGroupMembersRequest,
-    ListSubcloudPeerGroupsRequest, MigrateSubcloudPeerGroupRequest, Migration, SubcloudPeerGroup,
-    SubcloudPeerGroupMember, UpdateSubcloudPeerGroupMembersRequest, UpdateSubcloudPeerGroupRequest,
+    ListSubcloudPeerGroupsRequest, MigrateSubcloudPeerGroupRequest, Migration, MigrationState,
+    SubcloudPeerGroup, SubcloudPeerGroupMember, UpdateSubcloudPeerGroupMembersRequest,
+    UpdateSubcloudPeerGroupRequest,
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -87,7 +88,7 @@ pub(crate) enum SubcloudPeerGroupCommand {
         /// Name or uuid of the group
         #[arg(value_name = "NAME")]
         group: String,
-        /// Show how far it has come until it ends
+        /// Show how far it has come until it ends; exit status 1 when not all members have come
         #[arg(long)]
         wait: bool,
     },
@@ -358,7 +359,15 @@ async fn migrate(session: &Session, group: String, wait: bool) -> Result<Answer,
     }
     if wait {
         let (shown, migration) = migration_wait::until_ended(session, shown.uuid).await?;
-        return Ok(standing(&shown, migration));
+        let complete = migration.state == MigrationState::Complete as i32;
+        let answer = standing(&shown, migration);
+        return Ok(if complete {
+            answer
+        } else {
+            answer
+                .unsuccessful()
+                .warning("it ended, and not all members have come")
+        });
     }
     let note = format!(
         "{} members are on their way: `tandem dcmanager subcloud-peer-group status {}` follows \

@@ -96,6 +96,23 @@ fn peers_and_what_is_shared_with_them() {
 }
 
 #[test]
+fn waiting_ends_with_what_came_of_it() {
+    check(
+        "waited",
+        &[
+            "tandem dcmanager network-rollout resume 1 --wait -c state -c done",
+            "tandem dcmanager network-rollout resume 2 --wait -c state -c refused",
+            "tandem dcmanager network-rollout resume 3 --wait -c state -c failed",
+            "tandem dcmanager network-rollout resume 4 --wait -c state -c pending",
+            "tandem dcmanager network-rollout resume 5 --wait -c state -c skipped",
+            "tandem dcmanager network-rollout create --select all --network oam --wait -c number",
+            "tandem dcmanager network-rollout create --select all --network oam -c number",
+            "tandem dcmanager subcloud-peer-group migrate own --wait -c migration -c remaining",
+        ],
+    );
+}
+
+#[test]
 fn a_script_reads_token_and_controller() {
     let outcome = run("dcmanager subcloud add subcloud-9 --format json");
     assert_eq!(outcome.exit, Exit::Success, "{}", outcome.stderr);
