@@ -120,6 +120,11 @@ pub fn audit_to_wire(position: Position, record: record::AuditRecord) -> wire::A
     }
 }
 
+/// The names of all actions, but those that name a method.
+pub fn action_names() -> impl Iterator<Item = &'static str> {
+    Action::ALL.iter().map(|action| action.name())
+}
+
 /// The action that a request filters by; empty for all.
 ///
 /// # Errors
@@ -135,11 +140,9 @@ pub fn action_from_wire(name: &str) -> Result<String, Malformed> {
     if known {
         return Ok(name.to_owned());
     }
-    let names: Vec<&str> = Action::ALL.iter().map(|action| action.name()).collect();
     let problem = format!(
-        "`{}` is no action; there are {}, and SITE or COMMAND with a method",
-        excerpt(name),
-        names.join(", ")
+        "`{}` is no action; `tandem dcmanager audit list --help` lists them",
+        excerpt(name)
     );
     Err(Malformed::new("action", problem))
 }

@@ -31,12 +31,21 @@ pub(crate) struct Filter {
     /// Only entries about the subcloud of this name or uuid
     #[arg(long, value_name = "NAME", default_value_t, hide_default_value = true)]
     subcloud: String,
-    /// Only entries of this action, such as SUBCLOUD_ADD; a wrong one is answered with all
-    #[arg(long, default_value_t, hide_default_value = true)]
+    #[arg(long, default_value_t, hide_default_value = true, help = action_help())]
     action: String,
     /// Only entries of this actor, such as local/uid-0 or operator/admin/alice
     #[arg(long, default_value_t, hide_default_value = true)]
     actor: String,
+}
+
+/// What `--help` says of `--action`.
+fn action_help() -> String {
+    let names: Vec<&str> = api::convert::action_names().collect();
+    format!(
+        "Only entries of this action: {}; or COMMAND or SITE and a method, such as \
+         'COMMAND UpdateDns'",
+        names.join(", ")
+    )
 }
 
 const COLUMNS: [Column; 7] = [

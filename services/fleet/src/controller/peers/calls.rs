@@ -390,6 +390,40 @@ fn in_use(message: String, remedy: &str) -> Violation {
     Violation::new(Reason::PeerInUse, message, remedy)
 }
 
+/// How many objects a remedy names: with the longest names it is not cut.
+const NAMED: usize = 3;
+
+/// What to do about associations, of a group and a peer each.
+fn delete_associations(associations: &[(String, String)]) -> String {
+    let command = |(group, peer): &(String, String)| {
+        format!("`tandem dcmanager peer-group-association delete {group} {peer}`")
+    };
+    let commands: Vec<_> = associations.iter().take(NAMED).map(command).collect();
+    let more = others(associations.len());
+    format!(
+        "delete its associations first: {}{more}",
+        commands.join(", ")
+    )
+}
+
+/// What to do about the members of a group.
+fn take_out(group: &str, members: &[&str]) -> String {
+    let first = members[..members.len().min(NAMED)].join(" ");
+    let more = others(members.len());
+    format!(
+        "take its members out first: `tandem dcmanager subcloud-peer-group remove-subclouds \
+         {group} {first}`{more}"
+    )
+}
+
+/// That there are more than a remedy names.
+fn others(count: usize) -> String {
+    match count.checked_sub(NAMED) {
+        None | Some(0) => String::new(),
+        Some(others) => format!(", and the {others} others too"),
+    }
+}
+
 pub(super) fn group_exists(name: &str) -> Violation {
     Violation::new(
         Reason::PeerGroupExists,

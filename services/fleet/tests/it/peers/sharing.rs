@@ -168,3 +168,41 @@ fn an_operator_shares_a_group_anew_while_the_peer_that_ended_it_is_away() {
     meet(&mut a, &mut b, 10);
     assert_eq!(shared(&a, &b), [true, true]);
 }
+
+#[test]
+fn what_is_in_the_way_is_named_in_the_command_that_clears_it() {
+    let (mut a, mut b, _) = sharing();
+    let remedies = |asked: Result<PeerSubject, Rejection>| -> Vec<String> {
+        let refused = asked.expect_err("something is in the way");
+        let violations = refused.violations().iter();
+        violations.map(|fault| fault.remedy.clone()).collect()
+    };
+    let group = GROUP.to_string();
+    let dissociate =
+        "delete its associations first: `tandem dcmanager peer-group-association delete shared b`";
+    assert_eq!(
+        remedies(a.ask(at(4), PeerAction::DeleteGroup { group })),
+        [
+            dissociate,
+            "take its members out first: `tandem dcmanager subcloud-peer-group remove-subclouds \
+             shared west`"
+        ]
+    );
+    let peer = "b".to_owned();
+    assert_eq!(
+        remedies(a.ask(at(4), PeerAction::DeletePeer { peer })),
+        [dissociate]
+    );
+    let leave = PeerAction::SetMembers {
+        group: GROUP.to_string(),
+        add: Vec::new(),
+        remove: vec!["west".to_owned()],
+    };
+    assert_eq!(
+        remedies(b.ask(at(4), leave)),
+        [
+            "ask there, or take it over: `tandem dcmanager subcloud-peer-group migrate shared` \
+             moves its group from a"
+        ]
+    );
+}

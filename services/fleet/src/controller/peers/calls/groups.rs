@@ -13,7 +13,9 @@ use crate::{
 use super::super::super::Controller;
 use super::super::super::operate::{check_etag, nothing_named};
 use super::super::super::operator::invalid_name;
-use super::{Change, Judged, group_exists, in_use, limit, no_link_pool};
+use super::{
+    Change, Judged, delete_associations, group_exists, in_use, limit, no_link_pool, take_out,
+};
 
 /// How many subclouds may join or leave a group at once: their names stay far below the limit of
 /// a message.
@@ -101,17 +103,23 @@ impl Controller {
         let name = &group.header.name;
         check_etag(("subcloud peer group", name), etag, &group.etag())?;
         let mut violations = Vec::new();
-        if self.peers.associations_of(group.id).next().is_some() {
+        let with = |shared: &Association| match self.peers.peers.get(&shared.peer) {
+            Some(peer) => (name.clone(), peer.name.clone()),
+            None => (name.clone(), shared.peer.0.to_string()),
+        };
+        let shared: Vec<_> = self.peers.associations_of(group.id).map(with).collect();
+        if !shared.is_empty() {
             violations.push(in_use(
                 format!("subcloud peer group {name} is shared with peers"),
-                "delete its associations first: `tandem dcmanager peer-group-association delete`",
+                &delete_associations(&shared),
             ));
         }
-        let members = self.group_members(group.id).count();
-        if members > 0 {
+        let members = self.group_members(group.id);
+        let members: Vec<_> = members.map(|record| record.name.as_str()).collect();
+        if !members.is_empty() {
             violations.push(in_use(
-                format!("subcloud peer group {name} has {members} members"),
-                "take its members out first: `tandem dcmanager subcloud update --peer-group none`",
+                format!("subcloud peer group {name} has {} members", members.len()),
+                &take_out(name, &members),
             ));
         }
         Rejection::check(violations)?;
@@ -216,14 +224,20 @@ impl Controller {
         let owner = record.geo.owner?;
         let peer = self.peers.peer_of(owner);
         let site = peer.map_or_else(|| owner.to_string(), |peer| peer.name.clone());
+        let group = record.geo.group.and_then(|id| self.peers.groups.get(&id));
+        let remedy = match group {
+            Some(group) => format!(
+                "ask there, or take it over: `tandem dcmanager subcloud-peer-group migrate {}` \
+                 moves its group from {site}",
+                group.header.name
+            ),
+            None => format!("ask an operator of {site}"),
+        };
         Some(
             Violation::new(
                 Reason::SubcloudOwnedElsewhere,
                 format!("subcloud {} obeys system controller {site}", record.name),
-                format!(
-                    "ask there, or take it over: `tandem dcmanager subcloud-peer-group migrate` \
-                     moves its group from {site}"
-                ),
+                remedy,
             )
             .object("subcloud", record.name.clone())
             .fact("owner", owner),

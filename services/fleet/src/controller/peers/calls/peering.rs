@@ -13,7 +13,7 @@ use crate::{
 use super::super::super::operate::{check_etag, nothing_named};
 use super::super::super::operator::invalid_name;
 use super::super::super::{Answer, Batch, Controller, Deed, Output, TOKEN_TTL_MAX, TOKEN_TTL_MIN};
-use super::{Change, Judged, in_use, limit, no_link_pool, outcome_of};
+use super::{Change, Judged, delete_associations, in_use, limit, no_link_pool, outcome_of};
 
 impl Controller {
     pub(super) fn judge_issue(
@@ -225,9 +225,11 @@ impl Controller {
             .map(|group| group.header.name.as_str())
             .collect();
         if !shared.is_empty() {
+            let with = |group: &&str| ((*group).to_owned(), peer.name.clone());
+            let associations: Vec<_> = shared.iter().map(with).collect();
             return Err(Rejection::one(in_use(
                 format!("system peer {} shares {}", peer.name, shared.join(", ")),
-                "delete its associations first: `tandem dcmanager peer-group-association delete`",
+                &delete_associations(&associations),
             )));
         }
         Ok(Change::ForgetPeer(peer.clone()))
