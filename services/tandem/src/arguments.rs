@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueHint};
 
 use crate::dcmanager::DcmanagerArea;
@@ -122,6 +123,10 @@ pub(crate) struct Globals {
     /// List the effects of a change and change nothing; only for commands that change something
     #[arg(long, global = true)]
     pub(crate) dry_run: bool,
+    /// The id of a change, at most 128 bytes: within a day a change of this id is made at most
+    /// once, and repeating it gives the same answer
+    #[arg(long, global = true, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) request_id: Option<String>,
     /// The controller's CA (PEM), for https:// [environment: TANDEM_CA]
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Option<PathBuf>,

@@ -237,7 +237,8 @@ impl Failure {
 /// What a daemon answered instead of a result.
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        if matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) {
+        let says_nothing = api::status::to_refusal(&status).reason.is_empty();
+        if says_nothing && matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) {
             return Self::deadline(crate::session::CALL_DEADLINE.as_secs());
         }
         if let Some(cause) = broken_connection(&status) {
@@ -246,10 +247,9 @@ impl From<Status> for Failure {
                 cause.remedy,
             );
         }
-        let exit = if status.code() == Code::Unavailable {
-            Exit::Unavailable
-        } else {
-            Exit::Refused
+        let exit = match status.code() {
+            Code::Unavailable | Code::DeadlineExceeded => Exit::Unavailable,
+            _ => Exit::Refused,
         };
         let Refusal {
             reason,

@@ -173,7 +173,7 @@ impl Line {
             }
             Parsed::Completions(shell) => return Ok(streams.answer(&completions(shell))),
         };
-        let columns = question.shape().columns(globals.dry_run)?;
+        let columns = question.shape().columns(&globals)?;
         let selection = Selection::of(&globals.columns, columns)?;
         let answer = question.ask(&globals, &remote, environment);
         let answer = answer.map_err(|failure| remote.explained(failure))?;
@@ -199,7 +199,7 @@ fn follow(
     environment: &Environment,
     streams: &mut Streams<'_>,
 ) -> Result<Exit, Failure> {
-    let columns = Shape::reads(&[]).columns(globals.dry_run)?;
+    let columns = Shape::reads(&[]).columns(globals)?;
     Selection::of(&globals.columns, columns)?;
     Watch::check(globals.format)?;
     let target = target(globals, remote, environment)?;
@@ -216,6 +216,7 @@ fn target(
         endpoint: globals.endpoint(environment)?,
         credentials: globals.credentials(environment),
         subcloud: remote.metadata()?,
+        request_id: globals.request_id.clone().unwrap_or_default(),
     })
 }
 
@@ -315,8 +316,13 @@ impl Shape {
     }
 
     /// The columns of the answer.
-    fn columns(self, dry_run: bool) -> Result<&'static [Column], Failure> {
+    fn columns(self, globals: &Globals) -> Result<&'static [Column], Failure> {
+        let dry_run = globals.dry_run;
         match self.preview {
+            Preview::Pointless if globals.request_id.is_some() => Err(Failure::usage(
+                "--request-id has no meaning here: the command changes nothing",
+                "leave --request-id out",
+            )),
             Preview::Pointless if dry_run => Err(Failure::usage(
                 "--dry-run has no meaning here: the command changes nothing",
                 "leave --dry-run out",

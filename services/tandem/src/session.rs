@@ -38,6 +38,8 @@ pub(crate) struct Target {
     pub(crate) credentials: Credentials,
     /// The subcloud whose site is meant; `None` for the daemon's own.
     pub(crate) subcloud: Option<Subcloud>,
+    /// The id of the change; empty for one that is not to be repeated.
+    pub(crate) request_id: String,
 }
 
 /// The name or the uuid of a subcloud, as metadata.
@@ -57,6 +59,7 @@ impl Target {
             channel,
             dry_run,
             subcloud: self.subcloud.clone(),
+            request_id: self.request_id.clone(),
         })
     }
 }
@@ -70,12 +73,18 @@ pub(crate) struct Session {
     channel: Channel,
     dry_run: bool,
     subcloud: Option<Subcloud>,
+    request_id: String,
 }
 
 impl Session {
     /// Whether changes are only previewed (`validate_only`).
     pub(crate) fn dry_run(&self) -> bool {
         self.dry_run
+    }
+
+    /// The id of the change: a daemon that knows it makes the change once and answers the same.
+    pub(crate) fn request_id(&self) -> String {
+        self.request_id.clone()
     }
 
     /// Advice of the site as it is told here: that of a subcloud acts on its own site.

@@ -313,8 +313,8 @@ pub fn command_outcome_unknown(subcloud: &str, method: SiteMethod, request_id: &
         name_of(method)
     );
     let remedy = format!(
-        "ask again with request_id `{request_id}`: within a day the change is made at most once, \
-         and the answer is the same"
+        "ask again with request_id `{request_id}` (`tandem` has --request-id {request_id}): within \
+         a day the change is made at most once, and the answer is the same"
     );
     Violation::new(Reason::CommandOutcomeUnknown, message, remedy)
         .object("subcloud", subcloud)
@@ -346,8 +346,8 @@ fn deadline_exceeded(asked: &Asked) -> Violation {
              not have been made"
         );
         let remedy = format!(
-            "ask again with request_id `{}` and more time: within a day the change is made at \
-             most once, and the answer is the same",
+            "ask again with request_id `{0}` (`tandem` has --request-id {0}) and more time: within \
+             a day the change is made at most once, and the answer is the same",
             asked.request_id
         );
         Violation::new(Reason::CommandDeadline, message, remedy)

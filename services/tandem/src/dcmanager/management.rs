@@ -57,7 +57,7 @@ pub(super) async fn manage(
         subcloud,
         force,
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.subclouds().manage_subcloud(request)).await?;
     changed(session, answer.subcloud)
@@ -68,7 +68,7 @@ pub(super) async fn unmanage(session: &Session, subcloud: String) -> Result<Answ
     let request = UnmanageSubcloudRequest {
         subcloud,
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.subclouds().unmanage_subcloud(request)).await?;
     changed(session, answer.subcloud)
@@ -102,7 +102,7 @@ pub(super) async fn update(
         update_mask: Some(mask(&named)),
         etag: String::new(),
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.subclouds().update_subcloud(request)).await?;
     changed(session, answer.subcloud)
@@ -133,7 +133,7 @@ async fn set_peer_group(
         add,
         remove,
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.peers().update_subcloud_peer_group_members(request)).await?;
     let group = promised(answer.subcloud_peer_group, "subcloud peer group")?;
@@ -161,7 +161,7 @@ async fn set_gateways(
         subcloud,
         gateway_addresses: if none { Vec::new() } else { gateways },
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.peers().set_subcloud_gateways(request)).await?;
     changed(session, answer.subcloud)
@@ -173,7 +173,7 @@ pub(super) async fn delete(session: &Session, subcloud: String) -> Result<Answer
         subcloud,
         etag: String::new(),
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.subclouds().delete_subcloud(request)).await?;
     let gone = promised(answer.subcloud, "subcloud")?;

@@ -297,7 +297,7 @@ impl RolloutCommand {
                 let request = PauseRolloutRequest {
                     number,
                     validate_only,
-                    request_id: String::new(),
+                    request_id: session.request_id(),
                 };
                 let answer = call(session.rollouts().pause_rollout(request)).await?;
                 told(session, answer.rollout)
@@ -306,7 +306,7 @@ impl RolloutCommand {
                 let request = ResumeRolloutRequest {
                     number,
                     validate_only,
-                    request_id: String::new(),
+                    request_id: session.request_id(),
                 };
                 let answer = call(session.rollouts().resume_rollout(request)).await?;
                 if wait && !validate_only {
@@ -318,7 +318,7 @@ impl RolloutCommand {
                 let request = AbortRolloutRequest {
                     number,
                     validate_only,
-                    request_id: String::new(),
+                    request_id: session.request_id(),
                 };
                 let answer = call(session.rollouts().abort_rollout(request)).await?;
                 told(session, answer.rollout)
@@ -336,6 +336,10 @@ async fn create(session: &Session, wanted: Create, file: Vec<u8>) -> Result<Answ
     if session.dry_run() {
         return preview(session, request).await;
     }
+    let request = CreateRolloutRequest {
+        request_id: session.request_id(),
+        ..request
+    };
     let made = call(session.rollouts().create_rollout(request)).await?;
     let rollout = promised(made.rollout, "rollout")?;
     let number = rollout.number;

@@ -138,7 +138,7 @@ impl NewOperator {
             role: role.on_the_wire().into(),
             certificate_signing_request: key.csr_der().map_err(unmade)?.to_vec(),
             validate_only: session.dry_run(),
-            request_id: String::new(),
+            request_id: session.request_id(),
         };
         if session.dry_run() {
             let answer = call(session.operators().add_operator(request)).await?;
@@ -173,7 +173,7 @@ async fn revoke(session: &Session, name: String) -> Result<Answer, Failure> {
     let request = RevokeOperatorRequest {
         name,
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let RevokeOperatorResponse { operator } =
         call(session.operators().revoke_operator(request)).await?;

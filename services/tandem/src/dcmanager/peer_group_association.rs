@@ -133,7 +133,7 @@ async fn add(session: &Session, pair: Pair, peer_priority: u32) -> Result<Answer
         system_peer: pair.peer,
         peer_priority,
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.peers().add_peer_group_association(request)).await?;
     changed(session, answer.association)
@@ -172,7 +172,7 @@ async fn update(session: &Session, pair: Pair, peer_priority: u32) -> Result<Ans
         peer_priority,
         etag: String::new(),
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.peers().update_peer_group_association(request)).await?;
     changed(session, answer.association)
@@ -184,7 +184,7 @@ async fn delete(session: &Session, pair: Pair) -> Result<Answer, Failure> {
         system_peer: pair.peer,
         etag: String::new(),
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.peers().delete_peer_group_association(request)).await?;
     let gone = promised(answer.association, "association")?;
@@ -203,7 +203,7 @@ async fn sync(session: &Session, pair: Pair) -> Result<Answer, Failure> {
         subcloud_peer_group: pair.group,
         system_peer: pair.peer,
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.peers().sync_peer_group_association(request)).await?;
     changed(session, answer.association)

@@ -361,7 +361,7 @@ async fn add(
         bootstrap_values: bytes,
         token_ttl_seconds: options.token_ttl,
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
         description: said.description,
         location: said.location,
         group: said.group,
@@ -399,7 +399,7 @@ async fn issue_token(
         reenroll,
         token_ttl_seconds: options.token_ttl,
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let IssueSubcloudTokenResponse {
         subcloud,

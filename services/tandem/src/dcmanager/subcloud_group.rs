@@ -162,7 +162,7 @@ async fn add(session: &Session, name: String, how: How) -> Result<Answer, Failur
     let request = AddSubcloudGroupRequest {
         subcloud_group: Some(values(name, how)),
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.groups().add_subcloud_group(request)).await?;
     changed(session, answer.subcloud_group)
@@ -208,7 +208,7 @@ async fn update(session: &Session, target: String, edit: Edit) -> Result<Answer,
         subcloud_group: Some(values(renamed.unwrap_or_default(), how)),
         etag: String::new(),
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.groups().update_subcloud_group(request)).await?;
     changed(session, answer.subcloud_group)
@@ -219,7 +219,7 @@ async fn delete(session: &Session, subcloud_group: String) -> Result<Answer, Fai
         subcloud_group,
         etag: String::new(),
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.groups().delete_subcloud_group(request)).await?;
     let gone = promised(answer.subcloud_group, "subcloud group")?;

@@ -237,7 +237,7 @@ async fn add(session: &Session, name: String, place: &Place) -> Result<Answer, F
     let request = AddSubcloudPeerGroupRequest {
         subcloud_peer_group: Some(values(name, place)),
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.peers().add_subcloud_peer_group(request)).await?;
     changed(session, answer.subcloud_peer_group)
@@ -284,7 +284,7 @@ async fn update(session: &Session, target: String, place: &Place) -> Result<Answ
         update_mask: Some(mask(&named)),
         etag: String::new(),
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.peers().update_subcloud_peer_group(request)).await?;
     changed(session, answer.subcloud_peer_group)
@@ -295,7 +295,7 @@ async fn delete(session: &Session, subcloud_peer_group: String) -> Result<Answer
         subcloud_peer_group,
         etag: String::new(),
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.peers().delete_subcloud_peer_group(request)).await?;
     let gone = promised(answer.subcloud_peer_group, GROUP)?;
@@ -315,7 +315,7 @@ pub(super) async fn set_members(
         add,
         remove,
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.peers().update_subcloud_peer_group_members(request)).await?;
     changed(session, answer.subcloud_peer_group)
@@ -342,7 +342,7 @@ async fn migrate(session: &Session, group: String, wait: bool) -> Result<Answer,
     let request = MigrateSubcloudPeerGroupRequest {
         subcloud_peer_group: group.clone(),
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.peers().migrate_subcloud_peer_group(request)).await?;
     let shown = promised(answer.subcloud_peer_group, GROUP)?;
@@ -401,7 +401,7 @@ async fn dismiss(session: &Session, subcloud: String) -> Result<Answer, Failure>
     let request = DismissConflictRequest {
         subcloud,
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.peers().dismiss_conflict(request)).await?;
     management::changed(session, answer.subcloud)

@@ -239,7 +239,7 @@ async fn issue(session: &Session, add: Add) -> Result<Answer, Failure> {
         system_peer: Some(values(add.name, &add.settings)),
         token_ttl_seconds: add.token_ttl,
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let IssuePeeringTokenResponse { system_peer, token } =
         call(session.peers().issue_peering_token(request)).await?;
@@ -275,7 +275,7 @@ async fn join(session: &Session, add: Add, file: Vec<u8>) -> Result<Answer, Fail
         system_peer: Some(values(add.name, &add.settings)),
         token,
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.peers().add_system_peer(request)).await?;
     let peer = promised(answer.system_peer, "system peer")?;
@@ -338,7 +338,7 @@ async fn update(session: &Session, target: String, settings: Settings) -> Result
         update_mask: Some(mask(&named)),
         etag: String::new(),
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.peers().update_system_peer(request)).await?;
     Ok(record(&promised(answer.system_peer, "system peer")?).of_edit(session))
@@ -349,7 +349,7 @@ async fn delete(session: &Session, system_peer: String) -> Result<Answer, Failur
         system_peer,
         etag: String::new(),
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let answer = call(session.peers().delete_system_peer(request)).await?;
     let gone = promised(answer.system_peer, "system peer")?;

@@ -213,7 +213,7 @@ impl AddressPoolCommand {
                 let request = CreateAddressPoolRequest {
                     address_pool: Some(Edit::of(subnet, fields).pool),
                     validate_only: session.dry_run(),
-                    request_id: String::new(),
+                    request_id: session.request_id(),
                 };
                 let CreateAddressPoolResponse {
                     address_pool,
@@ -232,7 +232,7 @@ impl AddressPoolCommand {
                     address_pool,
                     etag: String::new(),
                     validate_only: session.dry_run(),
-                    request_id: String::new(),
+                    request_id: session.request_id(),
                 };
                 let DeleteAddressPoolResponse { effects } =
                     call(session.networks().delete_address_pool(request)).await?;
@@ -249,7 +249,7 @@ async fn modify(session: &Session, target: String, edit: Edit) -> Result<Answer,
         update_mask: Some(FieldMask { paths: edit.paths }),
         etag: String::new(),
         validate_only: session.dry_run(),
-        request_id: String::new(),
+        request_id: session.request_id(),
     };
     let UpdateAddressPoolResponse {
         address_pool,

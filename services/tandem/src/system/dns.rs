@@ -65,7 +65,7 @@ impl DnsCommand {
                 let request = UpdateDnsRequest {
                     servers: servers(&changes)?,
                     validate_only: session.dry_run(),
-                    request_id: String::new(),
+                    request_id: session.request_id(),
                 };
                 let UpdateDnsResponse { servers, effects } =
                     call(session.site().update_dns(request)).await?;

@@ -101,7 +101,7 @@ impl NetworkCommand {
                     dynamic,
                     address_pool: pool_uuid,
                     validate_only: session.dry_run(),
-                    request_id: String::new(),
+                    request_id: session.request_id(),
                 };
                 let CreateNetworkResponse { network, effects } =
                     call(session.networks().create_network(request)).await?;
@@ -112,7 +112,7 @@ impl NetworkCommand {
                 let request = DeleteNetworkRequest {
                     network,
                     validate_only: session.dry_run(),
-                    request_id: String::new(),
+                    request_id: session.request_id(),
                 };
                 let DeleteNetworkResponse { effects } =
                     call(session.networks().delete_network(request)).await?;

@@ -107,7 +107,7 @@ impl NetworkAddressPoolCommand {
                     network,
                     address_pool,
                     validate_only: session.dry_run(),
-                    request_id: String::new(),
+                    request_id: session.request_id(),
                 };
                 let AssignAddressPoolResponse {
                     network_address_pool,
@@ -122,7 +122,7 @@ impl NetworkAddressPoolCommand {
                     network,
                     address_pool,
                     validate_only: session.dry_run(),
-                    request_id: String::new(),
+                    request_id: session.request_id(),
                 };
                 let RemoveAddressPoolResponse {
                     network_address_pool,

@@ -85,7 +85,7 @@ impl OamCommand {
                 let request = UpdateOamRequest {
                     oam: Some(edit(&changes)?),
                     validate_only: session.dry_run(),
-                    request_id: String::new(),
+                    request_id: session.request_id(),
                 };
                 let UpdateOamResponse { oam, effects } =
                     call(session.site().update_oam(request)).await?;

@@ -96,6 +96,16 @@ impl Daemon {
         self.folder.path()
     }
 
+    /// Every request since the start, or since they were forgotten.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.asked.0.lock().expect("no panic").clone()
+    }
+
+    /// Forgets the requests.
+    pub(crate) fn forget(&self) {
+        self.asked.0.lock().expect("no panic").clear();
+    }
+
     /// The latest request.
     pub(crate) fn last_request(&self) -> String {
         self.asked

@@ -196,8 +196,10 @@ fn filters_and_lifetimes_are_sent() {
     for (line, part) in requests {
         let outcome = run_at(&daemon.endpoint(), line);
         assert_eq!(outcome.exit, Exit::Success, "{line}: {}", outcome.stderr);
-        let request = daemon.last_request();
-        assert!(request.contains(part), "{line}: {part} is not in {request}");
+        let requests = daemon.requests();
+        let asked = requests.iter().any(|request| request.contains(part));
+        assert!(asked, "{line}: {part} is not in {requests:?}");
+        daemon.forget();
     }
     let outcome = run_at(
         &daemon.endpoint(),
@@ -317,4 +319,36 @@ fn an_operator_gets_a_key_of_this_side() {
         before,
         "nothing is overwritten or sent"
     );
+}
+
+#[test]
+fn a_change_is_asked_for_again_under_its_id() {
+    let daemon = Daemon::start();
+    for line in [
+        "tandem system addrpool-delete oam-ipv4 --request-id r-1",
+        "tandem --request-id r-1 system dns-modify nameservers=fd00::53 --dry-run",
+        "tandem dcmanager subcloud unmanage subcloud-1 --request-id r-1",
+        "tandem dcmanager network-rollout create --select all --network oam --request-id r-1",
+        "tandem dcmanager subcloud-group add north --request-id r-1",
+    ] {
+        let outcome = run_at(&daemon.endpoint(), line);
+        assert_eq!(outcome.exit, Exit::Success, "{line}: {}", outcome.stderr);
+        let asked = daemon.requests();
+        let with_id = |request: &String| request.contains("request_id: \"r-1\"");
+        assert_eq!(
+            asked.iter().filter(|request| with_id(request)).count(),
+            1,
+            "{line}"
+        );
+        daemon.forget();
+    }
+    for line in [
+        "tandem system addrpool-list --request-id r-1",
+        "tandem dcmanager watch --request-id r-1",
+        "tandem system addrpool-delete oam-ipv4 --request-id=",
+    ] {
+        let outcome = run_at(&daemon.endpoint(), line);
+        assert_eq!(outcome.exit, Exit::Usage, "{line}: {}", outcome.stderr);
+    }
+    assert_eq!(daemon.requests(), [""; 0]);
 }

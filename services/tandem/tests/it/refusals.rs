@@ -17,6 +17,7 @@ fn every_fault_is_shown_with_its_remedy() {
             "tandem system network-addrpool-assign oam nobody -f json",
             "tandem dcmanager subcloud show nobody",
             "tandem system host-unlock controller-1",
+            "tandem system addrpool-add late 10.20.5.0 24 --subcloud subcloud-1",
         ],
     );
 }

@@ -11,7 +11,7 @@ use api::site_v1::{
     NetworkAddressPool, Oam, Order, Personality, Rank, Severity, Stack,
 };
 use api::status::from_rejection;
-use site::{Reason, Rejection};
+use site::{Code, Reason, ReasonSet, Rejection};
 use tonic::Status;
 
 use super::peers::established;
@@ -444,6 +444,32 @@ pub(super) fn three_faults() -> Status {
     ];
     let rejection = Rejection::check(faults).expect_err("three faults");
     from_rejection(&rejection)
+}
+
+/// What a controller says of a subcloud that did not answer in time.
+#[derive(Debug, Clone, Copy)]
+struct TooLate;
+
+impl ReasonSet for TooLate {
+    fn name(self) -> &'static str {
+        "COMMAND_DEADLINE_EXCEEDED"
+    }
+
+    fn code(self) -> Code {
+        Code::DeadlineExceeded
+    }
+}
+
+/// The refusal of a change that may or may not have been made.
+pub(super) fn too_late() -> Status {
+    from_rejection(&Rejection::one(
+        site::Violation::new(
+            TooLate,
+            "subcloud subcloud-1 did not answer CreateAddressPool before the deadline",
+            "ask again with request_id `r-1` (`tandem` has --request-id r-1)",
+        )
+        .object("subcloud", "subcloud-1"),
+    ))
 }
 
 /// A refusal with `count` faults.

@@ -155,6 +155,9 @@ impl NetworkService for Site {
         if address_pool.name == "faulty" {
             return Err(answers::three_faults());
         }
+        if address_pool.name == "late" {
+            return Err(answers::too_late());
+        }
         if let Some(count) = address_pool.name.strip_prefix("faults-") {
             return Err(answers::many_faults(count.parse().expect("a number")));
         }
