@@ -60,7 +60,7 @@ pub(super) async fn manage(
         request_id: session.request_id(),
     };
     let answer = call(session.subclouds().manage_subcloud(request)).await?;
-    changed(session, answer.subcloud)
+    changed(session, answer.subcloud).await
 }
 
 /// `unmanage`.
@@ -71,7 +71,7 @@ pub(super) async fn unmanage(session: &Session, subcloud: String) -> Result<Answ
         request_id: session.request_id(),
     };
     let answer = call(session.subclouds().unmanage_subcloud(request)).await?;
-    changed(session, answer.subcloud)
+    changed(session, answer.subcloud).await
 }
 
 /// `update`.
@@ -105,7 +105,7 @@ pub(super) async fn update(
         request_id: session.request_id(),
     };
     let answer = call(session.subclouds().update_subcloud(request)).await?;
-    changed(session, answer.subcloud)
+    changed(session, answer.subcloud).await
 }
 
 /// `update --peer-group`.
@@ -164,7 +164,7 @@ async fn set_gateways(
         request_id: session.request_id(),
     };
     let answer = call(session.peers().set_subcloud_gateways(request)).await?;
-    changed(session, answer.subcloud)
+    changed(session, answer.subcloud).await
 }
 
 /// `delete`.
@@ -176,7 +176,10 @@ pub(super) async fn delete(session: &Session, subcloud: String) -> Result<Answer
         request_id: session.request_id(),
     };
     let answer = call(session.subclouds().delete_subcloud(request)).await?;
-    let gone = promised(answer.subcloud, "subcloud")?;
+    let mut gone = promised(answer.subcloud, "subcloud")?;
+    if session.dry_run() {
+        gone = with_site(session, gone).await;
+    }
     let note = format!(
         "{} is deleted and its certificate revoked; its name, region and addresses are free",
         gone.name
@@ -193,6 +196,20 @@ pub(super) fn mask(named: &[(&str, bool)]) -> FieldMask {
 }
 
 /// The subcloud as it is now, or would be.
-pub(super) fn changed(session: &Session, subcloud: Option<Subcloud>) -> Result<Answer, Failure> {
-    Ok(record(&promised(subcloud, "subcloud")?).of_edit(session))
+pub(super) async fn changed(
+    session: &Session,
+    subcloud: Option<Subcloud>,
+) -> Result<Answer, Failure> {
+    let subcloud = with_site(session, promised(subcloud, "subcloud")?).await;
+    Ok(record(&subcloud).of_edit(session))
+}
+
+/// With its networks, which answers to changes leave out. The change is made, so that it is told
+/// without them when they do not come.
+async fn with_site(session: &Session, subcloud: Subcloud) -> Subcloud {
+    let known = get(session, subcloud.uuid.clone()).await;
+    Subcloud {
+        site: known.ok().and_then(|known| known.site),
+        ..subcloud
+    }
 }

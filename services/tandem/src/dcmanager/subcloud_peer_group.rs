@@ -404,7 +404,7 @@ async fn dismiss(session: &Session, subcloud: String) -> Result<Answer, Failure>
         request_id: session.request_id(),
     };
     let answer = call(session.peers().dismiss_conflict(request)).await?;
-    management::changed(session, answer.subcloud)
+    management::changed(session, answer.subcloud).await
 }
 
 /// What the answers are promised to have.
