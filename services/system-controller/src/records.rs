@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::error::Error;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use api::convert::{
     Malformed, alarm_from_record, alarm_to_record, answered_from_record, answered_to_record,
@@ -157,7 +158,8 @@ pub(crate) fn read_subcloud_site(store: &Store, id: SubcloudId) -> Result<Option
         .map_err(|error| failed(&error))
 }
 
-/// Counts this start of the controller; the number is durable when this ends.
+/// Numbers this start of the controller; the number is durable when this ends, and greater than
+/// that of every start before, also of those that a restored backup does not know.
 pub(crate) async fn count_start(store: &Store) -> Result<u64, Failure> {
     let failed = |error: &dyn Error| Failure::because(Exit::Io, "the number of starts", error);
     let known = store
@@ -165,7 +167,9 @@ pub(crate) async fn count_start(store: &Store) -> Result<u64, Failure> {
         .map_err(|error| failed(&error))?;
     let known = known.map(|record| StartRecord::decode(record.value.as_slice()));
     let known = known.transpose().map_err(|error| failed(&error))?;
-    let count = known.unwrap_or_default().count + 1;
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = since_1970.unwrap_or_default().as_secs();
+    let count = start_number(known.unwrap_or_default().count, seconds);
     let write = store::Write {
         key: key(START.to_owned()),
         expected: Expected::Any,
@@ -176,6 +180,13 @@ pub(crate) async fn count_start(store: &Store) -> Result<u64, Failure> {
         .await
         .map_err(|error| failed(&error))?;
     Ok(count)
+}
+
+/// The second of a start numbers it. A number that was counted up would come again after a restore,
+/// and watchers would take the changes of one process for those of another. Two starts in a second,
+/// or a clock that was set back, are counted up all the same.
+fn start_number(known: u64, seconds: u64) -> u64 {
+    seconds.max(known + 1)
 }
 
 /// Reads every operator, by name.
@@ -332,6 +343,18 @@ pub(crate) fn key(text: String) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_restored_backup_repeats_no_number_of_a_start() {
+        let backup = start_number(7, 1_800_000_000);
+        let lost = [1_800_000_010, 1_800_000_010, 1_800_000_005];
+        let lost = lost.iter().fold(vec![backup], |mut numbers, seconds| {
+            numbers.push(start_number(numbers[numbers.len() - 1], *seconds));
+            numbers
+        });
+        assert!(lost.is_sorted_by(|a, b| a < b), "{lost:?}");
+        assert!(start_number(backup, 1_800_000_020) > lost[lost.len() - 1]);
+    }
 
     #[test]
     fn newer_entries_come_first_and_give_their_place_back() {
