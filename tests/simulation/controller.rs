@@ -420,7 +420,7 @@ impl World {
                 }
             }
             Output::SetTimer { at } => self.set_controller_timer(at),
-            Output::Peer(_) => {}
+            Output::Peer(_) | Output::UnknownSubcloud { .. } => {}
             Output::Event(event) => {
                 if let Some(subcloud) = event.subcloud {
                     self.stir(subcloud);

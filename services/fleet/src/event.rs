@@ -83,6 +83,9 @@ pub enum EventKind {
     /// Not durable: the record counts them, and twice a day for each subcloud would push all
     /// else out of the log.
     CertificateRenewed,
+    /// It came with a certificate that this site signed later than its records tell: they were
+    /// restored from a backup. What they say of its identity is up to date again.
+    CertificateNewer,
     /// It is in quarantine from now on; the refused report has an event of its own.
     Quarantined,
     /// Its quarantine is over.
@@ -144,6 +147,7 @@ names! {
     Self::GroupDeleted => "GROUP_DELETED",
     Self::IdentityCloned { .. } => "IDENTITY_CLONED",
     Self::CertificateRenewed => "CERTIFICATE_RENEWED",
+    Self::CertificateNewer => "CERTIFICATE_NEWER",
     Self::Quarantined => "QUARANTINED",
     Self::Released => "RELEASED",
     Self::AlarmRaised { .. } => "ALARM_RAISED",

@@ -34,7 +34,8 @@
 //! * A token is spent at most once, by one key.
 //! * A renewed key is durable at the controller before it is signed, and at the agent before it is
 //!   used; the old one stays valid until then and never after. Two holders of one identity are
-//!   both shut out, and nobody is who merely restarted, reconnected or was delayed.
+//!   both shut out, and nobody is who merely restarted, reconnected or was delayed. So a
+//!   certificate that is newer than its record shows that the record was restored from a backup.
 //! * Nothing is answered, acknowledged or published before it is durable.
 //! * "Unknown" is a value of its own: no report is no empty site ([`Subcloud::observed`]), and
 //!   an agent that has not come back yet is not offline ([`Availability`]).

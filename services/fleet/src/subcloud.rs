@@ -129,6 +129,10 @@ pub struct Renewal {
     /// Keys that had a certificate and are worth nothing now, the newest last, at most
     /// [`MAX_SUPERSEDED`].
     pub superseded: Vec<Superseded>,
+    /// When this site last let a certificate be signed for a new key, or the first of them, by the
+    /// clock that dates certificates. It never goes back, also when that clock does or the site
+    /// enrolls anew. Peers are not told: each site knows it of its own certificates.
+    pub granted_at: Timestamp,
 }
 
 /// A key that is worth nothing any more.
@@ -301,6 +305,11 @@ impl Renewal {
     pub fn superseded_at(&self, key: Fingerprint) -> Option<Timestamp> {
         let mut known = self.superseded.iter();
         known.find(|known| known.key == key).map(|known| known.at)
+    }
+
+    /// Remembers that a certificate may be dated so late.
+    pub(crate) fn granted(&mut self, at: Timestamp) {
+        self.granted_at = self.granted_at.max(at);
     }
 
     /// Remembers a key that is worth nothing from now on.

@@ -362,7 +362,8 @@ impl Driver {
             Cause::CertificateExpired => "CERTIFICATE_EXPIRED: this site's certificate has expired",
             Cause::Goodbye(GoodbyeReason::Revoked) => {
                 "CERTIFICATE_REVOKED: the controller has revoked this site's certificate: the \
-                 subcloud was deleted there, or another site enrolled in its place"
+                 subcloud was deleted there, or another site enrolled in its place, or its \
+                 controller was restored from an older backup"
             }
             _ => return,
         };

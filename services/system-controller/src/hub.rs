@@ -12,15 +12,15 @@ mod raised;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use api::mutation::Mutation;
 use daemon::{Failure, KnownOperator, KnownOperators, Life, SystemEntropy, defect, fatal, now};
 use fleet::{
     Actor, AgentMessage, Answer, CommandOutcome, Controller, ControllerConfig, ControllerMessage,
-    Fingerprint, FleetChange, GoodbyeReason, Input, LinkId, Operate, Operator, Output, Reason,
-    Rejection, RequestId, RequestKey, RunCommand, SharedSubcloud, Signed, SubcloudId, Ticket,
-    Violation, Write,
+    EventKind, Fingerprint, FleetChange, GoodbyeReason, Input, LinkId, Operate, Operator, Output,
+    Reason, Rejection, RequestId, RequestKey, RunCommand, SharedSubcloud, Signed, SubcloudId,
+    Ticket, Violation, Write,
 };
 use identity::{Connections, Identity, SpkiSha256};
 use site::{Change, Site, SiteParts, Timestamp};
@@ -33,7 +33,7 @@ pub(crate) use self::durable::{Shared, Shown};
 use self::peer::{Dials, PeerLinks};
 pub(crate) use self::peer::{Unpeered, Wire};
 use crate::fleet_history::{FleetHistory, Next, What};
-use crate::grpc::certified;
+use crate::grpc::{certified, timestamp};
 use crate::issuer::Issuer;
 use crate::metrics::{Metrics, ReportOutcome};
 use crate::records::{read_fleet, read_subcloud_site, store_writes};
@@ -78,6 +78,8 @@ struct Driven {
     peers: PeerLinks,
     last_request: u64,
     last_link: u64,
+    /// It was told that the records are older than a certificate.
+    restored: bool,
 }
 
 /// The controller's end of one link's outgoing stream.
@@ -170,6 +172,7 @@ impl Hub {
             peers: PeerLinks::default(),
             last_request: 0,
             last_link: 0,
+            restored: false,
         };
         let (dials, dialling) = peer::dials();
         let hub = Arc::new(Self {
@@ -403,6 +406,7 @@ impl Hub {
     }
 
     fn feed_locked(&self, driven: &mut Driven, input: Input) {
+        driven.machine.dates_by(timestamp(SystemTime::now()));
         let outputs = driven.machine.on(now(), &mut SystemEntropy, input);
         self.carry_out(driven, outputs);
     }
@@ -458,6 +462,24 @@ impl Hub {
                     self.timer.send_replace(Some(at));
                 }
                 Output::Peer(output) => self.carry_out_for_peers(driven, output),
+                Output::UnknownSubcloud {
+                    subcloud,
+                    source,
+                    others,
+                } => {
+                    self.metrics.unknown_subclouds.inc();
+                    if let Some(others) = others {
+                        tracing::warn!(
+                            %subcloud,
+                            %source,
+                            others_not_logged = others,
+                            "an agent has a certificate of this controller for a subcloud that is \
+                             not enrolled here: it was deleted, or added after the backup that \
+                             this controller was restored from; the log of its agent tells its \
+                             name"
+                        );
+                    }
+                }
                 Output::Event(event) => {
                     if let Some(subcloud) = event.subcloud {
                         self.stir(subcloud);
@@ -467,6 +489,15 @@ impl Hub {
                         kind = event.kind.name(),
                         "fleet event"
                     );
+                    if matches!(event.kind, EventKind::CertificateNewer) && !driven.restored {
+                        driven.restored = true;
+                        tracing::warn!(
+                            subcloud = event.name,
+                            "this controller's state is older than the certificate of a subcloud: \
+                             it was restored from a backup; every subcloud that is found to be \
+                             ahead has the event CERTIFICATE_NEWER"
+                        );
+                    }
                     self.history().publish(What::Event(event));
                 }
             }

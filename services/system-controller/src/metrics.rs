@@ -32,6 +32,8 @@ pub(crate) struct Metrics {
     pub(crate) oversize: Oversize,
     /// Requests on the link listener whose metadata was too large.
     pub(crate) oversize_metadata: Oversize,
+    /// Links of agents that no record knows.
+    pub(crate) unknown_subclouds: Counter,
     reports: Family<Label, Counter>,
     networks: Family<Label, Counter>,
     enrollments: Family<Label, Counter>,
@@ -82,6 +84,7 @@ impl Metrics {
             heartbeats: Counter::default(),
             oversize: Oversize::default(),
             oversize_metadata: Oversize::default(),
+            unknown_subclouds: Counter::default(),
             reports: Family::default(),
             networks: Family::default(),
             enrollments: Family::default(),
@@ -178,6 +181,12 @@ impl Metrics {
             "link_goodbyes",
             "Links that the controller ended, by reason",
             self.goodbyes.clone(),
+        );
+        registry.register(
+            "link_unknown_subclouds",
+            "Links of agents whose certificate this controller signed for a subcloud that is not \
+             enrolled here: deleted, or added after the backup that was restored",
+            self.unknown_subclouds.clone(),
         );
         registry.register(
             "link_refusals",

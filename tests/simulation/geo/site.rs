@@ -550,7 +550,9 @@ impl Geo {
             }
             Output::Peer(output) => self.site_peer_output(index, output),
             // The certificates of this world outlive it, so nobody asks for another.
-            Output::CommandAnswer { .. } | Output::SendCertificate { .. } => {}
+            Output::CommandAnswer { .. }
+            | Output::SendCertificate { .. }
+            | Output::UnknownSubcloud { .. } => {}
         }
     }
 

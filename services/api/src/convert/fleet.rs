@@ -239,6 +239,12 @@ pub fn event_to_wire(event: &Event) -> wire::FleetEvent {
             faults.as_slice(),
         ),
         EventKind::CertificateRenewed => ("renewed its certificate".to_owned(), &[][..]),
+        EventKind::CertificateNewer => (
+            "has a certificate that is newer than this controller's records, which were restored \
+             from a backup"
+                .to_owned(),
+            &[][..],
+        ),
         EventKind::Quarantined => ("is in quarantine".to_owned(), &[][..]),
         EventKind::Released => ("is out of quarantine".to_owned(), &[][..]),
         EventKind::AlarmRaised {

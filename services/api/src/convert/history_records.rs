@@ -43,6 +43,7 @@ pub fn event_to_record(event: &Event) -> wire::EventRecord {
         | EventKind::GroupUpdated
         | EventKind::GroupDeleted
         | EventKind::CertificateRenewed
+        | EventKind::CertificateNewer
         | EventKind::Online
         | EventKind::Offline => (Generation(0), &[][..]),
     };
@@ -109,6 +110,7 @@ pub fn event_from_record(
         "GROUP_DELETED" => EventKind::GroupDeleted,
         "IDENTITY_CLONED" => EventKind::IdentityCloned { faults },
         "CERTIFICATE_RENEWED" => EventKind::CertificateRenewed,
+        "CERTIFICATE_NEWER" => EventKind::CertificateNewer,
         "QUARANTINED" => EventKind::Quarantined,
         "RELEASED" => EventKind::Released,
         "ALARM_RAISED" => EventKind::AlarmRaised {

@@ -88,7 +88,10 @@ pub fn subcloud_from_record(record: wire::SubcloudRecord) -> Result<Subcloud, Ma
     };
     let enrollment = match enrollment {
         Some(Kept::Pending(pending)) => Enrollment::Pending(pending_from_record(pending)?),
-        Some(Kept::Enrolled(enrolled)) => Enrollment::Enrolled(enrolled_from_record(enrolled)?),
+        Some(Kept::Enrolled(enrolled)) => {
+            let changed_at = Timestamp(updated_at_milliseconds);
+            Enrollment::Enrolled(enrolled_from_record(enrolled, changed_at)?)
+        }
         None => return Err(Malformed::new("enrollment", "is missing")),
     };
     Ok(Subcloud {
@@ -327,7 +330,10 @@ fn enrolled_to_record(enrolled: &Enrolled) -> wire::CompletedEnrollment {
     }
 }
 
-fn enrolled_from_record(record: wire::CompletedEnrollment) -> Result<Enrolled, Malformed> {
+fn enrolled_from_record(
+    record: wire::CompletedEnrollment,
+    changed_at: Timestamp,
+) -> Result<Enrolled, Malformed> {
     let wire::CompletedEnrollment {
         key_sha256,
         site,
@@ -361,7 +367,7 @@ fn enrolled_from_record(record: wire::CompletedEnrollment) -> Result<Enrolled, M
         enrolled_at: Timestamp(enrolled_at_milliseconds),
         differences: differences.iter().map(fault_from_wire).collect(),
         reenroll: reenroll.map(token_from_record).transpose()?,
-        renewal: renewal_from_record(renewal.unwrap_or_default())?,
+        renewal: renewal_from_record(renewal.unwrap_or_default(), changed_at)?,
         cloned,
     })
 }
@@ -371,6 +377,7 @@ fn renewal_to_record(renewal: &Renewal) -> wire::KeyRenewal {
         count,
         next,
         superseded,
+        granted_at,
     } = renewal;
     let superseded = superseded.iter().map(|Superseded { key, at }| {
         let key_sha256 = key.0.to_vec();
@@ -383,14 +390,21 @@ fn renewal_to_record(renewal: &Renewal) -> wire::KeyRenewal {
         count: *count,
         next_sha256: next.map(|key| key.0.to_vec()).unwrap_or_default(),
         superseded: superseded.collect(),
+        granted_at_milliseconds: granted_at.0,
     }
 }
 
-fn renewal_from_record(record: wire::KeyRenewal) -> Result<Renewal, Malformed> {
+/// Earlier versions did not keep when a key was granted. Each grant changed the record, so it was
+/// not after the last change.
+fn renewal_from_record(
+    record: wire::KeyRenewal,
+    changed_at: Timestamp,
+) -> Result<Renewal, Malformed> {
     let wire::KeyRenewal {
         count,
         next_sha256,
         superseded,
+        granted_at_milliseconds,
     } = record;
     let key = |bytes: &[u8]| bytes32("renewal", bytes).map(Fingerprint);
     let next = Some(next_sha256).filter(|bytes| !bytes.is_empty());
@@ -408,6 +422,10 @@ fn renewal_from_record(record: wire::KeyRenewal) -> Result<Renewal, Malformed> {
         count,
         next: next.as_deref().map(key).transpose()?,
         superseded: superseded.collect::<Result<_, Malformed>>()?,
+        granted_at: match granted_at_milliseconds {
+            0 => changed_at,
+            known => Timestamp(known),
+        },
     })
 }
 

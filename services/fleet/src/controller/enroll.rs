@@ -129,7 +129,17 @@ impl Controller {
                 let differences = differences(record, &candidate.footprint);
                 let kept = differences.iter().map(Fault::from).collect();
                 warnings.extend(differences);
-                let enrolled = enrolled(now, &call, record, candidate.footprint, kept);
+                let mut renewal = Renewal::default();
+                // A certificate of before this enrollment is not newer than it, whatever was done
+                // to the clock in between.
+                renewal.granted(self.dating(now));
+                if let Some(before) = record.enrolled() {
+                    renewal.granted(before.renewal.granted_at);
+                }
+                let mut enrolled = enrolled(now, &call, record, candidate.footprint, kept);
+                if let Enrollment::Enrolled(enrolled) = &mut enrolled.enrollment {
+                    enrolled.renewal = renewal;
+                }
                 self.take_in(now, call, enrolled, warnings, out);
             }
             Err(rejection) => {

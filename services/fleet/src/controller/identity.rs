@@ -20,12 +20,19 @@ use super::{Batch, Controller, Deferred, Output, Proof, SourceCheck};
 /// 40 s. Later, an old key is in the hands of somebody else.
 pub const STALE_KEY: Duration = Duration::from_secs(60);
 
+/// How far an agent may be ahead in the renewals of its certificate after a restore. Nobody gets
+/// there honestly, and counts that are told cannot run out.
+const MAX_RENEWALS_STEP: u64 = 1 << 32;
+
 /// What to do with a link that was opened.
 pub(super) enum Opening {
     /// It may say Hello.
     Welcome,
     /// It ends.
     Refuse(GoodbyeReason),
+    /// It ends as a revoked one does, and operators are told: this site signed its certificate and
+    /// has no enrolled subcloud to it.
+    Unknown,
     /// It shows that two hold the identity.
     Cloned(SharedSubcloud, String),
 }
@@ -40,16 +47,23 @@ impl Controller {
         proof: Proof,
         source: IpAddr,
     ) -> Opening {
-        let Some(record) = self.fleet.subcloud(subcloud) else {
-            return Opening::Refuse(GoodbyeReason::Revoked);
-        };
-        let Some(enrolled) = record.enrolled() else {
-            return Opening::Refuse(GoodbyeReason::Revoked);
+        let record = self.fleet.subcloud(subcloud);
+        let known = record.and_then(|record| Some((record, record.enrolled()?)));
+        let Some((record, enrolled)) = known else {
+            return match proof.signed {
+                Some(signed) if signed.by != self.config.authority.key => {
+                    Opening::Refuse(GoodbyeReason::Revoked)
+                }
+                _ => Opening::Unknown,
+            };
         };
         if enrolled.cloned.is_some() {
             return Opening::Refuse(GoodbyeReason::IdentityCloned);
         }
-        if !holds(enrolled, proof.key) && !self.vouched(record, enrolled, proof) {
+        if !holds(enrolled, proof.key)
+            && !self.vouched(record, enrolled, proof)
+            && !self.newer(enrolled, proof)
+        {
             return superseded(now, record, enrolled, proof.key);
         }
         let family = self.fleet.controller().link.as_ref();
@@ -72,6 +86,19 @@ impl Controller {
                 && signed.at.0.saturating_add(SECOND) > enrolled.enrolled_at.0
                 && self.signed_by_peer(record, signed.by)
         })
+    }
+
+    /// Whether this site signed a certificate for a key that is not known here, and later than any
+    /// that it knows of. A key is durable before it is signed, so the record is older than the
+    /// certificate: it was restored from a backup. Whatever was signed before the newest grant that
+    /// the record knows of, or before the site enrolled anew, stays worth nothing; in the same
+    /// second there is no telling.
+    fn newer(&self, enrolled: &Enrolled, proof: Proof) -> bool {
+        let newest = enrolled.renewal.granted_at.max(enrolled.enrolled_at);
+        enrolled.renewal.superseded_at(proof.key).is_none()
+            && proof
+                .signed
+                .is_some_and(|signed| signed.by == self.config.authority.key && signed.at > newest)
     }
 
     /// Judges Hello against the key of its link, and puts a new key in the place of the old one
@@ -106,11 +133,14 @@ impl Controller {
         }
         if !holds(enrolled, key) {
             // A peer may have renewed the certificate since it was heard last.
-            let vouched = self.vouched(record, enrolled, proof);
-            if !vouched {
-                self.close(now, link, Goodbye::because(GoodbyeReason::Revoked), out);
+            if self.vouched(record, enrolled, proof) {
+                return true;
             }
-            return vouched;
+            if let Some(signed) = proof.signed.filter(|_| self.newer(enrolled, proof)) {
+                return self.catch_up(now, link, record, (key, signed.at, hello.renewals), out);
+            }
+            self.close(now, link, Goodbye::because(GoodbyeReason::Revoked), out);
+            return false;
         }
         if !record.owned_here() {
             // Its owner counts the renewals.
@@ -137,10 +167,50 @@ impl Controller {
         true
     }
 
-    /// Whether a link with this key would be the first use of a renewed one.
-    pub(super) fn first_use(&self, id: SubcloudId, key: Fingerprint) -> bool {
+    /// Whether a link with this key would be the first use of one that the record knows as the
+    /// next, or not at all.
+    pub(super) fn first_use(&self, id: SubcloudId, proof: Proof) -> bool {
         let record = self.fleet.subcloud(id).and_then(|record| record.enrolled());
-        record.is_some_and(|enrolled| enrolled.renewal.next == Some(key))
+        record.is_some_and(|enrolled| {
+            enrolled.renewal.next == Some(proof.key)
+                || (!holds(enrolled, proof.key) && self.newer(enrolled, proof))
+        })
+    }
+
+    /// The record is older than the certificate: it learns from it. The keys that it knew are worth
+    /// nothing from now on, and whoever comes with them has a copy. Whether the link goes on.
+    fn catch_up(
+        &mut self,
+        now: Timestamp,
+        link: LinkId,
+        record: &SharedSubcloud,
+        (key, signed_at, renewals): (Fingerprint, Timestamp, u64),
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Some(enrolled) = record.enrolled() else {
+            return false;
+        };
+        // It may be lower: the site may have enrolled anew since the backup.
+        if renewals.saturating_sub(enrolled.renewal.count) > MAX_RENEWALS_STEP {
+            let goodbye = Goodbye::because(GoodbyeReason::ProtocolViolation);
+            self.close(now, link, goodbye, out);
+            return false;
+        }
+        let mut enrolled = enrolled.clone();
+        let renewal = &mut enrolled.renewal;
+        let next = renewal.next.take();
+        for lost in [Some(enrolled.key), next].into_iter().flatten() {
+            renewal.supersede(now, lost);
+        }
+        renewal.count = renewals;
+        renewal.granted(signed_at);
+        enrolled.key = key;
+        let mut batch = Batch::default();
+        self.put(&mut batch, changed(now, record, enrolled));
+        let kind = EventKind::CertificateNewer;
+        self.log_event(&mut batch, now, Some(record.id), &record.name, kind);
+        self.commit(batch, out);
+        true
     }
 
     /// The new key was used: from now on it is the only one.
@@ -228,6 +298,7 @@ impl Controller {
         if let Some(lost) = enrolled.renewal.next.replace(key) {
             enrolled.renewal.supersede(now, lost);
         }
+        enrolled.renewal.granted(self.dating(now));
         let mut batch = Batch::default();
         self.put(&mut batch, changed(now, record, enrolled));
         batch.then.push(answer);

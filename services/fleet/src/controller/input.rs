@@ -158,6 +158,17 @@ pub enum Output {
     },
     /// Tell watchers.
     Event(Event),
+    /// Count that a certificate which this site signed names a subcloud that has no record, or has
+    /// not enrolled in it, and tell operators: nobody else can know that it is there.
+    UnknownSubcloud {
+        /// Which.
+        subcloud: SubcloudId,
+        /// Where it is.
+        source: IpAddr,
+        /// How many more were not told since the last one; `None` when this one is not to be told
+        /// either, for there were too many.
+        others: Option<u64>,
+    },
     /// Do something for peers.
     Peer(PeerOutput),
 }

@@ -77,6 +77,18 @@ impl Controller {
     ) {
         match self.judge_opening(now, subcloud, proof, source) {
             Opening::Welcome => {}
+            Opening::Unknown => {
+                let others = self.unknown.place(now);
+                let told = Output::UnknownSubcloud {
+                    subcloud,
+                    source,
+                    others,
+                };
+                self.after_all(Deferred::Output(told), out);
+                let goodbye = Goodbye::because(GoodbyeReason::Revoked);
+                self.after_all(Deferred::Output(Output::CloseLink { link, goodbye }), out);
+                return;
+            }
             Opening::Refuse(reason) => {
                 // It rests on records that may still be on their way to the disk.
                 let goodbye = Goodbye::because(reason);
@@ -283,9 +295,9 @@ impl Controller {
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
-        // The first use of a renewed key is written down.
-        let (id, key) = (state.subcloud, state.proof.key);
-        if self.commits.is_full() && self.first_use(id, key) {
+        // The first use of a key is written down.
+        let (id, proof) = (state.subcloud, state.proof);
+        if self.commits.is_full() && self.first_use(id, proof) {
             self.park(link, |parked| parked.hello = Some(hello));
             return;
         }

@@ -131,6 +131,11 @@ pub struct Controller {
     operators: BTreeMap<String, Operator>,
     sightings: Sightings,
     strangers: Strangers,
+    /// The room for tellings of subclouds that no record knows.
+    unknown: Strangers,
+    /// What the clock shows by which certificates are dated, where that is not the clock of the
+    /// inputs.
+    dates: Option<Timestamp>,
     /// Links with a message that waits for room in the commits, in the order in which they came.
     parked: VecDeque<LinkId>,
     wakeups: Wakeups,
@@ -177,6 +182,8 @@ impl Controller {
                 .collect(),
             sightings: Sightings::default(),
             strangers: Strangers::new(now),
+            unknown: Strangers::new(now),
+            dates: None,
             parked: VecDeque::new(),
             wakeups: Wakeups::default(),
             commands: Commands::default(),
@@ -256,6 +263,17 @@ impl Controller {
         self.settle_fleet_alarms(now, &mut out);
         out.extend(self.wakeups.arm());
         out
+    }
+
+    /// Tells what the clock shows by which certificates are dated, for the inputs that follow. A
+    /// driver whose two clocks may differ says so before each input.
+    pub fn dates_by(&mut self, clock: Timestamp) {
+        self.dates = Some(clock);
+    }
+
+    /// How a certificate is dated that is signed now.
+    fn dating(&self, now: Timestamp) -> Timestamp {
+        self.dates.unwrap_or(now)
     }
 
     /// Keeps a call that another machine has judged.

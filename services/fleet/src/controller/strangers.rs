@@ -33,9 +33,9 @@ impl Strangers {
         }
     }
 
-    /// Takes a place in the logs; `None` when there is none left. What to add to the entry: how many
-    /// others had none.
-    pub(super) fn entry(&mut self, now: Timestamp, detail: String) -> Option<String> {
+    /// Takes a place in the logs; `None` when there is none left. How many others had none since the
+    /// last that had one.
+    pub(super) fn place(&mut self, now: Timestamp) -> Option<u64> {
         let new = since(now, self.at).as_secs() / STRANGER_EVERY.as_secs();
         self.at = after(self.at, Duration::from_secs(new * STRANGER_EVERY.as_secs()));
         self.room = self.room.saturating_add(new).min(STRANGER_BURST);
@@ -44,7 +44,12 @@ impl Strangers {
             return None;
         };
         self.room = room;
-        let others = match std::mem::take(&mut self.unwritten) {
+        Some(std::mem::take(&mut self.unwritten))
+    }
+
+    /// The same for an entry with a detail, to which is added how many others had none.
+    pub(super) fn entry(&mut self, now: Timestamp, detail: String) -> Option<String> {
+        let others = match self.place(now)? {
             0 => return Some(detail),
             1 => "one more refusal of a stranger has no entry".to_owned(),
             count => format!("{count} more refusals of strangers have no entry"),

@@ -30,6 +30,8 @@ pub(crate) fn shared(record: &Subcloud, owner: ControllerId) -> Subcloud {
         // declared there.
         enrolled.reenroll = None;
         enrolled.differences.clear();
+        // So is when it last allowed a certificate.
+        enrolled.renewal.granted_at = site::Timestamp::default();
     }
     Subcloud {
         enrollment,

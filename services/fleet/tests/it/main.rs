@@ -13,5 +13,6 @@ mod peers;
 mod properties;
 mod reach;
 mod renewal;
+mod restore;
 mod rollout;
 mod strangers;

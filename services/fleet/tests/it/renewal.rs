@@ -98,7 +98,7 @@ fn request(with: u8) -> CertificateRequest {
 }
 
 /// What goes out, and what is written, in order.
-fn spoken(outputs: &[Output]) -> Vec<String> {
+pub(crate) fn spoken(outputs: &[Output]) -> Vec<String> {
     let said = |output: &Output| match output {
         Output::Commit { .. } => Some("(write)".to_owned()),
         Output::Send { message, .. } => Some(match message {

@@ -441,6 +441,8 @@ impl Controller {
         let Some(local) = local else {
             self.fits(told)?;
             let mut record = told.clone();
+            // Nothing that this site signed before it knew of it counts.
+            keep_granted(&mut record, self.dating(heard.now));
             record.updated_at = heard.now;
             self.put(heard.batch, record);
             return Ok(());
@@ -466,6 +468,8 @@ impl Controller {
         let left = local.geo.group.filter(|left| *left != heard.group);
         record.geo.former_group = left.or(local.geo.former_group);
         record.geo.conflict = both(local.geo.conflict.as_deref(), conflict);
+        let granted = local.enrolled().map(|known| known.renewal.granted_at);
+        keep_granted(&mut record, granted.unwrap_or(self.dating(heard.now)));
         record.updated_at = local.updated_at;
         if record == *local {
             return Ok(());
@@ -665,5 +669,12 @@ fn id_of(item: &SyncItem) -> SubcloudId {
         SyncItem::Owned(record) => record.id,
         SyncItem::Elsewhere { subcloud, .. } => *subcloud,
         SyncItem::Left(id) => *id,
+    }
+}
+
+/// When this site last let a certificate be signed is not for others to say.
+fn keep_granted(record: &mut Subcloud, at: Timestamp) {
+    if let crate::Enrollment::Enrolled(enrolled) = &mut record.enrollment {
+        enrolled.renewal.granted_at = at;
     }
 }
