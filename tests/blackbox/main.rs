@@ -28,6 +28,7 @@ mod reasons;
 mod reconnect;
 mod remote;
 mod renewal;
+mod restore;
 mod roles;
 mod rollout;
 mod scripts;
