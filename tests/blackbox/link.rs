@@ -42,17 +42,10 @@ fn a_change_of_the_subcloud_reaches_the_controller() {
 fn a_report_that_breaks_the_rules_is_refused_until_it_is_right_again() {
     let dir = scratch();
     let (controller, west) = joined(dir.path());
-    // The subcloud takes the link subnet of the controller, with ranges that meet its own.
-    let own = controller
-        .site
-        .address(Net::Link, Family::V6, 0)
-        .to_string();
-    let at = |host| {
-        controller
-            .site
-            .address(Net::Link, Family::V6, host)
-            .to_string()
-    };
+    // The subcloud takes the link subnet of another one, with ranges that meet its own.
+    let east = Bootstrap::subcloud("east", 2, Stack::V6);
+    let east = Subcloud::join(&dir.path().join("east"), east, &controller);
+    let at = |host| east.site.address(Net::Link, Family::V6, host).to_string();
     let admin = |network: &str, floating: &str, gateway: &str, last: &str| {
         let ranges = format!("{floating}-{last}");
         west.tandem(&[
@@ -71,9 +64,7 @@ fn a_report_that_breaks_the_rules_is_refused_until_it_is_right_again() {
             gateway,
         ])
     };
-    west.tandem(&["system", "network-delete", "system-controller"])
-        .expect(0);
-    admin(&own, &at(50), &at(1), &at(60)).expect(0);
+    admin(&at(0), &at(50), &at(1), &at(60)).expect(0);
     controller.wait_for("west", "sync", "out-of-sync");
     let refused = controller.events("west", "REPORT_REFUSED");
     assert!(
@@ -136,6 +127,22 @@ fn the_controllers_networks_follow_it() {
     wait_until("the change arrives", PATIENCE, || {
         has("fd55::") && !has(&oam)
     });
+
+    // What somebody deletes at the subcloud comes back with its report.
+    controller.wait_for("west", "sync", "in-sync");
+    let routed = || {
+        let listed = west.tandem(&["system", "network-list", "-f", "json"]);
+        let listed = listed.expect(0).json();
+        let networks = listed.as_array().cloned().unwrap_or_default();
+        networks
+            .iter()
+            .any(|network| network["name"] == "system-controller")
+    };
+    assert!(routed());
+    west.tandem(&["system", "network-delete", "system-controller"])
+        .expect(0);
+    wait_until("the controller tells it again", PATIENCE, routed);
+    controller.wait_for("west", "sync", "in-sync");
 }
 
 #[test]

@@ -219,7 +219,9 @@ fn who_cannot_be_called_is_told_why() {
         .tandem(&["dcmanager", "subcloud", "list", "--subcloud", "west"])
         .expect(64);
 
-    quarantine(&controller, &west);
+    let east = Bootstrap::subcloud("east", 2, Stack::V6);
+    let east = Subcloud::join(&dir.path().join("east"), east, &controller);
+    quarantine(&controller, &west, &east);
     check(&at, wanted, GET_SITE, (9, "SUBCLOUD_QUARANTINED"));
     west.stop();
     let offline = grpcurl_with(&at, &[wanted], "20", GET_SITE, &json!({}));
@@ -267,14 +269,9 @@ fn a_change_that_the_fleet_would_not_accept_is_not_sent() {
     move_to(&elsewhere, true).expect(0);
 }
 
-/// The site takes addresses of its controller's link network.
-fn quarantine(controller: &Controller, west: &Subcloud) {
-    let at = |host| {
-        let address = controller.site.address(Net::Link, Family::V6, host);
-        address.to_string()
-    };
-    west.tandem(&["system", "network-delete", "system-controller"])
-        .expect(0);
+/// The site takes addresses of another one's link network.
+fn quarantine(controller: &Controller, west: &Subcloud, east: &Subcloud) {
+    let at = |host| east.site.address(Net::Link, Family::V6, host).to_string();
     west.tandem(&[
         "system",
         "addrpool-modify",

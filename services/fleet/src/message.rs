@@ -12,7 +12,7 @@ use site::{Digest, Generation, NetworkKind, Pool, Range, Site, SiteParts, Softwa
 
 use crate::{
     Command, CommandResult, ControllerId, Endpoint, Epoch, Fault, Fingerprint, InstanceId,
-    KnownController, NetworksDigest,
+    KnownController, LinkNetwork, NetworksDigest,
 };
 
 /// From an agent.
@@ -338,6 +338,23 @@ impl ControllerNetworks {
             link: pools(site.link_network()),
             oam: pools(site.network(NetworkKind::Oam)),
         }
+    }
+
+    /// Whether a site has what it keeps of these: the primary subnets, that of the link only where
+    /// it needs a route to it. `link` is the site's own link network.
+    pub fn kept_by(&self, site: &SiteParts, link: Option<&LinkNetwork>) -> bool {
+        let primary = |pools: &[ControllerPool]| pools.first().map(|pool| pool.subnet);
+        let on_link =
+            |told: &IpNet| link.is_some_and(|own| site::needs_no_route(own.primary.subnet, *told));
+        [
+            (
+                NetworkKind::SystemController,
+                primary(&self.link).filter(|told| !on_link(told)),
+            ),
+            (NetworkKind::SystemControllerOam, primary(&self.oam)),
+        ]
+        .into_iter()
+        .all(|(kind, wanted)| site.primary_subnet(kind) == wanted)
     }
 
     /// Names exactly these networks. Every value is hashed with its length or in fixed width, so

@@ -82,6 +82,14 @@ pub struct PoolParts {
 }
 
 impl SiteParts {
+    /// The subnet of the primary pool of a network.
+    pub fn primary_subnet(&self, kind: NetworkKind) -> Option<IpNet> {
+        let network = self.networks.iter().find(|network| network.kind == kind)?;
+        let (_, primary) = network.pools.first()?;
+        let pool = self.pools.iter().find(|pool| pool.id == *primary)?;
+        Some(pool.subnet)
+    }
+
     /// About how many bytes it takes as a message or a record, and never less. Texts of addresses
     /// count as IPv6.
     pub fn weight(&self) -> usize {

@@ -293,6 +293,7 @@ impl Agent {
         let mut out = Vec::new();
         match input {
             AgentInput::SiteChanged(site) => {
+                self.networks_lost(&site, &mut out);
                 self.site = site;
                 self.digest = OnceLock::new();
                 if matches!(self.link, Link::NoAddress) {

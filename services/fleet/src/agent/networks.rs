@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use site::{Generation, Timestamp};
+use ipnet::IpNet;
+use site::{Generation, Network, NetworkKind, Pool, Site, Timestamp};
 
 use crate::entropy::{after, up_to};
 use crate::{
@@ -50,12 +51,23 @@ impl Agent {
     ) {
         self.answer_networks(networks, Vec::new(), out);
         let next = Generation(self.site.generation().0 + 1);
+        self.reporting.made = made.or(self.reporting.made);
         if made == Some(next) {
             let half = self.reporting.spread / 2;
             self.reporting.held = Some((next, after(now, half + up_to(entropy, half))));
         }
         if self.record.networks != Some(networks) {
             self.record.networks = Some(networks);
+            self.persist(out);
+        }
+    }
+
+    /// Another hand than the controller's has changed what the site keeps of its networks: from now
+    /// on Hello names none, so that they are told again even if the link breaks before they are.
+    pub(super) fn networks_lost(&mut self, next: &Site, out: &mut Vec<AgentOutput>) {
+        let same = keeps(&self.site) == keeps(next);
+        let own = self.reporting.made == Some(next.generation());
+        if !same && !own && self.record.networks.take().is_some() {
             self.persist(out);
         }
     }
@@ -77,4 +89,15 @@ impl Agent {
             message: AgentMessage::NetworksAnswer(NetworksAnswer { digest, faults }),
         });
     }
+}
+
+/// What decides whether a site has what it keeps of the controller's networks.
+fn keeps(site: &Site) -> [Option<IpNet>; 3] {
+    let primary = |network: &Network| site.pool(network.pools().primary().pool).map(Pool::subnet);
+    let kinds = [
+        NetworkKind::SystemController,
+        NetworkKind::SystemControllerOam,
+    ];
+    let [link, oam] = kinds.map(|kind| site.network(kind).and_then(primary));
+    [link, oam, site.link_pool().map(Pool::subnet)]
 }

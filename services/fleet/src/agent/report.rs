@@ -28,6 +28,8 @@ pub(super) struct Reporting {
     /// A generation that only the controller's networks made, and when it is this site's turn to
     /// report it: all sites came to theirs at once.
     pub(super) held: Option<(Generation, Timestamp)>,
+    /// The generation that the controller's networks made last.
+    pub(super) made: Option<Generation>,
     /// Within what time the sites report what the last networks of the controller made of them.
     pub(super) spread: Duration,
 }

@@ -427,6 +427,10 @@ impl Controller {
             self.after_record(record.id, acknowledgement, out);
             return;
         }
+        let lost = candidate.as_ref().is_some_and(|candidate| {
+            let link = candidate.footprint.link.as_ref();
+            !self.own.networks.kept_by(&report.site, link)
+        });
         let mut batch = Batch::default();
         let mut changed = Subcloud::clone(record);
         changed.refused = None;
@@ -449,7 +453,7 @@ impl Controller {
         self.log_event(&mut batch, now, Some(record.id), &record.name, kind);
         batch.then.push(acknowledgement);
         self.commit(batch, out);
-        self.tell_networks_again(now, link, out);
+        self.tell_networks_again(now, link, lost, out);
     }
 
     fn refuse(

@@ -116,16 +116,27 @@ impl Controller {
         });
     }
 
-    /// A site that could not take the networks over has changed since.
+    /// A site has changed: one that could not take the networks over is told them again, and so is
+    /// one that has `lost` them since it took them over, by a hand at the site say.
     pub(super) fn tell_networks_again(
         &mut self,
         now: Timestamp,
         link: LinkId,
+        lost: bool,
         out: &mut Vec<Output>,
     ) {
-        let state = self.links.get_mut(&link).map(|state| &mut state.networks);
-        if let Some(refused @ Networks::Refused(..)) = state {
-            *refused = Networks::None;
+        let present = self.own.digest;
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        let again = match &state.networks {
+            Networks::Refused(..) => true,
+            Networks::Kept(digest) => lost && *digest == present,
+            // It is about to be told, or has not answered.
+            Networks::None | Networks::Told(..) => false,
+        };
+        if again {
+            state.networks = Networks::None;
             self.tell_networks(now, link, Duration::ZERO, out);
         }
     }

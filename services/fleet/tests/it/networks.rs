@@ -10,7 +10,11 @@ use fleet::{
     MAX_REPORT_SPREAD, NetworksAnswer, NetworksDigest, Operate, PENDING_HEARTBEATS, REPORT_SPACING,
     RequestId, SubcloudEdit,
 };
-use site::{Site, Timestamp};
+use site::{
+    Addresses, AttachmentId, Change, ControllerNetwork, DistributedCloudRole, PoolId, Site,
+    Timestamp,
+};
+use uuid::Uuid;
 
 use crate::alarms::World;
 use crate::common::{at, fault, site};
@@ -133,6 +137,94 @@ fn a_site_that_has_changed_since_it_refused_is_told_again() {
     assert_eq!(world.networks_told, [(link, Duration::ZERO)]);
     answer(&mut world, link, digest, false);
     assert_eq!(world.told, ["+280.002", "-280.002"]);
+}
+
+/// The site `s1` after so many changes: a subcloud with the controller's link and oam subnets as it
+/// was told them, where they are given.
+fn keeping(changes: u64, link: Option<&str>, oam: Option<&str>) -> Site {
+    let mut parts = site("s1", 1, "4").to_parts();
+    parts.identity.role = DistributedCloudRole::Subcloud;
+    let mut site = Site::from_parts(parts).expect("sound");
+    let told = |subnet: &str, number| ControllerNetwork {
+        subnet: subnet.parse().expect("a subnet"),
+        network: Uuid::from_u128(number),
+        attachment: AttachmentId(Uuid::from_u128(number + 1)),
+        pool: PoolId(Uuid::from_u128(number + 2)),
+    };
+    let change = Change::SetControllerNetworks {
+        link: told(link.unwrap_or("10.222.0.0/24"), 7000),
+        oam: oam.map(|subnet| told(subnet, 8000)),
+    };
+    let set = site::plan(&site, change, at(0)).expect("they fit");
+    set.apply(&mut site);
+    if link.is_none() {
+        let network = "system-controller".to_owned();
+        let deleted = site::plan(&site, Change::DeleteNetwork { network }, at(0));
+        deleted.expect("allowed").apply(&mut site);
+    }
+    let mut parts = site.to_parts();
+    parts.generation.0 = changes;
+    parts.dns_servers = vec![format!("10.9.9.{changes}").parse().expect("an address")];
+    Site::from_parts(parts).expect("sound")
+}
+
+/// The same on the link subnet of the controller, with addresses of its own.
+fn beside_the_controller(site: &Site) -> Site {
+    let mut parts = site.to_parts();
+    let own = site.link_pool().expect("it has one").id();
+    let pool = parts.pools.iter_mut().find(|pool| pool.id == own);
+    let pool = pool.expect("the link pool");
+    let floating = "10.200.0.150".parse().expect("an address");
+    pool.subnet = "10.200.0.0/24".parse().expect("a subnet");
+    pool.ranges = vec![(floating, "10.200.0.200".parse().expect("an address"))];
+    pool.addresses = Addresses {
+        floating: Some(floating),
+        ..Addresses::default()
+    };
+    pool.holders.clear();
+    Site::from_parts(parts).expect("sound")
+}
+
+#[test]
+fn a_site_that_no_longer_has_them_is_told_again_once_for_each_report() {
+    let (link, oam) = (Some("10.200.0.0/24"), Some("10.200.1.0/24"));
+    let other = Some("10.222.0.0/24");
+    let cases = [
+        (keeping(1, link, oam), false),
+        (keeping(1, None, oam), true),
+        (keeping(1, link, None), true),
+        (keeping(1, other, oam), true),
+        (keeping(1, link, other), true),
+        (beside_the_controller(&keeping(1, None, oam)), false),
+        (beside_the_controller(&keeping(1, None, None)), true),
+    ];
+    for (case, (reported, lost)) in cases.into_iter().enumerate() {
+        let mut world = World::with(1);
+        let link = world.up(1);
+        let digest = world.machine.networks().digest();
+        let again = [(link, Duration::ZERO)];
+        world.say(link, AgentMessage::Report(fleet::Report::of(&reported)));
+        let told = if lost { &again[..] } else { &[] };
+        assert_eq!(world.networks_told, told, "case {case}");
+        if !lost {
+            continue;
+        }
+        // What it says of them before it has answered asks for nothing more.
+        let mut parts = reported.to_parts();
+        parts.generation.0 += 1;
+        parts.dns_servers.clear();
+        let changed = Site::from_parts(parts).expect("sound");
+        world.say(link, AgentMessage::Report(fleet::Report::of(&changed)));
+        assert_eq!(world.networks_told, again);
+        answer(&mut world, link, digest, false);
+        assert_eq!(world.networks_told, again, "an answer is believed");
+        world.say(link, AgentMessage::Report(fleet::Report::of(&changed)));
+        assert_eq!(world.networks_told, again, "nothing new");
+        world.say(link, AgentMessage::Report(fleet::Report::of(&reported)));
+        assert_eq!(world.networks_told, [again[0], again[0]]);
+        world.beat(&[link], PENDING_HEARTBEATS + 1);
+        assert_eq!(world.told, ["+280.002"], "it never answered");
+    }
 }
 
 #[test]
@@ -258,6 +350,42 @@ fn an_agent_answers_at_once_and_reports_when_it_is_its_turn() {
     assert_eq!(kinds(&early), [""; 0]);
     let outputs = agent.on(turn, &mut Late, AgentInput::Timer);
     assert_eq!(kinds(&outputs), ["report"]);
+}
+
+/// The link may break before the report of it has come to anything.
+#[test]
+fn an_agent_whose_site_has_lost_them_says_hello_without_them() {
+    let (link, oam) = (Some("10.200.0.0/24"), Some("10.200.1.0/24"));
+    let kept = Arc::new(keeping(1, link, oam));
+    let moved = keeping(2, link, oam).to_parts();
+    for (next, lost) in [
+        (keeping(2, link, oam), false),
+        (keeping(2, None, oam), true),
+        (keeping(2, link, None), true),
+        (keeping(2, Some("10.222.0.0/24"), oam), true),
+        // One that comes to, or leaves, the controller's link subnet keeps something else.
+        (on_another_link(moved), true),
+    ] {
+        let (mut agent, _, _) = told(Duration::ZERO);
+        agent.on(at(1), &mut Late, applied(&kept));
+        agent.on(at(1), &mut Late, AgentInput::SiteChanged(Arc::clone(&kept)));
+        assert_eq!(agent.record().networks, Some(networks().digest()));
+        let outputs = agent.on(at(2), &mut Late, AgentInput::SiteChanged(Arc::new(next)));
+        assert_eq!(kinds(&outputs).contains(&"persist"), lost);
+        assert_eq!(agent.record().networks.is_none(), lost);
+        // It is told again.
+        agent.on(at(3), &mut Late, applied(&keeping(3, link, oam)));
+        assert_eq!(agent.record().networks, Some(networks().digest()));
+    }
+}
+
+fn on_another_link(mut parts: site::SiteParts) -> Site {
+    let pool = parts
+        .pools
+        .iter_mut()
+        .find(|pool| pool.name == "management-ipv4");
+    pool.expect("the link pool").subnet = "10.1.0.0/25".parse().expect("a subnet");
+    Site::from_parts(parts).expect("sound")
 }
 
 #[test]
