@@ -50,8 +50,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const PATIENCE: Duration = Duration::from_secs(300);
 /// An interval of heartbeats in which no step of the bench has one.
 const SILENT: Duration = Duration::from_secs(600);
-/// How often the bench looks whether the controller has heard of enough agents.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often the bench looks whether the controller has heard of enough agents. A look costs it
+/// milliseconds: it counts its file descriptors and its subclouds.
+const LOOK: Duration = Duration::from_millis(50);
 /// Connections that the bare clients make at a time, as many as agents enroll at a time.
 const CONNECTS_AT_A_TIME: usize = 32;
 
