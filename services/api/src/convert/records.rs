@@ -614,3 +614,22 @@ fn pool_from_record(record: wire::FootprintPool) -> Result<LinkPool, Malformed> 
 pub(super) fn at<T>(path: &str, value: Result<T, String>) -> Result<T, Malformed> {
     value.map_err(|problem| Malformed::new(path, problem))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_without_the_newest_grant_takes_its_last_change_for_it() {
+        let changed_at = Timestamp(7);
+        for (kept, expected) in [(0, 7), (5, 5)] {
+            let record = wire::KeyRenewal {
+                granted_at_milliseconds: kept,
+                ..Default::default()
+            };
+            let renewal = renewal_from_record(record, changed_at).expect("a record");
+            assert_eq!(renewal.granted_at, Timestamp(expected));
+            assert_eq!(renewal_to_record(&renewal).granted_at_milliseconds, expected);
+        }
+    }
+}

@@ -202,7 +202,8 @@ fn what_is_in_the_way_is_named_in_the_command_that_clears_it() {
         remedies(b.ask(at(4), leave)),
         [
             "ask there, or take it over: `tandem dcmanager subcloud-peer-group migrate shared` \
-             moves its group from a"
+             moves its group from a; if a is lost for good, first `tandem dcmanager \
+             peer-group-association delete shared a`"
         ]
     );
 }
