@@ -54,7 +54,7 @@ pub use rejection::{
     Violation, advice_at, shortened,
 };
 pub use rules::needs_no_route;
-pub use shape::{MAX_NAME_LENGTH, MAX_RANGES};
+pub use shape::{MAX_NAME_LENGTH, MAX_RANGES, fleet_name_problem};
 pub use site::{
     DistributedCloudRole, Generation, Kubernetes, Site, SiteIdentity, SoftwareVersion, SystemMode,
     SystemType, Timestamp,

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use uuid::Uuid;
 
 use crate::address::{parse_address, unusable};
 use crate::{
@@ -12,6 +13,9 @@ use crate::{
 
 /// Names are shown in tables and stored in records; this is the bound of the existing system.
 pub const MAX_NAME_LENGTH: usize = 128;
+
+/// The longest name of a subcloud: that of a host name's label, which it often becomes.
+const MAX_FLEET_NAME: usize = 63;
 
 /// The most ranges of one pool. Rules look at every range, so their number must be bounded; a
 /// pool with more holes than this is better split.
@@ -65,6 +69,65 @@ pub(crate) fn name_fault(field: impl Display, name: &str) -> Option<Violation> {
         return fault(message, "leave them out".to_owned());
     }
     None
+}
+
+/// The faults of a name that is given now. What exists keeps its name.
+pub(crate) fn new_name_fault(field: &str, name: &str) -> Option<Violation> {
+    let fault = |what: &str, remedy: &str| {
+        let message = format!("{field} {name:?} {what}");
+        Some(invalid(field, message, remedy))
+    };
+    if let Some(fault) = name_fault(field, name) {
+        return Some(fault);
+    }
+    if Uuid::try_parse(name).is_ok() {
+        return fault(
+            "reads as a uuid, and names and uuids are used in the same place",
+            "give a name that is no uuid",
+        );
+    }
+    if name.contains(confusing) {
+        return fault(
+            "has invisible characters, backquotes, or blanks other than the space",
+            "leave them out",
+        );
+    }
+    None
+}
+
+/// What makes a name look like another one, or like a part of the text around it.
+fn confusing(character: char) -> bool {
+    let format = matches!(
+        character,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+    );
+    format || character == '`' || (character.is_whitespace() && character != ' ')
+}
+
+/// What is wrong with a name by which the fleet shall know a site, a group or a peer, and `None`
+/// when it can be typed, listed, and told from a uuid: 1 to 63 letters, digits, `-`, `_` and `.`,
+/// beginning with a letter or a digit.
+pub fn fleet_name_problem(name: &str) -> Option<&'static str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if name.is_empty() {
+        Some("is empty")
+    } else if name.len() > MAX_FLEET_NAME {
+        Some("is longer than 63 characters")
+    } else if !name.bytes().all(plain) {
+        Some("has characters other than letters, digits, '-', '_' and '.'")
+    } else if !name.as_bytes()[0].is_ascii_alphanumeric() {
+        Some("begins with something else than a letter or a digit")
+    } else if Uuid::try_parse(name).is_ok() {
+        Some("reads as a uuid, and names and uuids are used in the same place")
+    } else {
+        None
+    }
 }
 
 /// Reads `random`, `sequential` or the empty default.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use site::Timestamp;
-use uuid::Uuid;
 
 use crate::admission::{Occasion, admit, name_free, room};
 use crate::entropy::after;
@@ -24,9 +23,6 @@ pub const TOKEN_TTL_MIN: Duration = Duration::from_secs(1);
 
 /// The longest life of a token: a secret that lies around for longer than a week is forgotten.
 pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-
-/// The longest name of a subcloud: that of a host name's label, which it often becomes.
-const MAX_NAME: usize = 63;
 
 /// A call that was accepted.
 pub(super) struct Accepted {
@@ -339,24 +335,11 @@ fn issued(now: Timestamp, token: &NewToken) -> Token {
 
 /// A name that can be typed, listed, and told from a uuid.
 pub(super) fn invalid_name(name: &str) -> Option<Violation> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let fault = if name.is_empty() {
-        "is empty"
-    } else if name.len() > MAX_NAME {
-        "is longer than 63 characters"
-    } else if !name.bytes().all(plain) {
-        "has characters other than letters, digits, '-', '_' and '.'"
-    } else if !name.as_bytes()[0].is_ascii_alphanumeric() {
-        "begins with something else than a letter or a digit"
-    } else if Uuid::try_parse(name).is_ok() {
-        "reads as a uuid, and names and uuids are used in the same place"
-    } else {
-        return None;
-    };
+    let problem = site::fleet_name_problem(name)?;
     Some(
         Violation::new(
             Reason::InvalidName,
-            format!("the name {name:?} {fault}"),
+            format!("the name {name:?} {problem}"),
             "choose 1 to 63 letters, digits, '-', '_' or '.', such as subcloud-1",
         )
         .at("name"),

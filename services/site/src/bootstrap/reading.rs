@@ -14,7 +14,7 @@ use super::values::{Placed, Reader, Slot, Values, shown};
 use super::variables::{Field, SECTIONS, Section, section};
 use crate::{
     DistributedCloudRole, Family, MAX_DNS_SERVERS, MAX_NAME_LENGTH, NetworkKind, Reason,
-    SoftwareVersion, SystemMode, SystemType,
+    SoftwareVersion, SystemMode, SystemType, fleet_name_problem,
 };
 
 /// How much of a site the file has to describe.
@@ -286,6 +286,25 @@ impl Reading {
             (Slot::Absent, Scope::LinkOnly) | (Slot::Faulty, _) => None,
         };
         rules::check_gateways(&self.gateways, role, link, findings);
+        if role == Some(subcloud) || scope == Scope::LinkOnly {
+            self.judge_fleet_name(findings);
+        }
+    }
+
+    /// A subcloud has the name of its site, and a site cannot be renamed.
+    fn judge_fleet_name(&self, findings: &mut Findings<'_>) {
+        let Slot::Given(name) = &self.name else {
+            return;
+        };
+        if let Some(problem) = fleet_name_problem(&name.value) {
+            findings.fault(
+                Reason::InvalidArgument,
+                "name",
+                format!("the name `{}` {problem}", shown(&name.value)),
+                "choose 1 to 63 letters, digits, '-', '_' or '.', such as subcloud-1",
+                &[(name.span.clone(), "no subcloud can have this name")],
+            );
+        }
     }
 
     /// Notes every default but those of subnets, which are noted where they are taken.

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::lookup;
 use crate::plan::{Draft, Subject};
 use crate::rules::{attach, refusal};
-use crate::shape::{invalid, name_fault};
+use crate::shape::{invalid, new_name_fault};
 use crate::{
     Attachment, AttachmentId, Family, Network, NetworkId, NetworkKind, Pool, Pools, Reason,
     Rejection, Site, Violation,
@@ -72,7 +72,11 @@ fn read(request: &NewNetwork) -> Result<(NetworkKind, String), Vec<Violation>> {
         _ => request.name.clone(),
     };
     if !name.is_empty() {
-        faults.extend(name_fault("name", &name));
+        faults.extend(new_name_fault("name", &name));
+        if name.bytes().all(|byte| byte.is_ascii_digit()) {
+            let message = format!("name {name:?} reads as a number, by which networks are known");
+            faults.push(invalid("name", message, "give a name with a letter in it"));
+        }
     }
     match kind {
         Some(kind) if faults.is_empty() => Ok((kind, name)),

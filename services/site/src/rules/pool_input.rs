@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use crate::address::default_range;
 use crate::shape::{
-    address_faults, faults_without_subnet, make_subnet, name_fault, outside_ranges, range_faults,
-    read_address, read_order, read_ranges,
+    address_faults, faults_without_subnet, make_subnet, new_name_fault, outside_ranges,
+    range_faults, read_address, read_order, read_ranges,
 };
 use crate::{AddressRole, Addresses, Order, Pool, PoolEdit, PoolInput, RangeInput, Violation};
 
@@ -36,7 +36,7 @@ impl Wanted {
     /// Reads a new pool.
     pub(crate) fn of_input(input: &PoolInput) -> Result<Self, Vec<Violation>> {
         let mut faults = Vec::new();
-        faults.extend(name_fault("name", &input.name));
+        faults.extend(new_name_fault("name", &input.name));
         let network = read_address("network", &input.network, &mut faults);
         let subnet = network.and_then(|network| make_subnet(network, input.prefix, &mut faults));
         let order = read_order("order", &input.order, &mut faults);
@@ -106,7 +106,8 @@ impl ReadEdit {
     /// Reads an edit: everything about it that is wrong whatever the pool is.
     pub(crate) fn of(edit: &PoolEdit) -> Result<Self, Vec<Violation>> {
         let mut faults = Vec::new();
-        faults.extend(edit.name.as_ref().and_then(|name| name_fault("name", name)));
+        let name = edit.name.as_ref();
+        faults.extend(name.and_then(|name| new_name_fault("name", name)));
         let network = edit.network.as_ref();
         let network = network.and_then(|text| read_address("network", text, &mut faults));
         let order = edit.order.as_ref();
