@@ -556,6 +556,9 @@ fn repair(host: &Host) -> String {
             "Lock and unlock the host: `system host-lock {name}`, then `system host-unlock {name}`"
         ),
         (true, Administrative::Locked) => format!("Unlock the host: `system host-unlock {name}`"),
-        (false, _) => format!("Wait until {name} has applied its configuration"),
+        (false, _) => format!(
+            "Wait until {name} has applied its configuration: whoever applies it there says so \
+             with `system host-report {name}`"
+        ),
     }
 }
