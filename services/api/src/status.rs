@@ -341,7 +341,7 @@ pub fn to_refusal(status: &tonic::Status) -> Refusal {
 }
 
 fn fault(reason: &str, subject: &str, description: &str) -> Fault {
-    let (explanation, remedy) = description.split_once(REMEDY).unwrap_or((description, ""));
+    let (explanation, remedy) = description.rsplit_once(REMEDY).unwrap_or((description, ""));
     Fault {
         reason: reason.to_owned(),
         subject: subject.to_owned(),
