@@ -13,7 +13,7 @@ use tonic_prost::ProstCodec;
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::client::operators;
 use crate::support::cloud::{Added, Controller, Place, Subcloud};
-use crate::support::grpcurl::grpcurl;
+use crate::support::grpcurl::{grpcurl, grpcurl_with};
 use crate::support::scratch;
 
 const AUDIT: &str = "tandem.fleet.v1.OperatorService/ListAuditEntries";
@@ -79,6 +79,14 @@ fn every_change_is_noted_with_who_and_why() {
         .expect("a preview is no change");
     let looker = controller.tls(Some("looker"));
     grpcurl(&looker, &create, &pool("fd97::")).expect_err("a reader");
+    let at_west = grpcurl_with(
+        &looker,
+        &["tandem-subcloud: west"],
+        "20",
+        &create,
+        &pool("fd97::"),
+    );
+    at_west.expect_err("a reader");
     controller
         .tandem(&["dcmanager", "operator", "revoke", "looker"])
         .expect(0);
@@ -97,6 +105,11 @@ fn every_change_is_noted_with_who_and_why() {
             "controller",
             "ROLE_TOO_LOW",
         ),
+        (
+            "/tandem.site.v1.NetworkService/CreateAddressPool",
+            "west",
+            "ROLE_TOO_LOW",
+        ),
         ("OPERATOR_REVOKE", "looker", "done"),
     ];
     let expected = expected.map(|(a, n, o)| (a.to_owned(), n.to_owned(), o.to_owned()));
@@ -110,16 +123,16 @@ fn every_change_is_noted_with_who_and_why() {
     let count = |request: &Value| entries(&controller, request).len();
     assert_eq!(count(&json!({"action": "SUBCLOUD_ADD"})), 2);
     assert_eq!(count(&json!({"action": "SITE CreateAddressPool"})), 3);
-    assert_eq!(count(&json!({"actor": "operator/reader/looker"})), 1);
-    assert_eq!(count(&json!({"subcloud": "west"})), 3);
+    assert_eq!(count(&json!({"actor": "operator/reader/looker"})), 2);
+    assert_eq!(count(&json!({"subcloud": "west"})), 4);
     assert_eq!(
         count(&json!({"subcloud": added.id})),
-        2,
+        3,
         "a stranger is nobody's record"
     );
-    assert_eq!(count(&json!({"sinceMilliseconds": began.to_string()})), 10);
+    assert_eq!(count(&json!({"sinceMilliseconds": began.to_string()})), 11);
     assert_eq!(count(&json!({"untilMilliseconds": began.to_string()})), 0);
-    let third: u64 = all[7]["atMilliseconds"]
+    let third: u64 = all[8]["atMilliseconds"]
         .as_str()
         .expect("a time")
         .parse()
@@ -147,7 +160,7 @@ fn every_change_is_noted_with_who_and_why() {
     );
     let listed = controller.tandem(&["dcmanager", "audit", "list", "--since", "1h", "-f", "json"]);
     let listed = listed.expect(0).json();
-    assert_eq!(listed.as_array().map(Vec::len), Some(10), "{listed}");
+    assert_eq!(listed.as_array().map(Vec::len), Some(11), "{listed}");
     let events = ["dcmanager", "event", "list", "--until", "1h", "-f", "json"];
     assert_eq!(controller.tandem(&events).expect(0).json(), json!([]));
 }

@@ -13,7 +13,7 @@ use site::{Rejection, Violation};
 use tonic::Status;
 use tonic::transport::server::UdsConnectInfo;
 
-use crate::{CountBy, Deed, KnownOperators, Witness, roles};
+use crate::{CountBy, Deed, KnownOperators, SUBCLOUD_METADATA, Witness, roles};
 
 /// Who calls the operators' interface, for logs and for roles.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,11 +93,13 @@ pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
         Err(violation) => return gate.turned_away(*violation),
     };
     let needed = roles::needed(path);
+    let subcloud = request.headers().get(SUBCLOUD_METADATA);
+    let subcloud = subcloud.and_then(|named| Some(named.to_str().ok()?.to_owned()));
     if caller.role() < needed {
         let violation = role_too_low(&caller, path, needed);
         if let Some((path, _)) = roles::entry(path) {
             let faults = vec![Fault::from(&violation)];
-            gate.note(caller, path, faults).await;
+            gate.note(caller, (path, subcloud), faults).await;
         }
         return gate.turned_away(violation);
     }
@@ -112,7 +114,7 @@ pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
         // What was refused before any rule was asked: nobody else notes it.
         let refusal = answer.extensions().get::<Status>();
         if let Some(faults) = refusal.and_then(api::status::unheard) {
-            gate.note(caller, path, faults).await;
+            gate.note(caller, (path, subcloud), faults).await;
         }
         answer
     });
@@ -178,11 +180,17 @@ impl Gate {
     }
 
     /// Notes a call that was not even looked at.
-    async fn note(&self, caller: Caller, path: &'static str, faults: Vec<Fault>) {
+    async fn note(
+        &self,
+        caller: Caller,
+        (path, subcloud): (&'static str, Option<String>),
+        faults: Vec<Fault>,
+    ) {
         if let Some(witness) = &self.witness {
             let deed = Deed {
                 caller,
                 path,
+                subcloud,
                 unheard: true,
                 faults,
             };

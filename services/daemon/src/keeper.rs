@@ -370,6 +370,7 @@ fn deed(caller: &Caller, method: &str, faults: Vec<Fault>) -> Option<Deed> {
     Some(Deed {
         caller: caller.clone(),
         path: known.path(),
+        subcloud: None,
         unheard: false,
         faults,
     })

@@ -14,6 +14,8 @@ pub struct Deed {
     pub caller: Caller,
     /// The path of the method.
     pub path: &'static str,
+    /// The subcloud that the metadata of the call names, by name or id: the call was for its site.
+    pub subcloud: Option<String>,
     /// Whether no rule was asked: the role of the caller does not allow the call, or it cannot
     /// be read.
     pub unheard: bool,

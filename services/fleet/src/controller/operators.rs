@@ -43,8 +43,8 @@ pub struct NoteDeed {
     pub actor: Actor,
     /// For what.
     pub action: Action,
-    /// The name of what it was about; may be empty.
-    pub name: String,
+    /// The subcloud whose site it was for, by name or id; `None` for the controller's own.
+    pub subcloud: Option<String>,
     /// What came of it.
     pub outcome: Outcome,
 }
@@ -97,14 +97,21 @@ impl Controller {
             request,
             actor,
             action,
-            name,
+            subcloud,
             outcome,
         } = call;
         let mut batch = Batch::default();
+        let known = subcloud.as_deref().and_then(|named| self.fleet.find(named));
+        let known = known.map(|record| (record.id, record.name.clone()));
+        let (id, name) = match (known, subcloud) {
+            (Some((id, name)), _) => (Some(id), name),
+            (None, Some(named)) => (None, named),
+            (None, None) => (None, self.fleet.controller().name.clone()),
+        };
         let deed = Deed {
             actor,
             action,
-            subcloud: None,
+            subcloud: id,
             name: &name,
             outcome,
         };

@@ -20,6 +20,7 @@ impl Hub {
         let Deed {
             caller,
             path,
+            subcloud,
             unheard,
             faults,
         } = deed;
@@ -35,13 +36,12 @@ impl Hub {
                 detail: String::new(),
             }
         };
-        let name = driven.machine.fleet().controller().name.clone();
         let noted = self.begin_locked(driven, |request| {
             Input::NoteDeed(NoteDeed {
                 request,
                 actor: Actor::Operator(caller.to_string()),
                 action,
-                name,
+                subcloud,
                 outcome,
             })
         });
