@@ -676,6 +676,11 @@ fn send(driven: &mut Driven, link: LinkId, message: ControllerMessage) {
     let Some(sender) = driven.links.get(&link) else {
         return;
     };
+    // A heartbeat says that this site is there, and so does what waits for the network already.
+    let waits = sender.messages.capacity() < sender.messages.max_capacity();
+    if waits && matches!(message, ControllerMessage::Heartbeat) {
+        return;
+    }
     // One that is closed has ended by itself, and says so next.
     if let Err(mpsc::error::TrySendError::Full(_)) = sender.messages.try_send(Box::new(message)) {
         tracing::warn!(
