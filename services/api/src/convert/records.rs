@@ -629,7 +629,10 @@ mod tests {
             };
             let renewal = renewal_from_record(record, changed_at).expect("a record");
             assert_eq!(renewal.granted_at, Timestamp(expected));
-            assert_eq!(renewal_to_record(&renewal).granted_at_milliseconds, expected);
+            assert_eq!(
+                renewal_to_record(&renewal).granted_at_milliseconds,
+                expected
+            );
         }
     }
 }
