@@ -8,16 +8,15 @@ use api::fleet_v1::enrollment_service_client::EnrollmentServiceClient;
 use api::fleet_v1::exchange_request::Message as Say;
 use api::fleet_v1::subcloud_service_client::SubcloudServiceClient;
 use api::fleet_v1::{AddSubcloudRequest, EnrollRequest, Heartbeat};
-use hyper_util::rt::TokioIo;
 use identity::{EnrollmentToken, TlsStream};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tonic::Request;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::support::bootstrap::{Bootstrap, Stack};
-use crate::support::by_hand::ByHand;
+use crate::support::by_hand::{ByHand, channel};
 use crate::support::client::operators;
 use crate::support::cloud::{Added, Controller, Place};
 use crate::support::console::Metrics;
@@ -129,7 +128,7 @@ impl Attacked {
     }
 
     async fn channel(&self, from: u8) -> Channel {
-        channel_over(self.tls(from).await).await
+        channel(self.tls(from).await).await
     }
 
     /// Handshakes that are begun and left: a source has few places, and those for 5 s only.
@@ -309,7 +308,7 @@ async fn an_operator_that_misbehaves_is_cut_off_and_counted() {
     let oversize = r#"tandem_oversize_metadata_total{listener="operators"}"#;
     assert!(metrics.has(oversize), "{}", metrics.text);
     let add = "tandem.fleet.v1.SubcloudService/AddSubcloud";
-    let channel = channel_over(operator_tls(&target).await).await;
+    let channel = channel(operator_tls(&target).await).await;
     let mut request = with_long_metadata(AddSubcloudRequest::default());
     request.get_mut().name = "west".to_owned();
     let mut client = SubcloudServiceClient::new(channel);
@@ -348,20 +347,6 @@ async fn operator_tls(target: &Target) -> TlsStream<TcpStream> {
     let tcp = TcpStream::connect(address).await.expect("a connection");
     let stream = identity::connect(config.expect("TLS"), address.ip(), tcp).await;
     stream.expect("a handshake")
-}
-
-/// A client's end of a connection.
-async fn channel_over(stream: TlsStream<TcpStream>) -> Channel {
-    let mut once = Some(TokioIo::new(stream));
-    let connector = tower::service_fn(move |_| {
-        let stream = once.take();
-        async { stream.ok_or_else(|| std::io::Error::other("the connection has ended")) }
-    });
-    let endpoint = Endpoint::from_static("http://controller");
-    endpoint
-        .connect_with_connector(connector)
-        .await
-        .expect("HTTP/2")
 }
 
 fn with_long_metadata<R>(message: R) -> Request<R> {

@@ -274,8 +274,8 @@ fn a_change_that_the_fleet_would_not_accept_is_not_sent() {
 }
 
 /// The site takes addresses of another one's link network.
-fn quarantine(controller: &Controller, west: &Subcloud, east: &Subcloud) {
-    let at = |host| east.site.address(Net::Link, Family::V6, host).to_string();
+fn quarantine(controller: &Controller, west: &Subcloud, other: &Subcloud) {
+    let at = |host| other.site.address(Net::Link, Family::V6, host).to_string();
     west.tandem(&[
         "system",
         "addrpool-modify",

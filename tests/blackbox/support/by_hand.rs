@@ -173,7 +173,8 @@ async fn connect(added: &Added) -> (SocketAddr, TcpStream) {
     )
 }
 
-async fn channel(stream: TlsStream<TcpStream>) -> Channel {
+/// A client's end of a connection.
+pub(crate) async fn channel(stream: TlsStream<TcpStream>) -> Channel {
     let mut once = Some(TokioIo::new(stream));
     let connector = tower::service_fn(move |_| {
         let stream = once.take();

@@ -351,6 +351,38 @@ fn everything_that_is_wrong_with_a_site_is_told_at_once_and_the_token_stays_whol
     assert_eq!(reasons(&accept(&mut a, &presented)), ["PEER_TOKEN_INVALID"]);
 }
 
+/// The group is offered, and nothing is withdrawn.
+fn offering(digest: SyncDigest, your_priority: u32, generation: u64) -> PeerMessage {
+    let offer = Offer {
+        group: GROUP,
+        digest,
+        base: None,
+        your_priority,
+        generation,
+    };
+    PeerMessage::Offers {
+        complete: false,
+        offers: vec![offer],
+        withdrawn: Vec::new(),
+    }
+}
+
+/// All of the group as `from` knows it, with these members.
+fn whole(from: &Node, digest: SyncDigest, items: Vec<SyncItem>) -> Batch {
+    let group = from.machine.find_group("shared").expect("a group");
+    Batch {
+        group: GROUP,
+        digest,
+        changes: false,
+        after: None,
+        header: group.header.clone(),
+        leader: group.leader.clone(),
+        priority: 1,
+        items,
+        last: true,
+    }
+}
+
 #[test]
 fn a_claim_in_a_term_that_is_over_changes_nothing_and_is_told_so() {
     let (mut a, b, id) = sharing();
@@ -362,32 +394,9 @@ fn a_claim_in_a_term_that_is_over_changes_nothing_and_is_told_so() {
         enrolled.epoch = Epoch(enrolled.epoch.0.saturating_sub(1));
     }
     let digest = SyncDigest([9; 32]);
-    let offer = Offer {
-        group: GROUP,
-        digest,
-        base: None,
-        your_priority: 0,
-        generation: 0,
-    };
-    let offers = PeerMessage::Offers {
-        complete: false,
-        offers: vec![offer],
-        withdrawn: Vec::new(),
-    };
-    let pulls = said(&a.hears(at(3), offers));
+    let pulls = said(&a.hears(at(3), offering(digest, 0, 0)));
     assert!(matches!(pulls[..], [PeerMessage::Pull(_)]), "{pulls:?}");
-    let group = b.machine.find_group("shared").expect("a group");
-    let batch = Batch {
-        group: GROUP,
-        digest,
-        changes: false,
-        after: None,
-        header: group.header.clone(),
-        leader: group.leader.clone(),
-        priority: 1,
-        items: vec![SyncItem::Owned(Box::new(lie))],
-        last: true,
-    };
+    let batch = whole(&b, digest, vec![SyncItem::Owned(Box::new(lie))]);
     let answers = said(&a.hears(at(3), PeerMessage::Batch(Box::new(batch))));
     let faults: Vec<&str> = answers
         .iter()
@@ -531,35 +540,16 @@ fn no_two_sites_are_given_one_place_in_a_group() {
 fn a_piece_without_news_is_no_write() {
     let (mut a, b, id) = sharing();
     let digest = SyncDigest([4; 32]);
-    let offer = Offer {
-        group: GROUP,
-        digest,
-        base: None,
-        your_priority: 0,
-        generation: 0,
+    a.hears(at(3), offering(digest, 0, 0));
+    let elsewhere = SyncItem::Elsewhere {
+        subcloud: id,
+        owner: a.config.id,
+        epoch: Epoch(0),
+        confirmed: true,
     };
-    let offers = PeerMessage::Offers {
-        complete: false,
-        offers: vec![offer],
-        withdrawn: Vec::new(),
-    };
-    a.hears(at(3), offers);
-    let group = b.machine.find_group("shared").expect("a group");
     let batch = Batch {
-        group: GROUP,
-        digest,
-        changes: false,
-        after: None,
-        header: group.header.clone(),
-        leader: group.leader.clone(),
-        priority: 1,
-        items: vec![SyncItem::Elsewhere {
-            subcloud: id,
-            owner: a.config.id,
-            epoch: Epoch(0),
-            confirmed: true,
-        }],
         last: false,
+        ..whole(&b, digest, vec![elsewhere])
     };
     let outputs = a.hears(at(3), PeerMessage::Batch(Box::new(batch)));
     assert!(
@@ -604,20 +594,7 @@ fn a_peer_vouches_for_no_certificate_of_before_the_last_enrollment() {
 /// What `b` does while `a` tells it the whole group as these members.
 fn told_as(b: &mut Node, a: &Node, digest: u8, members: &[SyncItem]) -> Vec<Output> {
     let digest = SyncDigest([digest; 32]);
-    let group = a.machine.find_group("shared").expect("a group");
-    let offers = vec![Offer {
-        group: GROUP,
-        digest,
-        base: None,
-        your_priority: 1,
-        generation: u64::MAX,
-    }];
-    let offers = PeerMessage::Offers {
-        complete: false,
-        offers,
-        withdrawn: Vec::new(),
-    };
-    let mut outputs = b.hears(at(3), offers);
+    let mut outputs = b.hears(at(3), offering(digest, 1, u64::MAX));
     let mut pieces: Vec<&[SyncItem]> = members.chunks(MAX_SYNC_BATCH).collect();
     if pieces.is_empty() {
         pieces.push(&[]);
@@ -625,15 +602,10 @@ fn told_as(b: &mut Node, a: &Node, digest: u8, members: &[SyncItem]) -> Vec<Outp
     let mut after = None;
     for (n, items) in pieces.iter().enumerate() {
         let batch = Batch {
-            group: GROUP,
-            digest,
-            changes: false,
             after,
-            header: group.header.clone(),
-            leader: group.leader.clone(),
             priority: 0,
-            items: items.to_vec(),
             last: n + 1 == pieces.len(),
+            ..whole(a, digest, items.to_vec())
         };
         outputs.extend(b.hears(at(3), PeerMessage::Batch(Box::new(batch))));
         after = items.last().map(|item| match item {

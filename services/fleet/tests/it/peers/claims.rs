@@ -6,13 +6,14 @@ use super::*;
 
 /// What `b` may say to `a` of members of the group, and the answer.
 fn told(a: &mut Node, b: &Node, items: Vec<SyncItem>) -> Vec<(Vec<Fault>, Vec<Correction>)> {
-    let header = b
-        .machine
-        .find_group("shared")
-        .expect("a group")
-        .header
-        .clone();
+    let header = header_of(b);
     told_with(a, b, header, items)
+}
+
+/// What a site says of the group itself.
+fn header_of(from: &Node) -> fleet::GroupHeader {
+    let group = from.machine.find_group("shared").expect("a group");
+    group.header.clone()
 }
 
 /// The same with another head of the group.
@@ -23,30 +24,10 @@ fn told_with(
     items: Vec<SyncItem>,
 ) -> Vec<(Vec<Fault>, Vec<Correction>)> {
     let digest = SyncDigest([9; 32]);
-    let offer = Offer {
-        group: GROUP,
-        digest,
-        base: None,
-        your_priority: 0,
-        generation: START.0,
-    };
-    let offers = PeerMessage::Offers {
-        complete: false,
-        offers: vec![offer],
-        withdrawn: Vec::new(),
-    };
-    a.hears(at(3), offers);
-    let group = b.machine.find_group("shared").expect("a group");
+    a.hears(at(3), offering(digest, 0, START.0));
     let batch = Batch {
-        group: GROUP,
-        digest,
-        changes: false,
-        after: None,
         header,
-        leader: group.leader.clone(),
-        priority: 1,
-        items,
-        last: true,
+        ..whole(b, digest, items)
     };
     let answers = said(&a.hears(at(3), PeerMessage::Batch(Box::new(batch))));
     let answers = answers.into_iter().filter_map(|answer| match answer {
@@ -286,12 +267,7 @@ fn a_group_is_told_as_one_that_is_made_here() {
         };
         a.ask(at(2), mine).expect("done");
         let before = a.machine.find_group("shared").cloned().expect("a group");
-        let mut header = b
-            .machine
-            .find_group("shared")
-            .expect("a group")
-            .header
-            .clone();
+        let mut header = header_of(&b);
         header.revision += 1;
         lie(&mut header);
         let answers = told_with(&mut a, &b, header, Vec::new());
@@ -313,12 +289,7 @@ fn counts_after_which_none_could_follow_are_not_taken() {
     );
 
     let (mut a, b, _) = sharing();
-    let mut header = b
-        .machine
-        .find_group("shared")
-        .expect("a group")
-        .header
-        .clone();
+    let mut header = header_of(&b);
     header.revision = u64::MAX;
     let answers = told_with(&mut a, &b, header, Vec::new());
     assert_eq!(answers[0].0[0].reason, "INVALID_ARGUMENT", "{answers:?}");
