@@ -174,7 +174,7 @@ fn report_bytes() -> usize {
     let declared = site::bootstrap::parse("bench", file.yaml().as_bytes()).expect("a sound file");
     let mut ids = || uuid::Uuid::from_u128(rand::random());
     let site = declared.install(&mut ids).expect("a sound site");
-    api::convert::parts_to_wire(&site.to_parts()).encoded_len()
+    api::convert::site_fields_to_wire(&site).encoded_len()
 }
 
 /// How far heartbeats are apart: a thousand a second from everybody, within what agents take.

@@ -198,7 +198,7 @@ pub fn read_site(store: &Store) -> Result<(Site, Revision), Failure> {
 /// The write that makes a site durable.
 pub fn site_write(site: &Site, expected: Expected) -> Write {
     let record = SiteRecord {
-        site: Some(api::convert::parts_to_wire(&site.to_parts())),
+        site: Some(api::convert::site_fields_to_wire(site)),
     };
     Write {
         key: site_key(),

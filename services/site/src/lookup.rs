@@ -1,6 +1,7 @@
 //! References of requests: a uuid, a name, a number or a type, and who holds an address.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -24,7 +25,11 @@ impl Site {
         let by_uuid = uuid.and_then(|uuid| self.networks().find(|found| found.uuid == uuid));
         let number = reference.parse().ok().map(NetworkId);
         by_uuid
-            .or_else(|| number.and_then(|id| self.networks.get(&id)))
+            .or_else(|| {
+                number
+                    .and_then(|id| self.networks.get(&id))
+                    .map(Arc::as_ref)
+            })
             .or_else(|| self.networks().find(|network| network.name == reference))
             .or_else(|| NetworkKind::from_name(reference).and_then(|kind| self.network(kind)))
     }

@@ -131,21 +131,20 @@ impl Site {
             pools.map(|pool| (pool.id, Arc::new(pool))).collect();
         let networks = parts.networks.into_iter();
         let networks = networks.filter_map(|parts| Network::of_checked(parts, &pools));
+        let hosts = parts.hosts.into_iter();
         Ok(Self {
-            networks: networks.map(|network| (network.id, network)).collect(),
-            pools,
-            hosts: parts
-                .hosts
-                .into_iter()
-                .map(|host| (host.hostname.clone(), host))
+            networks: networks
+                .map(|network| (network.id, Arc::new(network)))
                 .collect(),
+            pools,
+            hosts: Arc::new(hosts.map(|host| (host.hostname.clone(), host)).collect()),
             identity: Arc::new(parts.identity),
             generation: parts.generation,
             initial_config_complete: parts.initial_config_complete,
             dns_servers: parts.dns_servers,
             systemcontroller_gateways: parts.systemcontroller_gateways,
             kubernetes: parts.kubernetes,
-            alarms: parts.alarms,
+            alarms: Arc::new(parts.alarms),
         })
     }
 
@@ -174,7 +173,7 @@ impl Site {
             dns_servers: self.dns_servers.clone(),
             systemcontroller_gateways: self.systemcontroller_gateways.clone(),
             kubernetes: self.kubernetes,
-            alarms: self.alarms.clone(),
+            alarms: self.alarms().to_vec(),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::rules;
 use crate::settle::settle;
 use crate::{
-    AttachmentId, Change, Effect, Generation, NetworkId, Pool, PoolId, Rejection, Site, Timestamp,
+    AttachmentId, Change, Effect, Generation, Host, Network, NetworkId, Pool, PoolId, Rejection,
+    Site, Timestamp,
 };
 
 /// An accepted change: the site as it will be and what happens beyond it. A preview shows the
@@ -151,5 +152,15 @@ impl Site {
     /// A pool of a draft, copied when it is shared with the site before.
     pub(crate) fn pool_mut(&mut self, id: PoolId) -> Option<&mut Pool> {
         self.pools.get_mut(&id).map(Arc::make_mut)
+    }
+
+    /// A network of a draft, copied when it is shared with the site before.
+    pub(crate) fn network_mut(&mut self, id: NetworkId) -> Option<&mut Network> {
+        self.networks.get_mut(&id).map(Arc::make_mut)
+    }
+
+    /// A host of a draft. All hosts are copied when they are shared with the site before.
+    pub(crate) fn host_mut(&mut self, hostname: &str) -> Option<&mut Host> {
+        Arc::make_mut(&mut self.hosts).get_mut(hostname)
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ptr;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -282,7 +283,10 @@ impl Work {
     }
 
     fn modified(&mut self, (before, next): (&Site, &Site), kind: NetworkKind, old: &Pool) {
-        if let Some(new) = next.pool(old.id).filter(|new| *new != old) {
+        if let Some(new) = next
+            .pool(old.id)
+            .filter(|new| !ptr::eq(*new, old) && *new != old)
+        {
             self.event((before, next), kind, new, PoolChange::Modified);
         }
     }
@@ -490,7 +494,7 @@ fn administrative(before: &Site, next: &Site) -> Vec<Effect> {
 fn retarget(next: &mut Site, hostname: &str, reboot: bool) {
     let target = ConfigurationId(next.generation.0);
     let simplex = next.is_simplex();
-    if let Some(host) = next.hosts.get_mut(hostname) {
+    if let Some(host) = next.host_mut(hostname) {
         host.target = target;
         host.reboot_required |= reboot;
         if simplex && !host.reboot_required {
@@ -502,27 +506,30 @@ fn retarget(next: &mut Site, hostname: &str, reboot: bool) {
 /// Raises alarm 250.001 where the target differs from what is applied, clears it where not.
 fn alarms(next: &mut Site, now: Timestamp) -> Vec<Effect> {
     let mut effects = Vec::new();
-    let hosts: Vec<Host> = next.hosts().cloned().collect();
-    for host in hosts {
+    let hosts = Arc::clone(&next.hosts);
+    for host in hosts.values() {
         let entity = host.entity();
-        let mut own = next.alarms.iter_mut();
-        let raised = own.find(|alarm| alarm.id == OUT_OF_DATE && alarm.entity == entity);
+        let own = |alarm: &Alarm| alarm.id == OUT_OF_DATE && alarm.entity == entity;
+        let raised = next.alarms.iter().position(own);
         match (host.out_of_date(), raised) {
             (true, None) => {
-                let reboot_required = host.reboot_required;
-                let alarm = out_of_date(next, &host, entity, now);
-                next.alarms.push(alarm);
+                let alarm = out_of_date(next, host, entity, now);
+                Arc::make_mut(&mut next.alarms).push(alarm);
                 effects.push(Effect::RaiseAlarm {
-                    host: host.hostname,
-                    reboot_required,
+                    host: host.hostname.clone(),
+                    reboot_required: host.reboot_required,
                 });
             }
-            (true, Some(alarm)) => alarm.repair = repair(&host),
+            (true, Some(index)) => {
+                let repair = repair(host);
+                if next.alarms[index].repair != repair {
+                    Arc::make_mut(&mut next.alarms)[index].repair = repair;
+                }
+            }
             (false, Some(_)) => {
-                next.alarms
-                    .retain(|alarm| alarm.id != OUT_OF_DATE || alarm.entity != entity);
+                Arc::make_mut(&mut next.alarms).retain(|alarm| !own(alarm));
                 effects.push(Effect::ClearAlarm {
-                    host: host.hostname,
+                    host: host.hostname.clone(),
                 });
             }
             (false, None) => {}

@@ -10,19 +10,19 @@ use crate::{Alarm, Family, Host, Network, NetworkId, NetworkKind, Pool, PoolId, 
 
 /// A site that satisfies every invariant. It changes only through [`crate::plan`].
 ///
-/// Cloning is cheap: pools are shared.
+/// Cloning is cheap: what has not changed is shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
     pub(crate) identity: Arc<SiteIdentity>,
     pub(crate) generation: Generation,
     pub(crate) initial_config_complete: bool,
-    pub(crate) networks: BTreeMap<NetworkId, Network>,
+    pub(crate) networks: BTreeMap<NetworkId, Arc<Network>>,
     pub(crate) pools: BTreeMap<PoolId, Arc<Pool>>,
-    pub(crate) hosts: BTreeMap<String, Host>,
+    pub(crate) hosts: Arc<BTreeMap<String, Host>>,
     pub(crate) dns_servers: Vec<IpAddr>,
     pub(crate) systemcontroller_gateways: Vec<IpAddr>,
     pub(crate) kubernetes: Kubernetes,
-    pub(crate) alarms: Vec<Alarm>,
+    pub(crate) alarms: Arc<Vec<Alarm>>,
 }
 
 /// What a site is, fixed at installation.
@@ -123,12 +123,12 @@ impl Site {
 
     /// The networks, by id.
     pub fn networks(&self) -> impl Iterator<Item = &Network> {
-        self.networks.values()
+        self.networks.values().map(Arc::as_ref)
     }
 
     /// The network of a type.
     pub fn network(&self, kind: NetworkKind) -> Option<&Network> {
-        self.networks.values().find(|network| network.kind == kind)
+        self.networks().find(|network| network.kind == kind)
     }
 
     /// The pools, by id.
@@ -191,8 +191,7 @@ impl Site {
 
     /// The family of all primary pools but that of pxeboot (I2); `None` without networks.
     pub fn primary_family(&self) -> Option<Family> {
-        self.networks
-            .values()
+        self.networks()
             .find(|network| network.kind != NetworkKind::Pxeboot)
             .map(Network::primary_family)
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::convert::{controller_from_text, endpoint_from_url, endpoints, parts_to_wire};
+use api::convert::{controller_from_text, endpoint_from_url, endpoints, site_fields_to_wire};
 use api::fleet_v1::enrollment_service_client::EnrollmentServiceClient;
 use api::fleet_v1::{EnrollRequest, EnrollResponse};
 use clap::Args;
@@ -266,7 +266,7 @@ impl Enrollment {
             let request = EnrollRequest {
                 token: self.token.reveal(),
                 certificate_signing_request: csr.to_vec(),
-                site: Some(parts_to_wire(&self.site.to_parts())),
+                site: Some(site_fields_to_wire(&self.site)),
                 digest: self.site.digest().0.to_vec(),
                 validate_only,
             };

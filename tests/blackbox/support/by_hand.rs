@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use api::convert::parts_to_wire;
+use api::convert::site_fields_to_wire;
 use api::fleet_v1::enrollment_service_client::EnrollmentServiceClient;
 use api::fleet_v1::exchange_request::Message;
 use api::fleet_v1::link_service_client::LinkServiceClient;
@@ -42,7 +42,7 @@ impl ByHand {
         let site = declared.install(&mut ids).expect("a sound site");
         Self {
             key: LeafKey::generate().expect("a key"),
-            site: parts_to_wire(&site.to_parts()),
+            site: site_fields_to_wire(&site),
             digest: site.digest().0.to_vec(),
         }
     }

@@ -1,54 +1,69 @@
 //! One site: messages and records to domain and back.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use site::{
-    Addresses, Administrative, Alarm, Attachment, AttachmentId, ConfigurationId,
-    DistributedCloudRole, Effect, Family, Generation, Host, Kubernetes, Network, NetworkId,
-    NetworkKind, NetworkParts, Order, Personality, Pool, PoolId, PoolParts, Rank, Severity, Site,
-    SiteIdentity, SiteParts, SoftwareVersion, Stack, SystemMode, SystemType, Timestamp,
+    Addresses, Attachment, AttachmentId, DistributedCloudRole, Effect, Family, Generation,
+    Kubernetes, Network, NetworkId, NetworkKind, NetworkParts, Order, Pool, PoolId, PoolParts,
+    Rank, Site, SiteIdentity, SiteParts, SoftwareVersion, Stack, SystemMode, SystemType,
 };
 use uuid::Uuid;
 
-use super::{Malformed, excerpt};
+use super::host::{alarm_from_wire, host_from_wire};
+use super::{Malformed, alarm_to_wire, excerpt, host_to_wire};
 use crate::site_v1 as wire;
 
 /// The whole site as a message, output-only fields included.
 pub fn site_to_wire(site: &Site) -> wire::Site {
-    let mut message = parts_to_wire(&site.to_parts());
-    message.primary_family = site
-        .primary_family()
-        .map_or(0, |family| family_to_wire(family) as i32);
-    message.stack = stack_to_wire(site.stack()) as i32;
-    message.link_address = site
-        .link_address()
-        .map(|address| address.to_string())
-        .unwrap_or_default();
-    for (network, known) in message.networks.iter_mut().zip(site.networks()) {
-        *network = network_to_wire(site, known);
+    wire::Site {
+        primary_family: site
+            .primary_family()
+            .map_or(0, |family| family_to_wire(family) as i32),
+        stack: stack_to_wire(site.stack()) as i32,
+        link_address: site.link_address().map_or_else(String::new, text),
+        networks: site
+            .networks()
+            .map(|network| network_to_wire(site, network))
+            .collect(),
+        address_pools: site.pools().map(|pool| pool_to_wire(site, pool)).collect(),
+        ..bare_site_to_wire(site)
     }
-    for (pool, known) in message.address_pools.iter_mut().zip(site.pools()) {
-        *pool = pool_to_wire(site, known);
-    }
-    message
 }
 
-/// The fields of a site as a message, as kept in records and sent as reports.
-pub fn parts_to_wire(parts: &SiteParts) -> wire::Site {
-    let SiteParts {
-        identity,
-        generation,
-        initial_config_complete,
-        networks,
-        pools,
-        hosts,
-        dns_servers,
-        systemcontroller_gateways,
-        kubernetes,
-        alarms,
-    } = parts;
+/// The fields of a site as a message, as kept in its record: those of [`parts_to_wire`], without
+/// a copy of the parts in between.
+pub fn site_fields_to_wire(site: &Site) -> wire::Site {
+    wire::Site {
+        networks: site.networks().map(network_fields_to_wire).collect(),
+        address_pools: site.pools().map(pool_fields_to_wire).collect(),
+        ..bare_site_to_wire(site)
+    }
+}
+
+/// A site without its networks and pools.
+fn bare_site_to_wire(site: &Site) -> wire::Site {
+    wire::Site {
+        initial_config_complete: site.initial_config_complete(),
+        generation: site.generation().0,
+        hosts: site.hosts().map(host_to_wire).collect(),
+        dns_servers: site.dns_servers().iter().map(text).collect(),
+        systemcontroller_gateway_addresses: site
+            .systemcontroller_gateways()
+            .iter()
+            .map(text)
+            .collect(),
+        kubernetes: kubernetes_to_wire(site.kubernetes()) as i32,
+        alarms: site.alarms().iter().map(alarm_to_wire).collect(),
+        ..identity_to_wire(site.identity())
+    }
+}
+
+/// A site of which only the identity is said.
+fn identity_to_wire(identity: &SiteIdentity) -> wire::Site {
     let SiteIdentity {
         uuid,
         name,
@@ -66,21 +81,35 @@ pub fn parts_to_wire(parts: &SiteParts) -> wire::Site {
         system_mode: system_mode_to_wire(*system_mode) as i32,
         distributed_cloud_role: role_to_wire(*role) as i32,
         software_version: software_version.to_string(),
+        ..wire::Site::default()
+    }
+}
+
+/// The fields of a site as a message, as kept in records and sent as reports.
+pub fn parts_to_wire(parts: &SiteParts) -> wire::Site {
+    let SiteParts {
+        identity,
+        generation,
+        initial_config_complete,
+        networks,
+        pools,
+        hosts,
+        dns_servers,
+        systemcontroller_gateways,
+        kubernetes,
+        alarms,
+    } = parts;
+    wire::Site {
         initial_config_complete: *initial_config_complete,
         generation: generation.0,
         networks: networks.iter().map(network_parts_to_wire).collect(),
         address_pools: pools.iter().map(pool_parts_to_wire).collect(),
         hosts: hosts.iter().map(host_to_wire).collect(),
-        dns_servers: dns_servers.iter().map(ToString::to_string).collect(),
-        systemcontroller_gateway_addresses: systemcontroller_gateways
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
+        dns_servers: dns_servers.iter().map(text).collect(),
+        systemcontroller_gateway_addresses: systemcontroller_gateways.iter().map(text).collect(),
         kubernetes: kubernetes_to_wire(*kubernetes) as i32,
         alarms: alarms.iter().map(alarm_to_wire).collect(),
-        primary_family: 0,
-        stack: 0,
-        link_address: String::new(),
+        ..identity_to_wire(identity)
     }
 }
 
@@ -166,16 +195,17 @@ struct Faults(Vec<Malformed>);
 impl Faults {
     const MOST: usize = 100;
 
-    fn take<T>(&mut self, path: &str, value: Result<T, String>) -> Option<T> {
+    fn take<T>(&mut self, path: impl Display, value: Result<T, String>) -> Option<T> {
         let fault = match value {
             Ok(value) => return Some(value),
-            Err(problem) => Malformed::new(path, problem),
+            Err(problem) => Malformed::new(path.to_string(), problem),
         };
         match self.0.len() {
             ..Self::MOST => self.0.push(fault),
-            Self::MOST => self
-                .0
-                .push(Malformed::new(path, "this and what follows is not listed")),
+            Self::MOST => self.0.push(Malformed::new(
+                path.to_string(),
+                "this and what follows is not listed",
+            )),
             _ => {}
         }
         None
@@ -190,7 +220,7 @@ impl Faults {
     ) -> Vec<T> {
         let mut values = Vec::with_capacity(messages.len());
         for (index, message) in messages.iter().enumerate() {
-            values.extend(self.take(&format!("{path}[{index}]"), read(message)));
+            values.extend(self.take(format_args!("{path}[{index}]"), read(message)));
         }
         values
     }
@@ -241,7 +271,7 @@ pub fn attachment_to_wire(
 
 /// A pool with its output-only fields.
 pub fn pool_to_wire(site: &Site, pool: &Pool) -> wire::AddressPool {
-    let mut message = pool_parts_to_wire(&pool.to_parts());
+    let mut message = pool_fields_to_wire(pool);
     message.family = family_to_wire(pool.family()) as i32;
     message.network_name = site
         .network_of(pool.id())
@@ -266,17 +296,33 @@ fn network_parts_to_wire(parts: &NetworkParts) -> wire::Network {
         name: name.clone(),
         r#type: kind.name().to_owned(),
         dynamic: *dynamic,
-        address_pools: pools
+        address_pools: pools.iter().map(|(id, pool)| end(*id, *pool)).collect(),
+        ..wire::Network::default()
+    }
+}
+
+/// The same of a network as it is.
+fn network_fields_to_wire(network: &Network) -> wire::Network {
+    wire::Network {
+        id: network.id().0,
+        uuid: network.uuid().to_string(),
+        name: network.name().to_owned(),
+        r#type: network.kind().name().to_owned(),
+        dynamic: network.dynamic(),
+        address_pools: network
+            .pools()
             .iter()
-            .map(|(id, pool)| wire::NetworkAddressPool {
-                uuid: id.0.to_string(),
-                address_pool_uuid: pool.0.to_string(),
-                ..Default::default()
-            })
+            .map(|(_, attachment)| end(attachment.id, attachment.pool))
             .collect(),
-        primary_family: 0,
-        stack: 0,
-        primary_pool_uuid: String::new(),
+        ..wire::Network::default()
+    }
+}
+
+fn end(id: AttachmentId, pool: PoolId) -> wire::NetworkAddressPool {
+    wire::NetworkAddressPool {
+        uuid: id.0.to_string(),
+        address_pool_uuid: pool.0.to_string(),
+        ..Default::default()
     }
 }
 
@@ -319,46 +365,77 @@ fn pool_parts_to_wire(parts: &PoolParts) -> wire::AddressPool {
         holders,
         remembered,
     } = parts;
+    wire::AddressPool {
+        uuid: id.0.to_string(),
+        name: name.clone(),
+        order: order_to_wire(*order) as i32,
+        ranges: ranges.iter().map(range_to_wire).collect(),
+        allocations: holders.iter().map(allocation).collect(),
+        remembered: remembered.iter().map(|(h, a)| allocation((a, h))).collect(),
+        ..places_to_wire(*subnet, addresses)
+    }
+}
+
+/// The same of a pool as it is.
+fn pool_fields_to_wire(pool: &Pool) -> wire::AddressPool {
+    let ranges = pool.ranges().iter();
+    let remembered = pool.remembered().iter();
+    wire::AddressPool {
+        uuid: pool.id().0.to_string(),
+        name: pool.name().to_owned(),
+        order: order_to_wire(pool.order()) as i32,
+        ranges: ranges
+            .map(|range| range_to_wire(&(range.first(), range.last())))
+            .collect(),
+        allocations: pool.holders().iter().map(allocation).collect(),
+        remembered: remembered.map(|(h, a)| allocation((a, h))).collect(),
+        ..places_to_wire(pool.subnet(), pool.addresses())
+    }
+}
+
+/// A pool of which only the subnet and the named addresses are said.
+fn places_to_wire(subnet: IpNet, addresses: &Addresses) -> wire::AddressPool {
     let Addresses {
         floating,
         controller0,
         controller1,
         gateway,
     } = addresses;
-    let text = |address: &Option<IpAddr>| address.map(|a| a.to_string()).unwrap_or_default();
-    let allocation = |(address, holder): (&IpAddr, &String)| wire::Allocation {
-        address: address.to_string(),
-        holder: holder.clone(),
-    };
+    let named = |address: &Option<IpAddr>| address.map_or_else(String::new, text);
     wire::AddressPool {
-        uuid: id.0.to_string(),
-        name: name.clone(),
-        network: subnet.network().to_string(),
+        network: text(subnet.network()),
         prefix: u32::from(subnet.prefix_len()),
-        order: match order {
-            Order::Random => wire::Order::Random,
-            Order::Sequential => wire::Order::Sequential,
-        } as i32,
-        ranges: ranges.iter().map(range_to_wire).collect(),
-        floating_address: text(floating),
-        controller0_address: text(controller0),
-        controller1_address: text(controller1),
-        gateway_address: text(gateway),
-        allocations: holders.iter().map(allocation).collect(),
-        remembered: remembered
-            .iter()
-            .map(|(holder, address)| allocation((address, holder)))
-            .collect(),
-        family: 0,
-        network_name: String::new(),
-        etag: String::new(),
+        floating_address: named(floating),
+        controller0_address: named(controller0),
+        controller1_address: named(controller1),
+        gateway_address: named(gateway),
+        ..wire::AddressPool::default()
     }
+}
+
+fn order_to_wire(order: Order) -> wire::Order {
+    match order {
+        Order::Random => wire::Order::Random,
+        Order::Sequential => wire::Order::Sequential,
+    }
+}
+
+fn allocation((address, holder): (&IpAddr, &String)) -> wire::Allocation {
+    wire::Allocation {
+        address: text(address),
+        holder: holder.clone(),
+    }
+}
+
+/// An address as text.
+fn text(address: impl Borrow<IpAddr>) -> String {
+    address.borrow().to_string()
 }
 
 pub(crate) fn range_to_wire((first, last): &(IpAddr, IpAddr)) -> wire::AddressRange {
     wire::AddressRange {
-        first: first.to_string(),
-        last: last.to_string(),
+        first: text(first),
+        last: text(last),
     }
 }
 
@@ -419,124 +496,6 @@ fn pool_parts_from_wire(message: &wire::AddressPool) -> Result<PoolParts, String
             .into_iter()
             .map(|(a, h)| (h, a))
             .collect(),
-    })
-}
-
-/// A host.
-pub fn host_to_wire(host: &Host) -> wire::Host {
-    let Host {
-        hostname,
-        personality,
-        administrative,
-        target,
-        applied,
-        reboot_required,
-    } = host;
-    wire::Host {
-        hostname: hostname.clone(),
-        personality: match personality {
-            Personality::Controller => wire::Personality::Controller,
-            Personality::Worker => wire::Personality::Worker,
-            Personality::Storage => wire::Personality::Storage,
-        } as i32,
-        administrative: match administrative {
-            Administrative::Locked => wire::AdministrativeState::Locked,
-            Administrative::Unlocked => wire::AdministrativeState::Unlocked,
-        } as i32,
-        target_configuration: target.0,
-        applied_configuration: applied.0,
-        reboot_required: *reboot_required,
-    }
-}
-
-fn host_from_wire(message: &wire::Host) -> Result<Host, String> {
-    let wire::Host {
-        hostname,
-        personality,
-        administrative,
-        target_configuration,
-        applied_configuration,
-        reboot_required,
-    } = message;
-    let personality = match wire::Personality::try_from(*personality) {
-        Ok(wire::Personality::Controller) => Personality::Controller,
-        Ok(wire::Personality::Worker) => Personality::Worker,
-        Ok(wire::Personality::Storage) => Personality::Storage,
-        Ok(wire::Personality::Unspecified) | Err(_) => {
-            return Err(format!("personality {personality} is unknown"));
-        }
-    };
-    let administrative = match wire::AdministrativeState::try_from(*administrative) {
-        Ok(wire::AdministrativeState::Locked) => Administrative::Locked,
-        Ok(wire::AdministrativeState::Unlocked) => Administrative::Unlocked,
-        Ok(wire::AdministrativeState::Unspecified) | Err(_) => {
-            return Err(format!("administrative state {administrative} is unknown"));
-        }
-    };
-    Ok(Host {
-        hostname: hostname.clone(),
-        personality,
-        administrative,
-        target: ConfigurationId(*target_configuration),
-        applied: ConfigurationId(*applied_configuration),
-        reboot_required: *reboot_required,
-    })
-}
-
-/// An alarm.
-pub fn alarm_to_wire(alarm: &Alarm) -> wire::Alarm {
-    let Alarm {
-        uuid,
-        id,
-        severity,
-        entity,
-        reason,
-        raised_at,
-        repair,
-    } = alarm;
-    wire::Alarm {
-        uuid: uuid.to_string(),
-        id: id.clone(),
-        severity: match severity {
-            Severity::Critical => wire::Severity::Critical,
-            Severity::Major => wire::Severity::Major,
-            Severity::Minor => wire::Severity::Minor,
-            Severity::Warning => wire::Severity::Warning,
-        } as i32,
-        entity: entity.clone(),
-        reason: reason.clone(),
-        raised_at_milliseconds: raised_at.0,
-        repair: repair.clone(),
-    }
-}
-
-fn alarm_from_wire(message: &wire::Alarm) -> Result<Alarm, String> {
-    let wire::Alarm {
-        uuid,
-        id,
-        severity,
-        entity,
-        reason,
-        raised_at_milliseconds,
-        repair,
-    } = message;
-    let severity = match wire::Severity::try_from(*severity) {
-        Ok(wire::Severity::Critical) => Severity::Critical,
-        Ok(wire::Severity::Major) => Severity::Major,
-        Ok(wire::Severity::Minor) => Severity::Minor,
-        Ok(wire::Severity::Warning) => Severity::Warning,
-        Ok(wire::Severity::Unspecified) | Err(_) => {
-            return Err(format!("severity {severity} is unknown"));
-        }
-    };
-    Ok(Alarm {
-        uuid: parse_uuid(uuid)?,
-        id: id.clone(),
-        severity,
-        entity: entity.clone(),
-        reason: reason.clone(),
-        raised_at: Timestamp(*raised_at_milliseconds),
-        repair: repair.clone(),
     })
 }
 
@@ -701,5 +660,67 @@ pub fn oam_to_wire(site: &Site) -> wire::Oam {
         oam_ip: text(single),
         oam_start_ip: text(pool.ranges().first().map(site::Range::first)),
         oam_end_ip: text(pool.ranges().last().map(site::Range::last)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use site::{AttachmentRef, Change, Timestamp, bootstrap, plan};
+
+    /// What a site is made durable from says the same as its parts, whatever has happened to it.
+    #[test]
+    fn a_site_and_its_parts_are_one_message() {
+        let file = include_bytes!("../../../../deploy/examples/subcloud-v6-dual.yaml");
+        let declared = bootstrap::parse("example", file).expect("a sound file");
+        let mut number = 0;
+        let mut ids = || {
+            number += 1;
+            Uuid::from_u128(number)
+        };
+        let mut site = declared.install(&mut ids).expect("a sound site");
+        let admin = site.network(NetworkKind::Admin).expect("an admin network");
+        let secondary = admin.pools().secondary().expect("a secondary pool");
+        let check = |site: &Site| {
+            assert_eq!(site_fields_to_wire(site), parts_to_wire(&site.to_parts()));
+        };
+        check(&site);
+        let changes = [
+            // Hosts are out of date, and alarms say so.
+            Change::ModifyDns {
+                servers: vec!["fd03:3::54".to_owned()],
+            },
+            Change::RemovePool {
+                attachment: AttachmentRef::Id(secondary.id.0.to_string()),
+            },
+            Change::LockHost {
+                hostname: "controller-0".to_owned(),
+            },
+        ];
+        for change in changes {
+            let plan = plan(&site, change, Timestamp(1)).expect("an allowed change");
+            assert!(plan.changes_site());
+            plan.apply(&mut site);
+            check(&site);
+        }
+        // Pools that have and had addresses to give.
+        let mut parts = site.to_parts();
+        let holder = || "worker-0".to_owned();
+        for pool in &mut parts.pools {
+            let free = pool.ranges[0].1;
+            if pool.id == secondary.pool {
+                pool.remembered.insert(holder(), free);
+            } else if pool.name.starts_with("management") {
+                pool.holders.insert(free, holder());
+            }
+        }
+        let site = Site::from_parts(parts.clone()).expect("a sound site");
+        check(&site);
+        let record = site_fields_to_wire(&site);
+        assert!(!record.alarms.is_empty() && !record.hosts.is_empty());
+        let pools = || record.address_pools.iter();
+        assert!(pools().any(|pool| !pool.allocations.is_empty()));
+        assert!(pools().any(|pool| !pool.remembered.is_empty()));
+        assert_eq!(parts_from_wire(&record), Ok(parts));
     }
 }

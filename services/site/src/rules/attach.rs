@@ -39,7 +39,7 @@ pub(crate) fn assign_pool(
         family: pool.family(),
     };
     let mut next = site.clone();
-    if let Some(changed) = next.networks.get_mut(&network.id) {
+    if let Some(changed) = next.network_mut(network.id) {
         changed.pools = Pools::Dual { primary, secondary };
     }
     fill(&mut next, network, pool.id)?;
@@ -169,7 +169,7 @@ pub(crate) fn removal_faults(
 /// Takes the secondary pool off its network. The pool gives its addresses back and remembers
 /// who had them (I10).
 pub(crate) fn detach(site: &mut Site, network: NetworkId, pool: PoolId) {
-    if let Some(network) = site.networks.get_mut(&network) {
+    if let Some(network) = site.network_mut(network) {
         network.pools = Pools::Single(network.pools.primary());
     }
     if let Some(pool) = site.pool_mut(pool) {

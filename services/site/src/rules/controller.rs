@@ -212,6 +212,6 @@ fn foreign_pool(id: PoolId, name: String, wanted: ControllerNetwork) -> PoolPart
 }
 
 fn insert(next: &mut Site, id: NetworkId, network: Network, pool: PoolParts) {
-    next.networks.insert(id, network);
+    next.networks.insert(id, Arc::new(network));
     next.pools.insert(pool.id, Arc::new(Pool::of_checked(pool)));
 }

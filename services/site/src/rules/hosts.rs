@@ -23,7 +23,7 @@ pub(crate) fn lock_host(site: &Site, hostname: String) -> Result<Draft, Rejectio
         ));
     }
     let mut next = site.clone();
-    if let Some(host) = next.hosts.get_mut(&hostname) {
+    if let Some(host) = next.host_mut(&hostname) {
         host.administrative = Administrative::Locked;
     }
     Ok(Draft::of(next, Subject::Host(hostname)))
@@ -43,7 +43,7 @@ pub(crate) fn unlock_host(site: &Site, hostname: String) -> Result<Draft, Reject
     }
     let mut next = site.clone();
     let simplex = site.is_simplex();
-    if let Some(host) = next.hosts.get_mut(&hostname) {
+    if let Some(host) = next.host_mut(&hostname) {
         host.administrative = Administrative::Unlocked;
         host.reboot_required = false;
         if simplex {
@@ -82,7 +82,7 @@ pub(crate) fn report_applied(
         });
         return Ok(draft);
     }
-    if let Some(host) = draft.next.hosts.get_mut(&hostname) {
+    if let Some(host) = draft.next.host_mut(&hostname) {
         host.applied = configuration;
     }
     Ok(draft)

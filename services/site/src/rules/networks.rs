@@ -1,5 +1,7 @@
 //! network-add and network-delete.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use crate::lookup;
@@ -40,7 +42,7 @@ pub(crate) fn add_network(site: &Site, request: NewNetwork) -> Result<Draft, Rej
         pools: Pools::Single(primary),
     };
     let mut next = site.clone();
-    next.networks.insert(network.id, network.clone());
+    next.networks.insert(network.id, Arc::new(network.clone()));
     attach::fill(&mut next, &network, pool.id)?;
     Ok(Draft::of(next, Subject::Network(network.id)))
 }
