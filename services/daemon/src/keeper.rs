@@ -310,8 +310,8 @@ impl SiteKeeper {
             Ok(ticket) => {
                 planned.revision = ticket.revision();
                 let changed = plan.changes_site();
-                let effects = plan.effects().to_vec();
-                planned.site = Arc::new(plan.into_site());
+                let (site, effects) = plan.into_parts();
+                planned.site = Arc::new(site);
                 let event = SiteEvent {
                     site: Arc::clone(&planned.site),
                     effects,

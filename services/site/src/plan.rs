@@ -146,6 +146,11 @@ impl Plan {
     pub fn into_site(self) -> Site {
         self.next
     }
+
+    /// The site as it will be, and what happens, in order.
+    pub fn into_parts(self) -> (Site, Vec<Effect>) {
+        (self.next, self.effects)
+    }
 }
 
 impl Site {
