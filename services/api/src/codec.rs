@@ -9,10 +9,15 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use crate::status::undecodable;
 
-/// The buffers of one link, in bytes. A link says little, so that what it holds while it is idle
-/// decides how much memory a fleet takes: two buffers of the usual 8 KiB would be half of it.
-/// A longer message, such as the piece of a command's answer, grows the buffer for good.
-pub const BUFFER_BYTES: usize = 512;
+/// The buffer for what one link says, in bytes. A link says little, so that what it holds while it
+/// is idle decides how much memory a fleet takes: two buffers of the usual 8 KiB would be half of
+/// it. A longer message, such as the piece of a command, grows the buffer for good.
+const WRITE_BUFFER_BYTES: usize = 512;
+
+/// The buffer for what one link hears, in bytes: a piece of a report fits, and four of them hold
+/// the report of a small site. HTTP/2 keeps room for four frames that nobody has read yet, and for
+/// twice as many, for good, once a fifth has come.
+pub const READ_BUFFER_BYTES: usize = 640;
 
 /// From how many bytes on messages leave without waiting for more: each by itself, for what leaves
 /// together is buffered together at the other end.
@@ -73,11 +78,11 @@ where
     type Decoder = Reader<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::raw_encoder(small())
+        ProstCodec::<T, U>::raw_encoder(small(WRITE_BUFFER_BYTES))
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        Reader(ProstCodec::<T, U>::raw_decoder(small()))
+        Reader(ProstCodec::<T, U>::raw_decoder(small(READ_BUFFER_BYTES)))
     }
 }
 
@@ -96,6 +101,6 @@ impl<U: Message + Default> Decoder for Reader<U> {
     }
 }
 
-fn small() -> BufferSettings {
-    BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
+fn small(buffer: usize) -> BufferSettings {
+    BufferSettings::new(buffer, YIELD_BYTES)
 }

@@ -24,9 +24,9 @@ use wire::exchange_response::Message as FromController;
 pub(super) const CHUNK_BYTES: usize = 4 * 1024;
 
 /// The size of the pieces of a report. Each fits into the buffer that a link has anyway
-/// ([`crate::codec::BUFFER_BYTES`]), so that a fleet which reports at once leaves the controller
+/// ([`crate::codec::READ_BUFFER_BYTES`]), so that a fleet which reports at once leaves the controller
 /// with no larger ones.
-const REPORT_CHUNK_BYTES: usize = 448;
+const REPORT_CHUNK_BYTES: usize = 576;
 
 /// The largest report: 1 MiB, some 10,000 allocated addresses.
 pub const MAX_REPORT_BYTES: usize = 1024 * 1024;
@@ -596,7 +596,7 @@ pub(crate) fn bytes32(path: &str, bytes: &[u8]) -> Result<[u8; 32], Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::BUFFER_BYTES;
+    use crate::codec::READ_BUFFER_BYTES;
     use site::{SiteParts, bootstrap};
     use std::net::IpAddr;
 
@@ -674,7 +674,7 @@ mod tests {
         assert!(pieces.len() > 2, "{} pieces", pieces.len());
         for piece in pieces {
             assert!(whole.is_none(), "complete before the last piece");
-            assert!(piece.encoded_len() + PREFIX_BYTES <= BUFFER_BYTES);
+            assert!(piece.encoded_len() + PREFIX_BYTES <= READ_BUFFER_BYTES);
             whole = messages.take(piece).expect("a piece");
         }
         assert_eq!(whole, Some(report));

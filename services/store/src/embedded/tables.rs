@@ -18,7 +18,7 @@ pub(super) const FORMAT: u64 = 1;
 
 /// Memory for pages, half of it for those that are not written yet. What is read often is kept by
 /// the services, and the system caches the file: more here would only hold it a second time.
-const CACHE_BYTES: usize = 4 * 1024 * 1024;
+const CACHE_BYTES: usize = 1024 * 1024;
 
 /// Facts about the store itself, by name.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
