@@ -109,13 +109,14 @@ async fn measure(arguments: &Arguments) -> Value {
     fleet.costs.print("controller");
     println!(
         "controller: {:.0} subclouds added/s, {:.0} enrolled/s; reconnected after {:.2} s \
-         ({} of {n} resumed, {} reports); networks reported and durable: p50 {:.0} ms, \
-         p99 {:.0} ms; {:.0} changes a second to a watcher: p50 {:.1} ms, p99 {:.1} ms",
+         ({} of {n} resumed, {} reports); {:.1} us CPU of each agent to take networks over, \
+         reported and durable: p50 {:.0} ms, p99 {:.0} ms; {:.0} changes a second to a watcher: p50 {:.1} ms, p99 {:.1} ms",
         fleet.adds,
         fleet.enrollments,
         fleet.reconnect_seconds,
         fleet.resumed,
         fleet.reports_after_restart,
+        fleet.taken_over_cpu_us,
         fleet.reported[0],
         fleet.reported[1],
         f64::from(n) / interval(n).as_secs_f64(),
@@ -277,6 +278,8 @@ struct Fleet {
     reconnect_seconds: f64,
     resumed: f64,
     reports_after_restart: f64,
+    /// The CPU of the agents for each until as many have taken the networks over.
+    taken_over_cpu_us: f64,
     /// The median and the 99th percentile, in milliseconds.
     reported: [f64; 2],
     watched: [f64; 2],
@@ -340,9 +343,10 @@ async fn measure_fleet(dir: &std::path::Path, n: u16, time: Duration) -> Fleet {
     let watched = report_all(&crowd, channel, interval(n)).await;
     fleet.watched = shares(watched);
     fleet.costs.after_report_kib = (resident_at_rest(process).await - empty) / f64::from(n);
-    let (kept, spent, reported) = fan_out(&crowd, &mut controller).await;
+    let (kept, [spent, agents], reported) = fan_out(&crowd, &mut controller).await;
     fleet.costs.all_at_once = kept.map(|time| time.as_secs_f64() * 1e3);
     fleet.costs.all_at_once_cpu_us = spent * 1e6 / f64::from(n);
+    fleet.taken_over_cpu_us = agents * 1e6 / f64::from(n);
     fleet.reported = shares(reported);
     fleet
 }
@@ -432,16 +436,16 @@ impl Watched {
 
 /// The controller's oam network moves: how long after the start of the operator's command the
 /// controller has heard from half of the agents, and from 99 of 100, that they have it durably; the
-/// seconds of CPU that it took until then; and when each agent has seen its report acknowledged,
+/// seconds of CPU that it and the agents took until then; and when each agent has seen its report acknowledged,
 /// for which agents take turns.
 async fn fan_out(
     crowd: &Crowd,
     controller: &mut Controller,
-) -> ([Duration; 2], f64, Vec<Duration>) {
+) -> ([Duration; 2], [f64; 2], Vec<Duration>) {
     let kept = r#"tandem_controller_networks_answers_total{outcome="kept"}"#;
     let before = counter(controller, kept);
-    let process = controller.daemon().id();
-    let (spent, start) = (cpu(process), Instant::now());
+    let processes = [controller.daemon().id(), std::process::id()];
+    let (before_cpu, start) = (processes.map(cpu), Instant::now());
     let mut waiting = JoinSet::new();
     let (sender, mut answered) = mpsc::unbounded_channel();
     for state in &crowd.states {
@@ -488,7 +492,8 @@ async fn fan_out(
         }
         *heard = start.elapsed();
     }
-    let spent = cpu(process) - spent;
+    let after = processes.map(cpu);
+    let spent = [after[0] - before_cpu[0], after[1] - before_cpu[1]];
     (heard, spent, waiting.join_all().await)
 }
 
