@@ -66,6 +66,7 @@ fn alarms_and_rollouts_are_told_as_counts_that_are_there_from_the_start() {
         ("280.004", "critical"),
         ("280.004", "major"),
         ("280.005", "major"),
+        ("280.006", "major"),
         ("280.101", "major"),
         ("280.102", "critical"),
         ("280.103", "critical"),

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use fleet::{
-    AlarmKind, Availability, Event, EventKind, LinkId, MISSED_HEARTBEATS, PeerAlarm, RESTART_GRACE,
-    SubcloudId,
+    AlarmKind, AssociationState, Availability, Event, EventKind, LinkId, MISSED_HEARTBEATS,
+    PeerAlarm, RESTART_GRACE, SubcloudId,
 };
 use site::Timestamp;
 
@@ -19,6 +19,9 @@ impl Geo {
         }
         if alarm.id == "280.005" {
             return self.check_led_elsewhere(index);
+        }
+        if alarm.id == "280.006" {
+            return self.check_refused(index, alarm);
         }
         let named = |other: &usize| alarm.entity == format!("system_peer=site-{other}");
         let Some(other) = (0..self.sites.len()).find(named) else {
@@ -61,6 +64,22 @@ impl Geo {
             .collect();
         if let Some(name) = idle.first() {
             self.fail(format!("{name} leads a group and took nobody over"));
+        }
+    }
+
+    /// Something of a group is refused at one of the two sites.
+    fn check_refused(&mut self, index: usize, alarm: &PeerAlarm) {
+        let machine = self.sites[index].machine.as_ref();
+        let failed = machine.is_some_and(|machine| {
+            let mut known = machine.associations();
+            known.any(|known| {
+                let view = machine.association_view(known);
+                view.state == AssociationState::Failed || !known.faults.is_empty()
+            })
+        });
+        if !failed {
+            let text = &alarm.text;
+            self.fail(format!("site {index} says without a cause: {text}"));
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::{PeerAlarm, PeerGoodbye, PeerGroup, PeerOutput, PeerSeverity, SystemPeer};
+use crate::{
+    Association, Fault, PeerAlarm, PeerGoodbye, PeerGroup, PeerOutput, PeerSeverity, SystemPeer,
+};
 
 use super::super::{Controller, Output};
 
@@ -12,12 +14,16 @@ const PEER_LOST: &str = "280.004";
 /// A site of lower priority leads a group.
 const GROUP_ELSEWHERE: &str = "280.005";
 
+/// A site cannot take in all that the other one tells of a group.
+const GROUP_REFUSED: &str = "280.006";
+
 impl PeerAlarm {
     /// Every id, with each severity that it can have.
-    pub const KINDS: [(&'static str, PeerSeverity); 3] = [
+    pub const KINDS: [(&'static str, PeerSeverity); 4] = [
         (PEER_LOST, PeerSeverity::Critical),
         (PEER_LOST, PeerSeverity::Major),
         (GROUP_ELSEWHERE, PeerSeverity::Major),
+        (GROUP_REFUSED, PeerSeverity::Major),
     ];
 }
 
@@ -53,9 +59,11 @@ impl Controller {
     fn alarms_of_now(&self) -> BTreeMap<(&'static str, String), PeerAlarm> {
         let peers = self.peers.peers.values();
         let groups = self.peers.groups.values();
+        let shared = self.peers.associations.values();
         let alarms = peers
             .filter_map(|peer| self.peer_alarm(peer))
-            .chain(groups.filter_map(|group| self.group_alarm(group)));
+            .chain(groups.filter_map(|group| self.group_alarm(group)))
+            .chain(shared.filter_map(|known| self.association_alarm(known)));
         alarms
             .map(|alarm| ((alarm.id, alarm.entity.clone()), alarm))
             .collect()
@@ -118,6 +126,43 @@ impl Controller {
                 "subcloud peer group {} is led by {} (priority {}), this site has priority {}; \
                  `tandem dcmanager subcloud-peer-group migrate {}` takes it back",
                 group.header.name, leader.name, leader.priority, group.priority, group.header.name
+            ),
+        })
+    }
+
+    /// A claim of a term that is over is none: it ends when its site hears of the newer one.
+    fn association_alarm(&self, known: &Association) -> Option<PeerAlarm> {
+        let peer = self.peers.peers.get(&known.peer)?;
+        let group = &self.peers.groups.get(&known.group)?.header.name;
+        if known.ended || !peer.enabled() || peer.suspended() {
+            return None;
+        }
+        let counts = |fault: &&Fault| fault.reason != "EPOCH_STALE";
+        let here: Vec<&Fault> = known.faults.iter().filter(counts).collect();
+        let speaking = self.peers.speaking.get(&(known.group, known.peer));
+        let there = speaking.into_iter().flat_map(|it| &it.faults);
+        let there: Vec<&Fault> = there.filter(counts).collect();
+        let (faults, who) = if there.is_empty() {
+            let told = format!("system peer {} tells of", peer.name);
+            (here, format!("this site cannot take in all that {told}"))
+        } else {
+            let who = format!("system peer {}", peer.name);
+            (
+                there,
+                format!("{who} cannot take in all that this site tells of"),
+            )
+        };
+        let more = match faults.len() {
+            0 | 1 => String::new(),
+            count => format!(" (and {} more)", count - 1),
+        };
+        Some(PeerAlarm {
+            id: GROUP_REFUSED,
+            entity: format!("subcloud_peer_group={group}.system_peer={}", peer.name),
+            severity: Some(PeerSeverity::Major),
+            text: format!(
+                "{who} subcloud peer group {group}: {}{more}",
+                faults.first()?.message
             ),
         })
     }

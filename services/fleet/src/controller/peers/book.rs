@@ -98,6 +98,7 @@ impl Controller {
         batch
             .writes
             .push(Write::Association(Box::new(association.clone())));
+        self.peers.due.alarms = true;
         self.peers.withdrawn.remove(&key);
         self.peers.associations.insert(key, association);
         self.peer_touched(key.1);
@@ -108,9 +109,15 @@ impl Controller {
         // The members' agents are told before the association that says so is gone.
         self.peer_touched(key.1);
         self.peers.associations.remove(&key);
-        self.peers.speaking.remove(&key);
+        self.forget_said(key);
         self.peers.hearing.remove(&key);
         self.peers.rereads.remove(&key);
+    }
+
+    /// What was told is told anew, and what could not be taken in of it is no longer known.
+    pub(super) fn forget_said(&mut self, key: (PeerGroupId, PeerId)) {
+        self.peers.speaking.remove(&key);
+        self.peers.due.alarms = true;
     }
 
     /// A member left: a peer that was away, and believes that it owns it, says so again and hears

@@ -201,7 +201,7 @@ impl Controller {
             }
             Change::Sync(association) => {
                 let key = (association.group, association.peer);
-                self.peers.speaking.remove(&key);
+                self.forget_said(key);
                 self.group_touched(key.0);
             }
             Change::Subcloud(subcloud) => {

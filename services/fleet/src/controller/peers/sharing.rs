@@ -136,7 +136,7 @@ impl Controller {
             ended: true,
             ..known
         };
-        self.peers.speaking.remove(&key);
+        self.forget_said(key);
         self.peers.hearing.remove(&key);
         if self.peers.associations.get(&key) != Some(&changed) {
             let updated_at = now;

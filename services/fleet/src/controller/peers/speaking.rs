@@ -234,6 +234,7 @@ impl Controller {
         };
         if offered == digest {
             speaking.acknowledged = Some(digest);
+            self.peers.due.alarms |= speaking.faults != faults;
             speaking.faults = faults;
             speaking.changed.retain(|_, change| *change > changes);
         }

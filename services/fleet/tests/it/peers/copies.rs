@@ -20,6 +20,29 @@ fn delete(node: &mut Node, now: Timestamp) -> Result<(), Rejection> {
     crate::common::answer(outputs).map(drop)
 }
 
+/// A subcloud of `a` that is added and enrolled in the place of one that was deleted, and joins the
+/// group.
+fn add_anew(a: &mut Node, now: Timestamp, name: &str) -> SubcloudId {
+    settle(&mut a.machine, now, Input::AddSubcloud(add(9, name)));
+    let site = site(name, 1, "6");
+    let outputs = settle(&mut a.machine, now, Input::Enroll(enroll(9, &site)));
+    crate::common::answer(outputs).expect("its addresses are free");
+    let join = PeerAction::SetMembers {
+        group: GROUP.to_string(),
+        add: vec![name.to_owned()],
+        remove: Vec::new(),
+    };
+    a.ask(now, join).expect("it is enrolled");
+    a.machine.fleet().by_name(name).expect("it was added").id
+}
+
+/// What alarm 280.006 says at a site.
+fn refusals(node: &Node) -> Vec<&str> {
+    let alarms = node.machine.peer_alarms();
+    let refused = alarms.filter(|alarm| alarm.id == "280.006");
+    refused.map(|alarm| alarm.text.as_str()).collect()
+}
+
 fn take_out(node: &mut Node, now: Timestamp) -> Result<(), Rejection> {
     let leave = PeerAction::SetMembers {
         group: GROUP.to_string(),
@@ -148,4 +171,93 @@ fn a_copy_that_was_taken_out_comes_back_when_the_group_is_shared_again() {
     let record = b.machine.fleet().subcloud(id).expect("it is kept");
     assert_eq!(record.geo.group, Some(GROUP));
     assert_eq!(record.geo.owner, Some(a.config.id));
+}
+
+#[test]
+fn a_copy_of_what_its_owner_deleted_makes_way_for_the_successor() {
+    for (name, away) in [
+        ("west", false),
+        ("west", true),
+        ("west-2", false),
+        ("west-2", true),
+    ] {
+        let (mut a, mut b, old) = sharing();
+        if away {
+            part(&mut a, &mut b, at(3));
+        }
+        delete(&mut a, at(4)).expect("it is not managed");
+        if !away {
+            later(&mut a, &mut b, at(6));
+            let copy = b.machine.fleet().subcloud(old).expect("b keeps it");
+            assert_eq!(copy.geo.group, None, "{name}");
+        }
+        let new = add_anew(&mut a, at(8), name);
+        if away {
+            meet(&mut a, &mut b, 10);
+        } else {
+            later(&mut a, &mut b, at(10));
+            later(&mut a, &mut b, at(11));
+        }
+        let fleet = b.machine.fleet();
+        let copy = fleet.subcloud(new).expect("it is shared");
+        assert_eq!(copy.geo.group, Some(GROUP), "{name} {away}");
+        assert!(copy.footprint().is_some());
+        match fleet.subcloud(old) {
+            None => assert_eq!(name, "west"),
+            // Another name: it may live on, but has not these addresses.
+            Some(copy) => assert_eq!((name, copy.footprint()), ("west-2", None)),
+        }
+        for node in [&a, &b] {
+            let known = node.machine.associations().next().expect("shared");
+            let view = node.machine.association_view(known);
+            assert_eq!(view.state, AssociationState::InSync, "{}", view.message);
+            assert_eq!(refusals(node), [""; 0], "{name} {away}");
+        }
+    }
+}
+
+#[test]
+fn what_a_peer_cannot_take_in_is_an_alarm_at_both_sites_until_it_can() {
+    let (mut a, mut b, _) = sharing();
+    // A subcloud of b's own has the name that a is about to share.
+    settle(&mut b.machine, at(3), Input::AddSubcloud(add(7, "west")));
+    assert!(
+        b.machine.fleet().subcloud(SubcloudId(uuid(7))).is_none(),
+        "the copy has the name"
+    );
+    delete(&mut a, at(4)).expect("it is not managed");
+    later(&mut a, &mut b, at(6));
+    delete(&mut b, at(7)).expect("it is shared no more");
+    settle(&mut b.machine, at(7), Input::AddSubcloud(add(7, "west")));
+    let new = add_anew(&mut a, at(8), "west");
+    later(&mut a, &mut b, at(10));
+    assert_eq!(
+        refusals(&a),
+        [
+            "system peer b cannot take in all that this site tells of subcloud peer group shared: \
+          there is a subcloud west already"
+        ]
+    );
+    assert_eq!(
+        refusals(&b),
+        [
+            "this site cannot take in all that system peer a tells of subcloud peer group shared: \
+             there is a subcloud west already"
+        ]
+    );
+    assert!(b.machine.fleet().subcloud(SubcloudId(uuid(7))).is_some());
+    assert!(b.machine.fleet().subcloud(new).is_none());
+
+    delete(&mut b, at(11)).expect("it is pending");
+    let (group, peer) = (GROUP.to_string(), "b".to_owned());
+    a.ask(at(12), PeerAction::SyncAssociation { group, peer })
+        .expect("done");
+    later(&mut a, &mut b, at(13));
+    later(&mut a, &mut b, at(14));
+    assert!(b.machine.fleet().subcloud(new).is_some());
+    assert_eq!(refusals(&a), [""; 0]);
+}
+
+fn uuid(number: u128) -> uuid::Uuid {
+    uuid::Uuid::from_u128(number)
 }
