@@ -23,7 +23,8 @@
 //! Among sites that are peers: a subcloud has one owner in each term, who has it on its own disk;
 //! it moves only when an operator moves it or its agent has not heard its owner for the failover
 //! time; no live link or peering joins two families; alarms have causes; edits are kept, taken in
-//! by another site, or shown as a conflict. Once faults stop, everything must come right.
+//! by another site, or shown as a conflict; an association that was deleted gives way to a later
+//! one only. Once faults stop, everything must come right.
 //!
 //! Faults: partitions, loss in one direction, delay, duplicates, streams that stall or break unseen
 //! by one end or both, crashes that lose what was not synced, full and slow disks, clocks that jump

@@ -18,8 +18,11 @@ pub(super) struct Promises {
     asked: BTreeMap<RequestId, Asked>,
     /// Since when, by the site's clock, a record of a site is at least what was answered.
     kept: BTreeMap<(usize, Kept), Timestamp>,
-    /// Associations that a site's operator may have deleted.
-    deleted: BTreeSet<(usize, Kept)>,
+    /// The generation of the association that a site's operator deleted last: nothing up to it
+    /// may take its place.
+    deleted: BTreeMap<(usize, Kept), u64>,
+    /// How often a site's operator asked to delete an association that is not yet gone.
+    unwanted: BTreeMap<(usize, Kept), u32>,
     /// The newest text that a site acknowledged for a subcloud.
     told: BTreeMap<(usize, SubcloudId), u64>,
     /// When, in what order, operators said a text at a site.
@@ -119,9 +122,11 @@ impl Promises {
 }
 
 impl Promises {
-    fn delete(&mut self, what: (usize, Kept)) {
+    /// An association is gone by an operator's word; all up to its generation stay so.
+    fn delete(&mut self, what: (usize, Kept), generation: u64) {
         self.kept.remove(&what);
-        self.deleted.insert(what);
+        let known = self.deleted.entry(what).or_default();
+        *known = generation.max(*known);
     }
 }
 
@@ -146,22 +151,56 @@ impl Geo {
             }
             _ => None,
         };
-        self.oracle.promises.asked(request, action, deletes, at);
+        let promises = &mut self.oracle.promises;
+        if let Some(what) = deletes {
+            *promises.unwanted.entry(what).or_default() += 1;
+        }
+        promises.asked(request, action, deletes, at);
     }
 
-    /// A process ended: what it was to delete may be gone already, although nobody was answered,
-    /// and nobody will be.
-    pub(super) fn deleted_unanswered(&mut self, index: usize) {
-        let disk = &self.sites[index].durable;
+    /// Looks at what a write did to associations: each that was deleted stays so, and only one of a
+    /// later generation takes its place; none is deleted unasked.
+    pub(super) fn check_deleted(&mut self, index: usize) {
+        let mut faults = Vec::new();
         let promises = &mut self.oracle.promises;
-        let here = |asked: &Asked| asked.deletes.filter(|(site, _)| *site == index);
-        let asked: Vec<(usize, Kept)> = promises.asked.values().filter_map(here).collect();
-        promises.asked.retain(|_, asked| here(asked).is_none());
-        for what in asked {
-            if what.1.changed(disk).is_none() {
-                promises.delete(what);
+        for ((group, peer), known) in &self.sites[index].durable.associations {
+            let what = (index, Kept::Association(*group, *peer));
+            let before = promises.deleted.get(&what).copied();
+            if before == Some(known.generation) && known.withdrawn {
+                continue;
+            }
+            if before.is_some_and(|before| known.generation <= before) {
+                faults.push(format!(
+                    "site {index} shares the group with {peer} in generation {}, which is deleted",
+                    known.generation
+                ));
+            }
+            if known.withdrawn {
+                match promises.unwanted.get_mut(&what) {
+                    Some(asked) if *asked > 0 => *asked -= 1,
+                    _ => faults.push(format!("site {index} leaves {peer} unasked")),
+                }
+                promises.delete(what, known.generation);
             }
         }
+        for (site, gone) in promises.deleted.keys() {
+            let Kept::Association(group, peer) = *gone else {
+                continue;
+            };
+            let disk = &self.sites[*site].durable.associations;
+            if *site == index && !disk.contains_key(&(group, peer)) {
+                faults.push(format!("site {index} forgets that it left {peer}"));
+            }
+        }
+        for fault in faults {
+            self.fail(fault);
+        }
+    }
+
+    /// A process ended: what it was asked to delete, and is not gone, is not deleted any more.
+    pub(super) fn forget_wishes(&mut self, index: usize) {
+        let unwanted = &mut self.oracle.promises.unwanted;
+        unwanted.retain(|(site, _), _| *site != index);
     }
 
     /// An answer promises that what it says is on disk.
@@ -212,8 +251,17 @@ impl Geo {
             PeerSubject::Subcloud(known) => (Kept::Subcloud(known.id), known.updated_at),
             PeerSubject::Card(_) => return,
         };
-        if asked.deletes.is_some() {
-            return self.oracle.promises.delete((index, kept));
+        if let PeerSubject::Association(known) = &receipt.subject {
+            let deleted = self.oracle.promises.deleted.get(&(index, kept));
+            let gone = deleted >= Some(&known.generation);
+            if asked.deletes.is_some() && !gone {
+                self.fail(format!(
+                    "site {index} answers a deletion that is not on disk"
+                ));
+            }
+            if asked.deletes.is_some() || gone {
+                return;
+            }
         }
         self.keep(index, kept, at);
         for name in &asked.members {
@@ -232,12 +280,9 @@ impl Geo {
         }
     }
 
-    fn keep(&mut self, index: usize, kept: Kept, at: Timestamp) {
-        let promises = &mut self.oracle.promises;
-        if promises.deleted.contains(&(index, kept)) {
-            return;
-        }
-        let known = promises.kept.entry((index, kept)).or_insert(at);
+    fn keep(&mut self, index: usize, what: Kept, at: Timestamp) {
+        let kept = &mut self.oracle.promises.kept;
+        let known = kept.entry((index, what)).or_insert(at);
         *known = at.max(*known);
     }
 

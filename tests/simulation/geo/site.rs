@@ -378,6 +378,7 @@ impl Geo {
         let reached = self.rng.random_range(0..=waiting.len());
         for (_, writes) in waiting.into_iter().take(reached) {
             self.sites[index].durable.apply(writes);
+            self.check_deleted(index);
             self.remember_owners(index);
             self.remember_texts(index);
         }
@@ -385,7 +386,7 @@ impl Geo {
         node.life += 1;
         node.busy_until = self.now;
         node.alarm_clock = None;
-        self.deleted_unanswered(index);
+        self.forget_wishes(index);
         self.check_kept(index);
         self.cut_all_of(Node::Site(index));
     }
@@ -481,6 +482,7 @@ impl Geo {
             return;
         };
         self.sites[index].durable.apply(writes);
+        self.check_deleted(index);
         self.note(103, || format!("site {index} has {ticket:?} on disk"));
         self.remember_owners(index);
         if self.sabotage != Some(GeoSabotage::NoSync) {
