@@ -10,7 +10,7 @@ use site::{Alarm, Change, Generation, Plan, Site, check_etag, plan};
 use store::{Action, Expected, Revision, Store, Ticket, Write};
 use tokio::sync::watch;
 
-use crate::history::{History, SiteEvent, Watching};
+use crate::history::{History, Process, SiteEvent, Watching};
 use crate::requests::{Answered, RequestLog, fingerprint};
 use crate::state_dir::{request_key, request_write, requests_of, site_write};
 use crate::{Caller, Deed, Failure, Noted, Witness, fatal, now};
@@ -91,7 +91,7 @@ impl SiteKeeper {
         Ok(Self {
             store,
             planned,
-            history: Mutex::new(History::new(site)),
+            history: Mutex::new(History::new(site, Process::started(now()))),
             neighbours: None,
             witness: OnceLock::new(),
         })

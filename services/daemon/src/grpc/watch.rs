@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use wire::watch_site_response::Event;
 
-use crate::history::{SiteEvent, Watching};
+use crate::history::{Process, SiteEvent, Watching};
 
 /// What a watcher gets.
 pub(crate) type SiteEvents =
@@ -22,22 +22,28 @@ pub(crate) type SiteEvents =
 /// First what the watcher missed, then every change until the process stops.
 pub(crate) fn events(watching: Watching, stop: CancellationToken) -> SiteEvents {
     let Watching {
+        process,
         resync,
         missed,
         next,
     } = watching;
     // Whole sites are made into messages one at a time, when they are taken: a watcher that takes
     // nothing holds no copies.
-    let first = resync.into_iter().map(|site| resync_event(&site));
-    let first = first.chain(missed.into_iter().map(|event| change_event(&event)));
-    let rest = futures_util::stream::unfold(Some((next, stop)), |state| async {
+    let first = resync
+        .into_iter()
+        .map(move |site| resync_event(process, &site));
+    let missed = missed
+        .into_iter()
+        .map(move |event| change_event(process, &event));
+    let first = first.chain(missed);
+    let rest = futures_util::stream::unfold(Some((next, stop)), move |state| async move {
         let (mut next, stop) = state?;
         let event = tokio::select! {
             () = stop.cancelled() => return None,
             event = next.recv() => event,
         };
         match event {
-            Ok(event) => Some((Ok(change_event(&event)), Some((next, stop)))),
+            Ok(event) => Some((Ok(change_event(process, &event)), Some((next, stop)))),
             Err(RecvError::Closed) => None,
             Err(RecvError::Lagged(changes)) => Some((Err(too_slow(changes)), None)),
         }
@@ -46,21 +52,21 @@ pub(crate) fn events(watching: Watching, stop: CancellationToken) -> SiteEvents 
     Box::pin(futures_util::StreamExt::chain(first, rest))
 }
 
-fn resync_event(site: &Site) -> wire::WatchSiteResponse {
+fn resync_event(process: Process, site: &Site) -> wire::WatchSiteResponse {
     let event = Some(Event::Resync(site_to_wire(site)));
     wire::WatchSiteResponse {
-        revision: site.generation().0,
+        revision: process.revision(site),
         event,
     }
 }
 
-fn change_event(event: &Arc<SiteEvent>) -> wire::WatchSiteResponse {
+fn change_event(process: Process, event: &Arc<SiteEvent>) -> wire::WatchSiteResponse {
     let change = wire::SiteChange {
         effects: event.effects.iter().map(effect_to_wire).collect(),
         site: Some(site_to_wire(&event.site)),
     };
     wire::WatchSiteResponse {
-        revision: event.site.generation().0,
+        revision: process.revision(&event.site),
         event: Some(Event::Change(change)),
     }
 }
@@ -106,6 +112,7 @@ mod tests {
         };
         let (changes, next) = broadcast::channel(1);
         let watching = Watching {
+            process: Process::started(site::Timestamp(0)),
             resync: None,
             missed: missed.clone(),
             next,
