@@ -15,6 +15,9 @@ use crate::requests::{Answered, RequestLog, fingerprint};
 use crate::state_dir::{request_key, request_write, requests_of, site_write};
 use crate::{Caller, Deed, Failure, Noted, Witness, fatal, now};
 
+/// How many answers are dated anew in one write, which has a limit.
+const DATED_AT_ONCE: usize = 128;
+
 /// Keeps one site. Readers see only what is durable.
 #[derive(Debug)]
 pub struct SiteKeeper {
@@ -186,6 +189,35 @@ impl SiteKeeper {
         }
     }
 
+    /// The clock of this process has leapt: what was answered is as old as it was, and the next
+    /// process must not take it for older, or it would carry out a repeated request again.
+    pub async fn date_answers_anew(&self) {
+        let tickets: Vec<_> = {
+            let mut planned = self.lock();
+            let dated = planned.requests.date_anew(Instant::now(), now());
+            let writes = dated.chunks(DATED_AT_ONCE).map(|some| {
+                let some = some
+                    .iter()
+                    .map(|(id, answered)| request_write(id, answered));
+                self.store.enqueue_when_room(some.collect())
+            });
+            writes.collect()
+        };
+        for ticket in tickets {
+            match ticket {
+                Ok(ticket) => {
+                    if let Err(error) = ticket.durable().await {
+                        fatal("the dates of answers could not be made durable", &error);
+                    }
+                }
+                Err(error) => fatal(
+                    "the dates of answers could not be handed to the disk",
+                    &error,
+                ),
+            }
+        }
+    }
+
     /// Begins to watch after a revision.
     pub(crate) fn watch_from(&self, revision: u64) -> Watching {
         self.history().watch_from(revision)
@@ -225,10 +257,12 @@ impl SiteKeeper {
             request,
             change,
         } = call;
-        let at = now();
         let id = request.request_id();
         let fingerprint = fingerprint(method, request);
         let mut planned = self.lock();
+        // Within the lock, so that no answer with a date of before is kept after the clock was set
+        // and answers were dated anew.
+        let at = now();
         if let Some(known) = planned
             .requests
             .find(id, fingerprint, Instant::now())

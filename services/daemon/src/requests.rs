@@ -21,6 +21,9 @@ const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// below; past it the oldest go first, and the log says so.
 const MOST_KEPT: usize = 100_000;
 
+/// A date that differs by so many milliseconds is not worth a write.
+const SAME_DATE: u64 = 1000;
+
 /// The longest request id.
 const LONGEST_ID: usize = 128;
 
@@ -206,6 +209,24 @@ impl RequestLog {
         self.keep_at(Instant::now(), id, answered)
     }
 
+    /// Dates the answers by what the wall clock shows now and by their ages, because it was set; the
+    /// next process would take them for as much too old, or too young. Those whose date changes.
+    pub(crate) fn date_anew(&mut self, now: Instant, shown: Timestamp) -> Vec<(String, Answered)> {
+        let mut dated = Vec::new();
+        for (id, Kept { answered, until }) in &mut self.answers {
+            let Some(left) = until.checked_duration_since(now) else {
+                continue;
+            };
+            let age = u64::try_from(KEPT.saturating_sub(left).as_millis()).unwrap_or(u64::MAX);
+            let at = Timestamp(shown.0.saturating_sub(age));
+            if at.0.abs_diff(answered.at.0) > SAME_DATE {
+                answered.at = at;
+                dated.push((id.clone(), answered.clone()));
+            }
+        }
+        dated
+    }
+
     fn insert(&mut self, id: String, kept: Kept) {
         self.by_time.insert((kept.until, id.clone()), ());
         self.answers.insert(id, kept);
@@ -349,5 +370,31 @@ mod tests {
         assert_eq!(log.find("older", [1; 32], after(1)), Ok(None));
         let forgotten = log.keep_new("new".into(), answered(1));
         assert_eq!(forgotten, ["older"]);
+    }
+
+    #[test]
+    fn answers_keep_their_age_when_the_clock_is_set_and_the_process_starts_anew() {
+        let (start, day) = (Instant::now(), 86_400_000);
+        let hour = start + Duration::from_secs(3600);
+        // The clock was at 1970, and an hour later it is set.
+        let mut log = RequestLog::default();
+        log.keep_at(start, "a".into(), answered(1));
+        log.keep_at(hour, "b".into(), answered(2));
+        let set = Timestamp(20_000 * day);
+        let mut dated = log.date_anew(hour, set);
+        dated.sort_by(|one, other| one.0.cmp(&other.0));
+        let dates: Vec<(&str, u64)> = dated
+            .iter()
+            .map(|(id, it)| (id.as_str(), it.at.0))
+            .collect();
+        assert_eq!(dates, [("a", set.0 - 3_600_000), ("b", set.0)]);
+        assert_eq!(
+            log.date_anew(hour, Timestamp(set.0 + 999)),
+            [],
+            "it was not set"
+        );
+        // Nothing of it matters once it is too old.
+        let late = hour + KEPT + Duration::from_millis(1);
+        assert_eq!(log.date_anew(late, Timestamp(1)), []);
     }
 }

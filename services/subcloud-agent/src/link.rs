@@ -168,6 +168,7 @@ impl Driver {
             let outputs = match input {
                 // Whatever happened was news to the old machine; the new one starts with it.
                 _ if moment.leaps != self.leaps => {
+                    self.keeper.date_answers_anew().await;
                     let (outputs, from_now_on) = self.begin_anew(moment);
                     happened = from_now_on;
                     outputs
