@@ -5,12 +5,15 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::peers::{done, wait_for_sync};
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::cloud::{Controller, Place, Subcloud};
 use crate::support::{PATIENCE, scratch, wait_until};
 
 /// A certificate that lives so long is renewed after eight to ten seconds.
 const SETTINGS: &str = "heartbeat_interval_milliseconds = 500\ncertificate_validity_seconds = 16\n";
+
+const GET: &str = "tandem.fleet.v1.SubcloudService/GetSubcloud";
 
 #[test]
 fn after_a_restore_agents_that_renewed_come_back_and_others_are_told_of() {
@@ -69,6 +72,159 @@ fn after_a_restore_agents_that_renewed_come_back_and_others_are_told_of() {
     controller.wait_for("east", "availability", "online");
 }
 
+/// Two sites that share groups, of which the first loses its state and gets that of a backup.
+struct Peers {
+    a: Controller,
+    b: Controller,
+}
+
+impl Peers {
+    fn start(dir: &Path) -> Self {
+        let start = |name: &str, index: u8| {
+            let site = Bootstrap::controller_of(name, index, Stack::V6);
+            let mut site = Controller::install(&dir.join(name), site, Place::Loopback);
+            site.set("failover_milliseconds = 5000\n");
+            site.serve();
+            site
+        };
+        let (a, b) = (start("a", 101), start("b", 102));
+        let peer = |name: &str| {
+            json!({"name": name, "heartbeatIntervalSeconds": 1, "failureThreshold": 2,
+                   "failurePolicy": "FAILURE_POLICY_REHOME"})
+        };
+        let issued = done(&a, "IssuePeeringToken", &json!({"systemPeer": peer("b")}));
+        let redeem = json!({"systemPeer": peer("a"), "token": issued["token"]});
+        done(&b, "AddSystemPeer", &redeem);
+        Self { a, b }
+    }
+
+    /// Makes a group at `a` and shares it.
+    fn share(&self, group: &str, members: &[&str]) {
+        let named = json!({"subcloudPeerGroup": {"name": group}});
+        done(&self.a, "AddSubcloudPeerGroup", &named);
+        self.join(group, members);
+        let pair = json!({"subcloudPeerGroup": group, "systemPeer": "b", "peerPriority": 1});
+        done(&self.a, "AddPeerGroupAssociation", &pair);
+        self.wait_for_sync(group);
+    }
+
+    fn join(&self, group: &str, members: &[&str]) {
+        let join = json!({"subcloudPeerGroup": group, "add": members});
+        done(&self.a, "UpdateSubcloudPeerGroupMembers", &join);
+    }
+
+    fn wait_for_sync(&self, group: &str) {
+        wait_for_sync(&self.a, group, "b");
+        wait_for_sync(&self.b, group, "a");
+    }
+
+    /// Waits until a subcloud is online at the one site and its copy is at the other; it is never
+    /// online at both meanwhile.
+    fn wait_for_owner(&self, name: &str, owner: &str, epoch: u64) {
+        let what = format!("{name} is {owner}'s in term {epoch}");
+        let state = |site: &Controller| {
+            let shown = site.grpcurl(GET, &json!({"subcloud": name}));
+            let shown = shown.map_or(Value::Null, |mut shown| shown["subcloud"].take());
+            (shown["availability"].clone(), shown["epoch"].clone())
+        };
+        let wanted = |availability: &str| (Value::from(availability), json!(epoch.to_string()));
+        let (online, copy) = (
+            wanted("AVAILABILITY_ONLINE"),
+            wanted("AVAILABILITY_SECONDARY"),
+        );
+        wait_until(&what, PATIENCE, || {
+            let (a, b) = (state(&self.a), state(&self.b));
+            assert!(a != b || a.0 != online.0, "{name} has two owners: {a:?}");
+            let (owns, copies) = if owner == "a" { (a, b) } else { (b, a) };
+            owns == online && copies == copy
+        });
+    }
+}
+
+#[test]
+fn a_peer_that_is_restored_learns_who_owns_what_and_no_subcloud_is_lost() {
+    let dir = scratch();
+    let mut peers = Peers::start(dir.path());
+    let join = |peers: &Peers, name: &str, index: u8| {
+        let site = Bootstrap::subcloud(name, index, Stack::V6);
+        Subcloud::join(&dir.path().join(name), site, &peers.a)
+    };
+    let _before = [("lost", 1), ("moved", 2), ("left", 3)].map(|(name, n)| join(&peers, name, n));
+    peers.share("shared", &["lost", "left"]);
+    peers.share("second", &["moved"]);
+
+    peers.a.stop();
+    let backup = dir.path().join("backup");
+    copy(&peers.a.state_dir(), &backup);
+    peers.a.serve();
+    for name in ["lost", "moved", "left"] {
+        peers.wait_for_owner(name, "a", 1);
+    }
+
+    // What the backup does not know: a move, one that leaves its group, two that are new.
+    let second = json!({"subcloudPeerGroup": "second"});
+    peers.wait_for_sync("second");
+    done(&peers.b, "MigrateSubcloudPeerGroup", &second);
+    peers.wait_for_owner("moved", "b", 2);
+    let leave = json!({"subcloudPeerGroup": "shared", "remove": ["left"]});
+    done(&peers.a, "UpdateSubcloudPeerGroupMembers", &leave);
+    let _taken = join(&peers, "taken", 4);
+    let mut away = join(&peers, "away", 5);
+    peers.join("shared", &["taken", "away"]);
+    peers.wait_for_sync("shared");
+    for name in ["taken", "away"] {
+        peers.wait_for_owner(name, "a", 1);
+    }
+
+    // The site is lost, and the members of its group turn to the other; one of them is down.
+    away.stop();
+    peers.a.kill();
+    fs::remove_dir_all(peers.a.state_dir()).expect("the state is lost");
+    for name in ["lost", "taken"] {
+        peers.b.wait_for(name, "availability", "online");
+    }
+    copy(&backup, &peers.a.state_dir());
+    peers.a.serve();
+    for group in ["shared", "second"] {
+        peers.wait_for_sync(group);
+    }
+    // Who was taken over stays; who is new came with its owner; who left is as it was before.
+    for (name, owner, epoch) in [
+        ("lost", "b", 2),
+        ("taken", "b", 2),
+        ("moved", "b", 2),
+        ("left", "a", 1),
+    ] {
+        peers.wait_for_owner(name, owner, epoch);
+    }
+
+    // Who was added after the backup, and has not found another owner, is added again; its record
+    // of before is a copy at the other site, which makes way.
+    away.serve();
+    wait_until("it is refused", PATIENCE, || {
+        away.daemon().log_text().contains("CERTIFICATE_REVOKED")
+    });
+    away.stop();
+    let uuid = |site: &Controller| {
+        let shown = site.grpcurl(GET, &json!({"subcloud": "away"}));
+        shown.expect("a copy")["subcloud"]["uuid"].clone()
+    };
+    let old = uuid(&peers.b);
+    let added = peers.a.add("away");
+    away.enroll(&added, &[]).expect(0);
+    away.serve();
+    peers.join("shared", &["away"]);
+    peers.wait_for_owner("away", "a", 1);
+    assert_ne!(old, added.id);
+    wait_until("the new record is there", PATIENCE, || {
+        uuid(&peers.b) == added.id
+    });
+
+    // Everything goes on from there.
+    done(&peers.a, "MigrateSubcloudPeerGroup", &second);
+    peers.wait_for_owner("moved", "a", 3);
+}
+
 /// Copies a state directory, without its sockets.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
@@ -82,8 +238,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// How often the certificate of west was renewed.
 fn renewals(controller: &Controller) -> u64 {
-    let asked = json!({"subcloud": "west"});
-    let answer = controller.grpcurl("tandem.fleet.v1.SubcloudService/GetSubcloud", &asked);
+    let answer = controller.grpcurl(GET, &json!({"subcloud": "west"}));
     let shown: Value = answer.expect("the subcloud")["subcloud"].clone();
     let count = shown["certificateRenewals"].as_str();
     count.map_or(0, |count| count.parse().expect("a number"))
