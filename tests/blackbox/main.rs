@@ -10,6 +10,7 @@ mod conformance;
 mod fencing;
 mod fleet_reasons;
 mod fleet_watch;
+mod full_disk;
 mod geo;
 mod guide;
 mod kill;

@@ -260,6 +260,13 @@ impl Daemon {
         self.wait();
     }
 
+    /// Waits until it ends by itself; its status.
+    #[track_caller]
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        let ended = || self.child.try_wait().expect("the state of a child");
+        wait_for("the daemon ends", PATIENCE, ended).code()
+    }
+
     /// SIGTERM: it ends within 5 s, with status 0.
     #[track_caller]
     pub(crate) fn stop(mut self) {

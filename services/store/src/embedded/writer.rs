@@ -1,5 +1,6 @@
 //! The one thread that writes, and what it shares with everyone else.
 
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -9,6 +10,21 @@ use super::directory::Acknowledged;
 use super::queue::{Queue, Waiting};
 use super::tables::{self, Contents};
 use crate::{CommitError, Revision, Ticket, Write};
+
+/// What went wrong with a write, and what to do about it where that is known.
+fn told(error: &redb::Error) -> String {
+    match error {
+        redb::Error::Io(fault)
+            if matches!(
+                fault.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            ) =>
+        {
+            format!("{error}: free space on the disk of the state directory")
+        }
+        _ => error.to_string(),
+    }
+}
 
 /// An open state file with everything that is on its way to it.
 #[derive(Debug)]
@@ -139,7 +155,7 @@ impl Shared {
         let Some(last) = group.last().map(|batch| batch.revision) else {
             return Ok(());
         };
-        tables::write(&self.database, group).map_err(|error| error.to_string())?;
+        tables::write(&self.database, group).map_err(|error| told(&error))?;
         self.acknowledged
             .write(last)
             .map_err(|error| format!("noting revision {last} as acknowledged: {error}"))?;

@@ -25,6 +25,7 @@ async fn a_failed_write_takes_the_store_out_of_use() -> Outcome {
         "{error}"
     );
     assert!(error.to_string().contains("no storage space"), "{error}");
+    assert!(error.to_string().contains("free space"), "{error}");
 
     let refused = store
         .commit(vec![put("c", Expected::Absent, b"late")])
