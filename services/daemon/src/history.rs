@@ -144,12 +144,13 @@ impl History {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use site::{Administrative, Change, Site, bootstrap, plan};
 
     use super::*;
 
-    fn site() -> Site {
+    /// The site of an example.
+    pub(crate) fn site() -> Site {
         let file = include_bytes!("../../../deploy/examples/subcloud-v6-dual.yaml");
         let declared = bootstrap::parse("example", file).expect("a sound file");
         let mut number = 0;

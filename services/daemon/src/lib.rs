@@ -44,7 +44,7 @@ pub use metadata::metadata_fits;
 pub use network::{Network, PlayedNetwork, PlayedStream};
 pub use operators::{
     Desk, MAX_OPERATOR_MESSAGE_BYTES, OperatorListeners, OperatorOptions, OperatorTraffic, Tls,
-    bind_tcp,
+    bind_tcp, cannot_accept,
 };
 pub use pieces::Pieces;
 pub use remote::{OwnSite, RemoteAnswer, RemoteCall, SUBCLOUD_METADATA, Subclouds};

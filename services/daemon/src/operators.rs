@@ -37,7 +37,7 @@ use crate::{
 /// The largest message of the operators' interface: a bootstrap file of 1 MiB and its frame.
 pub const MAX_OPERATOR_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
 
-/// How long the socket is left alone when a connection could not be accepted: the next one would
+/// How long a listener is left alone when a connection could not be accepted: the next one would
 /// fail as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -291,12 +291,15 @@ async fn serve_unix(listener: UnixListener, _file: SocketFile, counter: Counter)
                 let info = stream.connect_info();
                 counter.serve(stream, info);
             }
-            Err(error) => {
-                tracing::warn!(%error, "the operators' socket cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            Err(error) => cannot_accept("the operators' socket", &error).await,
         }
     }
+}
+
+/// Tells that a listener could not accept a connection, and rests for a moment.
+pub async fn cannot_accept(listener: &str, error: &std::io::Error) {
+    tracing::warn!(%error, "{listener} cannot accept a connection");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 /// Binds a TCP listener.

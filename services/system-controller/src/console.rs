@@ -32,8 +32,6 @@ const PER_SOURCE: usize = 16;
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// The longest that a connection may take in all. It is for one request.
 const TIME: Duration = Duration::from_secs(30);
-/// How long a listener rests when the operating system could not hand over a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The console's listeners, bound but not yet served.
 #[derive(Debug)]
@@ -98,10 +96,7 @@ async fn accept(listener: TcpListener, connections: Connections, router: Router,
                 }
                 Err(refusal) => tracing::debug!(%peer, %refusal, "the console is busy"),
             },
-            Err(error) => {
-                tracing::warn!(%error, "the console cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            Err(error) => daemon::cannot_accept("the console", &error).await,
         }
     }
 }

@@ -82,21 +82,14 @@ fn too_slow(changes: u64) -> Status {
 #[cfg(test)]
 mod tests {
     use futures_util::StreamExt as _;
-    use site::bootstrap;
     use tokio::sync::broadcast;
 
     use super::*;
+    use crate::history;
 
     #[tokio::test]
     async fn a_watcher_that_takes_nothing_holds_no_copies_of_sites() {
-        let file = include_bytes!("../../../../deploy/examples/subcloud-v6-dual.yaml");
-        let declared = bootstrap::parse("example", file).expect("a sound file");
-        let mut number = 0;
-        let mut ids = || {
-            number += 1;
-            uuid::Uuid::from_u128(number)
-        };
-        let site = Arc::new(declared.install(&mut ids).expect("a sound site"));
+        let site = Arc::new(history::tests::site());
         let event = || SiteEvent {
             site: Arc::clone(&site),
             effects: Vec::new(),
