@@ -9,10 +9,10 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::bootstrap::{Bootstrap, Stack};
-use crate::support::cloud::{Place, Subcloud};
+use crate::support::bootstrap::{Bootstrap, Family, Net, Stack};
+use crate::support::cloud::{Controller, Place, Subcloud};
 use crate::support::process::{Daemon, Output, Program, run};
 use crate::support::{repository, scratch};
 
@@ -239,4 +239,63 @@ fn the_guide_on_the_admin_network_of_a_subcloud() {
         .says("CONFIGURE_NETWORK");
     assert!(shell.out_of_date().is_empty());
     west.stop();
+}
+
+/// The words of a refusal, without the line ends and indentation of the terminal.
+fn words(output: &Output) -> String {
+    let words: Vec<&str> = output.stderr.split_whitespace().collect();
+    words.join(" ")
+}
+
+#[test]
+fn the_controller_reverts_to_single_stack_while_a_subcloud_names_gateways_of_both_families() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6First);
+    let gateways = [Family::V6, Family::V4].map(|it| site.address(Net::Link, it, 1).to_string());
+    let [first, _] = &gateways;
+    let west = Bootstrap::subcloud("west", 1, Stack::V6First)
+        .with("systemcontroller_gateway_address", &gateways.join(","));
+    let controller = Controller::start(&dir.path().join("controller"), site);
+    let _west = Subcloud::join(&dir.path().join("west"), west, &controller);
+    let shown = |expected: &[&str]| {
+        let show = ["dcmanager", "subcloud", "show", "west", "-f", "json"];
+        let shown = controller.tandem(&show).expect(0).json();
+        assert_eq!(shown["systemcontroller_gateway_addresses"], json!(expected));
+    };
+    shown(&gateways.each_ref().map(String::as_str));
+
+    let lock = ["system", "host-lock", "controller-0"];
+    controller.tandem(&lock).expect(0);
+    let remove = [
+        "system",
+        "network-addrpool-remove",
+        "mgmt",
+        "management-ipv4",
+    ];
+    let refused = controller.tandem(&remove).expect(1).says("F10");
+    let told = words(&refused);
+    let remedy = format!(
+        "`tandem dcmanager subcloud update west --systemcontroller-gateway-address {first}`"
+    );
+    assert!(told.contains(&remedy), "{told}");
+    let line: Vec<&str> = remedy.trim_matches('`').split(' ').skip(1).collect();
+    controller.tandem(&line).expect(0);
+    shown(&[first]);
+    controller.tandem(&remove).expect(0);
+
+    // A gateway of the pool that is gone is refused; none at all is fine, also after a restart.
+    let set = |gateways: &str| {
+        let option = "--systemcontroller-gateway-address";
+        controller.tandem(&["dcmanager", "subcloud", "update", "west", option, gateways])
+    };
+    set(&gateways.join(","))
+        .expect(1)
+        .says("CONTROLLER_GATEWAY_INVALID");
+    set("none").expect(0);
+    let mut controller = controller;
+    controller.kill();
+    controller.serve();
+    let show = ["dcmanager", "subcloud", "show", "west", "-f", "json"];
+    let shown = controller.tandem(&show).expect(0).json();
+    assert_eq!(shown["systemcontroller_gateway_addresses"], json!([]));
 }

@@ -1,5 +1,6 @@
 //! What the controller keeps of one subcloud.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -217,6 +218,17 @@ impl Subcloud {
             (None, Enrollment::Pending(pending)) => pending.declared.as_deref(),
             (None, Enrollment::Enrolled(_)) => self.geo.footprint.as_deref(),
         }
+    }
+
+    /// The controller's gateways towards it (F10): those that an operator has set, or else those
+    /// that its site or its declaration names.
+    pub fn gateways(&self) -> &[IpAddr] {
+        let named = || {
+            self.footprint()
+                .map(|known| &known.systemcontroller_gateways)
+        };
+        let gateways = self.geo.gateways.as_ref().or_else(named);
+        gateways.map_or(&[], Vec::as_slice)
     }
 
     /// The identity of an enrolled subcloud.

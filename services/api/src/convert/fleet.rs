@@ -42,7 +42,7 @@ pub fn subcloud_to_wire(
         confirmed: _,
         group: peer_group,
         former_group: _,
-        gateways,
+        gateways: _,
         footprint: _,
         edits: _,
         lineage: _,
@@ -100,7 +100,11 @@ pub fn subcloud_to_wire(
         owner_uuid: owner.map_or_else(String::new, |owner| owner.to_string()),
         epoch: subcloud.enrolled().map_or(0, |enrolled| enrolled.epoch.0),
         peer_group_uuid: peer_group.map_or_else(String::new, |group| group.to_string()),
-        gateway_addresses: gateways.iter().map(ToString::to_string).collect(),
+        gateway_addresses: subcloud
+            .gateways()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     }
 }
 

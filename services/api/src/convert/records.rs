@@ -140,7 +140,8 @@ fn geo_to_record(geo: &Geo) -> wire::SubcloudGeo {
         former_group: former_group
             .map(|group| group.to_string())
             .unwrap_or_default(),
-        gateway_addresses: gateways.iter().map(ToString::to_string).collect(),
+        gateway_addresses: gateways.iter().flatten().map(ToString::to_string).collect(),
+        gateways_set: gateways.is_some(),
         footprint: footprint.as_deref().map(footprint_to_record),
         edits: *edits,
         lineage: lineage.collect(),
@@ -154,6 +155,7 @@ fn geo_from_record(record: wire::SubcloudGeo) -> Result<Geo, Malformed> {
         confirmed,
         group,
         gateway_addresses,
+        gateways_set,
         footprint,
         edits,
         lineage,
@@ -172,13 +174,15 @@ fn geo_from_record(record: wire::SubcloudGeo) -> Result<Geo, Malformed> {
         .map(|group| at("former_group", parse_uuid(&group)));
     let gateways = gateway_addresses.iter();
     let gateways = gateways.map(|text| at("gateway_addresses", parse_address(text)));
+    let gateways = gateways.collect::<Result<Vec<_>, _>>()?;
+    let set = gateways_set || !gateways.is_empty();
     let lineage = lineage.into_iter();
     Ok(Geo {
         owner: owner.transpose()?,
         confirmed,
         group: group.transpose()?.map(PeerGroupId),
         former_group: former_group.transpose()?.map(PeerGroupId),
-        gateways: gateways.collect::<Result<_, _>>()?,
+        gateways: set.then_some(gateways),
         footprint: footprint
             .map(footprint_from_record)
             .transpose()?

@@ -1,26 +1,18 @@
-//! F10: the controller's gateways towards a subcloud, as its bootstrap file names them.
+//! F10: the controller's gateways towards a subcloud, as an operator has set them or as its
+//! bootstrap file names them.
 
 use std::net::IpAddr;
 
 use site::Family;
 
-use crate::{Footprint, LinkNetwork, Reason, Violation};
+use crate::{LinkNetwork, Reason, Violation};
 
 /// At most one gateway of each family makes two.
 const MAX_GATEWAYS: usize = 2;
 
-/// Each gateway lies in the controller's link subnet of its family, outside all ranges, and the
-/// first has the link family. Not asked when none is given.
-pub(super) fn check(
-    footprint: &Footprint,
-    controller: &LinkNetwork,
-    violations: &mut Vec<Violation>,
-) {
-    let (name, gateways) = (&footprint.name, &footprint.systemcontroller_gateways);
-    violations.extend(fit(name, gateways, controller));
-}
-
-/// F10 for gateways of whatever origin towards the subcloud of a name.
+/// F10 for the gateways towards the subcloud of a name: each lies in the controller's link subnet
+/// of its family, outside all ranges, and the first has the link family. Not asked when none is
+/// given.
 pub(crate) fn fit(name: &str, gateways: &[IpAddr], controller: &LinkNetwork) -> Vec<Violation> {
     let mut violations = Vec::new();
     if gateways.len() > MAX_GATEWAYS {
@@ -48,6 +40,21 @@ pub(crate) fn fit(name: &str, gateways: &[IpAddr], controller: &LinkNetwork) -> 
         );
     }
     violations
+}
+
+/// Those of the gateways that all of these link networks could have.
+pub(super) fn fitting(name: &str, gateways: &[IpAddr], networks: &[&LinkNetwork]) -> Vec<IpAddr> {
+    let mut kept = Vec::new();
+    for gateway in gateways {
+        kept.push(*gateway);
+        if networks
+            .iter()
+            .any(|link| !fit(name, &kept, link).is_empty())
+        {
+            kept.pop();
+        }
+    }
+    kept
 }
 
 fn fault(

@@ -78,12 +78,15 @@ pub fn admit(
     match occasion {
         Occasion::Declaration { .. } => {
             violations.extend(room(fleet, own));
-            gateway::check(footprint, controller, &mut violations);
+            let gateways = &footprint.systemcontroller_gateways;
+            violations.extend(gateway::fit(&footprint.name, gateways, controller));
         }
         Occasion::Enrollment { source, .. } => {
             violations.extend(source.and_then(|source| source_address(footprint, source)));
             violations.extend(room(fleet, own));
-            gateway::check(footprint, controller, &mut violations);
+            let set = own.and_then(|own| fleet.subcloud(own)?.geo.gateways.as_ref());
+            let gateways = set.unwrap_or(&footprint.systemcontroller_gateways);
+            violations.extend(gateway::fit(&footprint.name, gateways, controller));
         }
         Occasion::Report { .. } => {}
     }

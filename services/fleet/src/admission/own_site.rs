@@ -37,7 +37,7 @@ pub fn would_break(fleet: &Fleet, next: &ControllerView) -> Result<(), Rejection
     moved(&mut broken, fleet, next);
     let mut violations: Vec<Violation> = broken
         .into_iter()
-        .map(|(broken, words)| violation(fleet, &broken, words))
+        .map(|(broken, words)| violation(fleet, next, &broken, words))
         .collect();
     list_all(&mut violations);
     Rejection::check(violations)
@@ -45,6 +45,9 @@ pub fn would_break(fleet: &Fleet, next: &ControllerView) -> Result<(), Rejection
 
 /// The rule that the link address of a controller stays while subclouds obey it.
 const LINK_ADDRESS: &str = "link-address";
+
+/// The rule for the gateways towards a subcloud.
+const GATEWAYS: &str = "F10";
 
 /// One rule that one subcloud would break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,8 +86,8 @@ fn breaks<'a>(fleet: &'a Fleet, view: &ControllerView) -> Breaks<'a> {
     for record in fleet.subclouds() {
         if let Some(footprint) = record.footprint() {
             family(&mut found, record, footprint, link);
-            gateways(&mut found, record, footprint, link);
         }
+        gateways(&mut found, record, link);
     }
     region(&mut found, fleet, view, link);
     for pool in link.pools() {
@@ -154,14 +157,8 @@ fn family<'a>(
 }
 
 /// F10.
-fn gateways<'a>(
-    found: &mut Breaks<'a>,
-    record: &'a SharedSubcloud,
-    footprint: &Footprint,
-    link: &LinkNetwork,
-) {
-    let mut faults = Vec::new();
-    gateway::check(footprint, link, &mut faults);
+fn gateways<'a>(found: &mut Breaks<'a>, record: &'a SharedSubcloud, link: &LinkNetwork) {
+    let faults = gateway::fit(&record.name, record.gateways(), link);
     if let Some(fault) = faults.into_iter().next() {
         let message = format!(
             "would have a wrong gateway to the controller: {}",
@@ -170,7 +167,7 @@ fn gateways<'a>(
         note(
             found,
             record,
-            "F10",
+            GATEWAYS,
             link.kind,
             words(message, &link.primary),
         );
@@ -233,13 +230,14 @@ fn words(message: String, pool: &LinkPool) -> Words {
     }
 }
 
-fn violation(fleet: &Fleet, broken: &Broken<'_>, words: Words) -> Violation {
+fn violation(fleet: &Fleet, next: &ControllerView, broken: &Broken<'_>, words: Words) -> Violation {
     let Words { message, pool } = words;
-    let remedy = if broken.rule == LINK_ADDRESS {
-        "keep the floating address, or let a peer take the subcloud over first \
-         (`subcloud-peer-group migrate` there), or delete it"
-    } else {
-        "choose other addresses, or change or delete the subcloud first"
+    let remedy = match broken.rule {
+        LINK_ADDRESS => "keep the floating address, or let a peer take the subcloud over first \
+                         (`subcloud-peer-group migrate` there), or delete it"
+            .to_owned(),
+        GATEWAYS => other_gateways(fleet, next, broken),
+        _ => "choose other addresses, or change or delete the subcloud first".to_owned(),
     };
     let violation = Violation::new(
         Reason::WouldBreakSubclouds,
@@ -259,6 +257,30 @@ fn violation(fleet: &Fleet, broken: &Broken<'_>, words: Words) -> Violation {
             .fact("subnet", subnet),
         None => violation,
     }
+}
+
+/// Which gateways may stay until the change is made, and how to set them. It does not matter what
+/// the site itself names, which nobody can change without installing it anew.
+fn other_gateways(fleet: &Fleet, next: &ControllerView, broken: &Broken<'_>) -> String {
+    let views = [fleet.controller(), next];
+    let networks: Vec<&LinkNetwork> = views.iter().filter_map(|it| it.link.as_ref()).collect();
+    let named = fleet.subcloud(broken.subcloud);
+    let named = named.map_or(&[][..], |record| record.gateways());
+    let kept = gateway::fitting(broken.name, named, &networks);
+    let (kept, after) = if kept.is_empty() {
+        (
+            "none".to_owned(),
+            "; once the change is made, the same with the router's new address",
+        )
+    } else {
+        let kept: Vec<String> = kept.iter().map(ToString::to_string).collect();
+        (kept.join(","), "")
+    };
+    format!(
+        "first `tandem dcmanager subcloud update {} --systemcontroller-gateway-address \
+         {kept}`{after}",
+        broken.name
+    )
 }
 
 /// Lists every subcloud in the first violation, whose facts travel in full.

@@ -385,9 +385,9 @@ pub struct Geo {
     /// The group that it left last: a peer that shared it may have taken it over before it heard
     /// of that.
     pub former_group: Option<PeerGroupId>,
-    /// This site's gateways towards the subcloud. They are never synchronised: each site has its
-    /// own.
-    pub gateways: Vec<IpAddr>,
+    /// This site's gateways towards the subcloud, when an operator has set them; perhaps to none.
+    /// They are never synchronised: each site has its own.
+    pub gateways: Option<Vec<IpAddr>>,
     /// What the owner told of its networks; it counts as long as there is no report.
     pub footprint: Option<Box<Footprint>>,
     /// How many edits of operators the owner of the present term has made.

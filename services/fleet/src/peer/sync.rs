@@ -43,7 +43,7 @@ pub(crate) fn shared(record: &Subcloud, owner: ControllerId) -> Subcloud {
             confirmed: record.geo.confirmed,
             group: record.geo.group,
             former_group: None,
-            gateways: Vec::new(),
+            gateways: None,
             footprint,
             edits: record.geo.edits,
             lineage: record.geo.lineage.clone(),

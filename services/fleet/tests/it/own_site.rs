@@ -8,8 +8,8 @@ use crate::common::{
 };
 use fleet::admission::ControllerView;
 use fleet::{
-    AgentMessage, Controller, ControllerMessage, Hello, Input, LinkId, Output, Report, SubcloudId,
-    Violation,
+    Actor, AgentMessage, Controller, ControllerMessage, Hello, Input, LinkId, Output, PeerAction,
+    PeerCall, PeerInput, Report, RequestId, SubcloudId, Violation,
 };
 use site::{NetworkKind, Site};
 use uuid::Uuid;
@@ -379,4 +379,87 @@ fn who_is_quarantined_is_asked_again_when_the_controller_moves_away() {
     assert!(machine.fleet().subcloud(id(1)).unwrap().quarantined());
     let back = Input::ControllerSiteAccepted(Arc::new(ControllerView::of(&own)));
     assert_eq!(wanted(&settle(&mut machine, at(3), back)), [a]);
+}
+
+/// An operator sets the gateways towards a subcloud.
+fn set_gateways(machine: &mut Controller, subcloud: &str, gateways: &str) {
+    let call = PeerCall {
+        request: RequestId(7),
+        actor: Actor::Operator("uid=0".to_owned()),
+        action: PeerAction::SetGateways {
+            subcloud: subcloud.to_owned(),
+            gateways: match gateways {
+                "none" => Vec::new(),
+                given => given.split(',').map(|it| it.parse().unwrap()).collect(),
+            },
+        },
+        etag: String::new(),
+        key: None,
+        validate_only: false,
+    };
+    let outputs = settle(machine, at(1), Input::Peer(PeerInput::Call(call)));
+    let refused = outputs.iter().find_map(|output| match output {
+        Output::Answer { outcome, .. } => outcome.as_ref().err(),
+        _ => None,
+    });
+    assert_eq!(refused, None, "{gateways}");
+}
+
+#[test]
+fn the_gateways_that_count_are_those_an_operator_has_set_and_the_remedy_sets_them() {
+    let own = ControllerView::of(&site("controller", 200, "46"));
+    let mut single = own.clone();
+    single.link.as_mut().unwrap().secondary = None;
+    let mut within = own.clone();
+    let pool = &mut within.link.as_mut().unwrap().primary;
+    pool.ranges = vec![site::Range::new([10, 200, 0, 1].into(), [10, 200, 0, 9].into()).unwrap()];
+    // What the file of the site names, what an operator has set, the controller's networks as
+    // they would be, and with what the remedy replaces the gateways.
+    let both = "10.200.0.1,fd01:200::1";
+    let cases = [
+        (both, None, &single, Some("10.200.0.1")),
+        (both, None, &within, Some("none")),
+        (both, None, &own, None),
+        (both, Some("10.200.0.1"), &single, None),
+        (both, Some("none"), &within, None),
+        ("", Some(both), &single, Some("10.200.0.1")),
+        ("", Some("10.200.0.1"), &within, Some("none")),
+        ("10.200.0.1", Some(both), &single, Some("10.200.0.1")),
+    ];
+    for (named, set, next, remedy) in cases {
+        let more = match named {
+            "" => "distributed_cloud_role: subcloud\n".to_owned(),
+            _ => format!(
+                "distributed_cloud_role: subcloud\nsystemcontroller_gateway_address: {named}\n"
+            ),
+        };
+        let mut machine = fleet_of("46", &[installed("c", 3, "46", "24.09", &more)]);
+        if let Some(set) = set {
+            set_gateways(&mut machine, "c", set);
+        }
+        let Some(remedy) = remedy else {
+            check(&machine, next, &[]);
+            continue;
+        };
+        check(&machine, next, &[("c", "F10")]);
+        let refused = machine.would_break(next).unwrap_err();
+        let told = &refused.violations()[0].remedy;
+        let command =
+            format!("dcmanager subcloud update c --systemcontroller-gateway-address {remedy}`");
+        assert!(told.contains(&command), "{named} {set:?}: {told}");
+        set_gateways(&mut machine, "c", remedy);
+        check(&machine, next, &[]);
+    }
+}
+
+#[test]
+fn a_site_that_enrolls_again_is_judged_by_the_gateways_that_an_operator_has_set() {
+    let named = "distributed_cloud_role: subcloud\nsystemcontroller_gateway_address: 10.200.0.9\n";
+    let site = installed("c", 3, "4", "24.09", named);
+    let mut machine = controller("4");
+    answer(settle(&mut machine, at(0), Input::AddSubcloud(add(1, "c")))).unwrap();
+    let refused = answer(settle(&mut machine, at(0), Input::Enroll(enroll(1, &site))));
+    assert_eq!(reasons(&refused), ["CONTROLLER_GATEWAY_INVALID"]);
+    set_gateways(&mut machine, "c", "10.200.0.1");
+    answer(settle(&mut machine, at(2), Input::Enroll(enroll(1, &site)))).unwrap();
 }

@@ -251,7 +251,7 @@ const DETAIL_COLUMNS: [Column; 15] = [
     Column::new("group"),
 ];
 
-pub(super) const SHOW_COLUMNS: [Column; 24] = [
+pub(super) const SHOW_COLUMNS: [Column; 25] = [
     DETAIL_COLUMNS[0],
     DETAIL_COLUMNS[1],
     DETAIL_COLUMNS[2],
@@ -267,6 +267,10 @@ pub(super) const SHOW_COLUMNS: [Column; 24] = [
     DETAIL_COLUMNS[12],
     DETAIL_COLUMNS[13],
     DETAIL_COLUMNS[14],
+    Column::titled(
+        "systemcontroller_gateway_addresses",
+        "systemcontroller gateway addresses",
+    ),
     Column::new("generation"),
     Column::titled("created_at", "created at"),
     Column::titled("enrolled_at", "enrolled at"),
@@ -624,6 +628,7 @@ pub(super) fn record(subcloud: &Subcloud) -> Answer {
             pools,
             addresses,
             group,
+            Cell::joined(subcloud.gateway_addresses.clone()),
             Cell::number(subcloud.generation),
             wording::time(subcloud.created_at_milliseconds),
             wording::time(subcloud.enrolled_at_milliseconds),

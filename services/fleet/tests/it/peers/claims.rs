@@ -211,7 +211,7 @@ fn nothing_is_taken_from_a_peer_that_is_not_shared() {
             since: START,
             faults: Vec::new(),
         });
-        it.geo.gateways = vec![IpAddr::from([10, 1, 0, 1])];
+        it.geo.gateways = Some(vec![IpAddr::from([10, 1, 0, 1])]);
         it.geo.former_group = Some(PeerGroupId(Uuid::from_u128(3)));
         it.geo.conflict = Some(Box::new(Conflict {
             owner: fleet::ControllerId(Uuid::nil()),
@@ -234,8 +234,8 @@ fn nothing_is_taken_from_a_peer_that_is_not_shared() {
     assert_eq!((&taken.observed, &taken.refused), (&None, &None));
     let geo = &taken.geo;
     assert_eq!(
-        (&geo.gateways[..], geo.former_group, &geo.conflict),
-        (&[][..], None, &None)
+        (&geo.gateways, geo.former_group, &geo.conflict),
+        (&None, None, &None)
     );
     assert_eq!(taken.open_token(), None);
     assert_eq!(taken.enrolled().expect("it is").differences, []);

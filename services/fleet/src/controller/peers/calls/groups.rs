@@ -279,7 +279,7 @@ impl Controller {
         let violations = crate::admission::gateways_fit(&record.name, gateways, link);
         Rejection::check(violations)?;
         let mut changed = Subcloud::clone(record);
-        changed.geo.gateways = gateways.to_vec();
+        changed.geo.gateways = Some(gateways.to_vec());
         changed.updated_at = now;
         Ok(Change::Subcloud(Box::new(changed)))
     }
