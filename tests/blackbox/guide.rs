@@ -84,12 +84,11 @@ fn single_stack_block() -> String {
     example.lines().map(first).collect()
 }
 
-#[test]
-fn the_guide_from_single_to_dual_stack_and_back() {
-    let dir = scratch();
-    let file = dir.path().join("bootstrap.yaml");
+/// The site of the guide's block, and a shell for it.
+fn guided(dir: &Path) -> (Daemon, Shell) {
+    let file = dir.join("bootstrap.yaml");
     fs::write(&file, single_stack_block()).expect("a file");
-    let state = dir.path().join("state");
+    let state = dir.join("state");
     let mut init = Program::Controller.command();
     init.arg("init")
         .arg("--bootstrap")
@@ -102,9 +101,14 @@ fn the_guide_from_single_to_dual_stack_and_back() {
     for flag in ["--operator-listen", "--link-listen", "--console-listen"] {
         serve.args([flag, "[::1]:0"]);
     }
-    let daemon = Daemon::start(serve, &dir.path().join("log"));
-    let shell = Shell::new(dir.path(), state.join("operator.sock"));
+    let daemon = Daemon::start(serve, &dir.join("log"));
+    (daemon, Shell::new(dir, state.join("operator.sock")))
+}
 
+#[test]
+fn the_guide_from_single_to_dual_stack_and_back() {
+    let dir = scratch();
+    let (daemon, shell) = guided(dir.path());
     primary_families(&shell);
     oam(&shell);
     cluster(&shell);
@@ -239,6 +243,31 @@ fn the_guide_on_the_admin_network_of_a_subcloud() {
         .says("CONFIGURE_NETWORK");
     assert!(shell.out_of_date().is_empty());
     west.stop();
+}
+
+#[test]
+fn a_remedy_that_is_copied_into_a_shell_does_what_it_says() {
+    let dir = scratch();
+    let (daemon, shell) = guided(dir.path());
+    for name in [r"odd; it'\''s", "$(odd) \"&\"", "plain"] {
+        shell.line(&format!(
+            "system addrpool-add '{name}' 20.20.20.0 24 --floating-address 20.20.20.1 \
+             --controller0-address 20.20.20.2 --controller1-address 20.20.20.3"
+        ));
+        shell.line(&format!("system network-addrpool-assign mgmt '{name}'"));
+        let delete = format!("system addrpool-delete '{name}'");
+        let refused = shell.line(&format!("{delete} 2>&1 || true")).stdout;
+        let told: Vec<&str> = refused.split_whitespace().collect();
+        let told = told.join(" ");
+        let remedy = told.split('`').nth(1).expect("a command");
+        assert!(
+            remedy.starts_with("system network-addrpool-remove mgmt "),
+            "{told}"
+        );
+        shell.line(remedy);
+        shell.line(&delete);
+    }
+    daemon.stop();
 }
 
 /// The words of a refusal, without the line ends and indentation of the terminal.

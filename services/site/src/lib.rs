@@ -9,6 +9,7 @@
 //! This crate knows no I/O, clock or randomness: ids and time are arguments.
 
 mod address;
+mod advice;
 mod allocation;
 pub mod bootstrap;
 mod change;
@@ -33,6 +34,7 @@ mod version;
 mod view;
 
 pub use address::{AddressError, parse_address};
+pub use advice::{Word, advice_at};
 pub use change::{
     AttachmentRef, Change, ControllerNetwork, OamEdit, PoolEdit, PoolInput, RangeInput,
 };
@@ -51,7 +53,7 @@ pub use plan::{Plan, Subject, plan};
 pub use pool::{AddressRole, Addresses, Order, Pool, PoolId, Range};
 pub use rejection::{
     Code, MAX_FACT_BYTES, MAX_TEXT_BYTES, MAX_VIOLATIONS, Object, Reason, ReasonSet, Rejection,
-    Violation, advice_at, shortened,
+    Violation, shortened,
 };
 pub use rules::needs_no_route;
 pub use shape::{MAX_NAME_LENGTH, MAX_RANGES, fleet_name_problem};

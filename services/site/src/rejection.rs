@@ -63,25 +63,6 @@ pub fn shortened(text: String, most: usize) -> String {
     format!("{}{GAP}{}", &text[..head], &text[tail..])
 }
 
-/// Advice that the site of a subcloud gives, for its system controller: the commands in it act on
-/// that site there, and not on the controller's own.
-pub fn advice_at(advice: &str, subcloud: &str) -> String {
-    const BEGIN: &str = "`system ";
-    let mut text = String::new();
-    let mut rest = advice;
-    while let Some(begin) = rest.find(BEGIN) {
-        let inside = begin + BEGIN.len();
-        let Some(length) = rest[inside..].find('`') else {
-            break;
-        };
-        let (command, further) = rest.split_at(inside + length);
-        text += &format!("{command} --subcloud {subcloud}`");
-        // The mark that ended this command begins no other.
-        rest = &further[1..];
-    }
-    text + rest
-}
-
 /// An object named by a violation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Object {
@@ -380,34 +361,6 @@ reasons! {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_commands_of_an_advice_act_on_the_subcloud() {
-        let said = |advice| advice_at(advice, "sc-1");
-        for (advice, expected) in [
-            ("give another name", "give another name"),
-            (
-                "`system host-lock controller-0`, then `system host-unlock controller-0`",
-                "`system host-lock controller-0 --subcloud sc-1`, then `system host-unlock \
-                 controller-0 --subcloud sc-1`",
-            ),
-            (
-                "lock `a` first: `system x`",
-                "lock `a` first: `system x --subcloud sc-1`",
-            ),
-            // It is a command of the controller, or says where already.
-            (
-                "`tandem system addrpool-list --subcloud sc-2`, `tandem dcmanager subcloud list`",
-                "`tandem system addrpool-list --subcloud sc-2`, `tandem dcmanager subcloud list`",
-            ),
-            (
-                "cut off: `system host-lock cont",
-                "cut off: `system host-lock cont",
-            ),
-        ] {
-            assert_eq!(said(advice), expected);
-        }
-    }
 
     #[test]
     fn of_too_many_faults_the_last_one_listed_counts_the_rest() {

@@ -14,6 +14,7 @@ use crate::host::OUT_OF_DATE;
 use crate::{
     Administrative, Alarm, ConfigurationId, DistributedCloudRole, Effect, Host, Kubernetes,
     KubernetesStep, Network, NetworkKind, Pods, Pool, PoolChange, Severity, Site, Stack, Timestamp,
+    Word,
 };
 
 /// Brings Kubernetes, hosts and alarms of the next site up to date and answers every effect.
@@ -558,14 +559,15 @@ fn out_of_date(site: &Site, host: &Host, entity: String, now: Timestamp) -> Alar
 
 fn repair(host: &Host) -> String {
     let name = &host.hostname;
+    let word = Word(name);
     match (host.reboot_required, host.administrative) {
         (true, Administrative::Unlocked) => format!(
-            "Lock and unlock the host: `system host-lock {name}`, then `system host-unlock {name}`"
+            "Lock and unlock the host: `system host-lock {word}`, then `system host-unlock {word}`"
         ),
-        (true, Administrative::Locked) => format!("Unlock the host: `system host-unlock {name}`"),
+        (true, Administrative::Locked) => format!("Unlock the host: `system host-unlock {word}`"),
         (false, _) => format!(
             "Wait until {name} has applied its configuration: whoever applies it there says so \
-             with `system host-report {name}`"
+             with `system host-report {word}`"
         ),
     }
 }

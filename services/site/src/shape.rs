@@ -86,6 +86,12 @@ pub(crate) fn new_name_fault(field: &str, name: &str) -> Option<Violation> {
             "give a name that is no uuid",
         );
     }
+    if name.starts_with('-') {
+        return fault(
+            "begins with '-', which reads as an option on a command line",
+            "begin it with another character",
+        );
+    }
     if name.contains(confusing) {
         return fault(
             "has invisible characters, backquotes, or blanks other than the space",

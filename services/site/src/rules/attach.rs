@@ -10,6 +10,7 @@ use crate::rules::refusal;
 use crate::{
     AddressRole, Attachment, AttachmentId, AttachmentRef, Network, NetworkId, NetworkKind,
     Personality, Pool, PoolId, Pools, Rank, Reason, Rejection, Site, SoftwareVersion, Violation,
+    Word,
 };
 
 /// Who takes the four service addresses of a multicast pool.
@@ -110,8 +111,9 @@ fn two_pools(site: &Site, network: &Network, secondary: Attachment) -> Violation
         network.name
     );
     let remedy = format!(
-        "`system network-addrpool-remove {} {secondary}` first",
-        network.name
+        "`system network-addrpool-remove {} {}` first",
+        Word(&network.name),
+        Word(secondary)
     );
     Violation::new(Reason::NetworkHasTwoPools, message, remedy)
         .object("network", &network.name)

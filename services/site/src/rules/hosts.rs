@@ -8,7 +8,7 @@
 use crate::lookup;
 use crate::plan::{Draft, Subject};
 use crate::shape::invalid;
-use crate::{Administrative, ConfigurationId, Effect, Reason, Rejection, Site, Violation};
+use crate::{Administrative, ConfigurationId, Effect, Reason, Rejection, Site, Violation, Word};
 
 pub(crate) fn lock_host(site: &Site, hostname: String) -> Result<Draft, Rejection> {
     let host = lookup::host(site, &hostname)?;
@@ -16,7 +16,10 @@ pub(crate) fn lock_host(site: &Site, hostname: String) -> Result<Draft, Rejectio
         let fault = Violation::new(
             Reason::HostLocked,
             format!("{hostname} is locked already"),
-            format!("`system host-unlock {hostname}` brings it back into service"),
+            format!(
+                "`system host-unlock {}` brings it back into service",
+                Word(&hostname)
+            ),
         );
         return Err(Rejection::one(
             fault.at("hostname").object("host", hostname),
@@ -35,7 +38,10 @@ pub(crate) fn unlock_host(site: &Site, hostname: String) -> Result<Draft, Reject
         let fault = Violation::new(
             Reason::HostUnlocked,
             format!("{hostname} is unlocked already"),
-            format!("`system host-lock {hostname}` takes it out of service"),
+            format!(
+                "`system host-lock {}` takes it out of service",
+                Word(&hostname)
+            ),
         );
         return Err(Rejection::one(
             fault.at("hostname").object("host", hostname),

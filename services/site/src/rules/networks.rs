@@ -10,7 +10,7 @@ use crate::rules::{attach, refusal};
 use crate::shape::{invalid, new_name_fault};
 use crate::{
     Attachment, AttachmentId, Family, Network, NetworkId, NetworkKind, Pool, Pools, Reason,
-    Rejection, Site, Violation,
+    Rejection, Site, Violation, Word,
 };
 
 /// The fields of network-add.
@@ -92,7 +92,7 @@ fn existing(site: &Site, request: &NewNetwork, kind: NetworkKind, name: &str) ->
         let message = format!("network {} is of type {kind} already", other.name);
         let remedy = format!(
             "use it, or delete it first: `system network-delete {}`",
-            other.name
+            Word(&other.name)
         );
         let fault = Violation::new(Reason::NetworkTypeExists, message, remedy);
         faults.push(fault.at("type").object("network", &other.name));

@@ -7,7 +7,7 @@ use crate::lookup;
 use crate::plan::{Draft, Subject};
 use crate::rules::pools::modify_pool;
 use crate::shape::invalid;
-use crate::{NetworkKind, OamEdit, Pool, PoolEdit, Rejection, Site, Violation};
+use crate::{NetworkKind, OamEdit, Pool, PoolEdit, Rejection, Site, Violation, Word};
 
 pub(crate) fn modify_oam(site: &Site, edit: &OamEdit) -> Result<Draft, Rejection> {
     let oam = lookup::network(site, "", NetworkKind::Oam.name())?;
@@ -94,7 +94,7 @@ fn wrong_mode(simplex: bool, field: &str) -> Violation {
 /// What this view cannot do, though addrpool-modify can.
 fn address_faults(pool: &Pool, edit: &PoolEdit) -> Vec<Violation> {
     let mut faults = Vec::new();
-    let remedy = format!("use `system addrpool-modify {}`", pool.name);
+    let remedy = format!("use `system addrpool-modify {}`", Word(&pool.name));
     let texts = [
         ("oam_floating_ip", &edit.floating_address),
         ("oam_c0_ip", &edit.controller0_address),

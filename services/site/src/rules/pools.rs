@@ -9,7 +9,7 @@ use crate::rules::pool_input::{ReadEdit, Wanted};
 use crate::rules::{attach, refusal};
 use crate::{
     AddressRole, Family, Network, NetworkKind, Pool, PoolEdit, PoolId, PoolInput, PoolParts, Rank,
-    Reason, Rejection, Site, Violation,
+    Reason, Rejection, Site, Violation, Word,
 };
 
 pub(crate) fn add_pool(site: &Site, id: PoolId, input: &PoolInput) -> Result<Draft, Rejection> {
@@ -176,7 +176,8 @@ fn remove_first(site: &Site, network: &Network, pool: &Pool) -> Vec<Violation> {
     let message = format!("pool {} still serves network {}", pool.name, network.name);
     let remedy = format!(
         "remove it first: `system network-addrpool-remove {} {}`",
-        network.name, pool.name
+        Word(&network.name),
+        Word(&pool.name)
     );
     let fault = Violation::new(Reason::PoolReadOnly, message, remedy);
     vec![
@@ -216,7 +217,8 @@ fn read_only(site: &Site, pool: &Pool, network: &Network, rank: Rank) -> Vec<Vio
         NetworkKind::Mgmt if rank == Rank::Secondary => refuse(format!(
             "remove, modify, assign: `system network-addrpool-remove {0} {1}`, `system \
              addrpool-modify {1} ...`, `system network-addrpool-assign {0} {1}`",
-            network.name, pool.name
+            Word(&network.name),
+            Word(&pool.name)
         )),
         NetworkKind::Mgmt => refuse(
             "the primary pool of mgmt needs a reinstall of the site; the secondary may be \

@@ -4,14 +4,14 @@ use ipnet::IpNet;
 
 use crate::address::overlap;
 use crate::invariants::MAX_POOLS;
-use crate::{Family, Host, Network, NetworkKind, Pool, PoolId, Reason, Site, Violation};
+use crate::{Family, Host, Network, NetworkKind, Pool, PoolId, Reason, Site, Violation, Word};
 
 pub(crate) fn host_unlocked(host: &Host, what: &str) -> Violation {
     let name = &host.hostname;
     Violation::new(
         Reason::HostUnlocked,
         format!("{what} on a simplex site needs {name} locked, and it is unlocked"),
-        format!("`system host-lock {name}`, then try again"),
+        format!("`system host-lock {}`, then try again", Word(name)),
     )
     .object("host", name)
 }

@@ -150,8 +150,9 @@ fn waits_for_report(host: &Host) -> Option<String> {
     (host.applied_configuration != host.target_configuration).then(|| {
         format!(
             "{name} counts as out of date (alarm 250.001) until it is reported to have applied \
-             configuration {}: by its agent, or with `system host-report {name}`",
-            host.target_configuration
+             configuration {}: by its agent, or with `system host-report {}`",
+            host.target_configuration,
+            site::Word(name)
         )
     })
 }

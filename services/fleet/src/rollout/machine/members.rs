@@ -395,7 +395,10 @@ impl Rollouts {
 
 /// A subcloud is not, or may not be, as it was before.
 fn incomplete(name: &str, message: String) -> Fault {
-    let remedy = format!("look at it with `tandem system addrpool-list --subcloud {name}`");
+    let remedy = format!(
+        "look at it with `tandem system addrpool-list --subcloud {}`",
+        site::Word(name)
+    );
     let violation = Violation::new(Reason::RolloutIncomplete, message, remedy);
     Fault::from(&violation.object("subcloud", name))
 }
