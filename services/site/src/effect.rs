@@ -53,8 +53,8 @@ pub enum Effect {
     RaiseAlarm {
         /// The host.
         host: String,
-        /// Whether only a lock and an unlock will clear it.
-        reboot_required: bool,
+        /// What has to happen to the host until it is cleared, in order.
+        until: Vec<ClearingStep>,
     },
     /// Alarm 250.001 is cleared on a host.
     ClearAlarm {
@@ -207,6 +207,28 @@ pub enum Pods {
     New,
     /// Created before the conversion.
     Existing,
+}
+
+/// What happens to a host before its alarm 250.001 is cleared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClearingStep {
+    /// It is locked.
+    Lock,
+    /// It is unlocked; a simplex host has then applied what it was given.
+    Unlock,
+    /// It is reported to have applied what it was given.
+    Report,
+}
+
+impl ClearingStep {
+    /// What the host is then.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Lock => "locked",
+            Self::Unlock => "unlocked",
+            Self::Report => "reported to have applied the change",
+        }
+    }
 }
 
 impl Effect {
@@ -425,20 +447,17 @@ impl Effect {
     fn fmt_host(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = listed(self.hosts());
         match self {
-            Self::RaiseAlarm {
-                reboot_required: true,
-                ..
-            } => {
-                write!(
-                    f,
-                    "alarm 250.001 is raised on {host} until it is locked and unlocked"
-                )
-            }
-            Self::RaiseAlarm { .. } => {
-                write!(
-                    f,
-                    "alarm 250.001 is raised on {host} until it has applied the change"
-                )
+            Self::RaiseAlarm { until, .. } => {
+                write!(f, "alarm 250.001 is raised on {host} until it is ")?;
+                for (index, step) in until.iter().enumerate() {
+                    match index {
+                        0 => {}
+                        _ if index + 1 == until.len() => f.write_str(" and ")?,
+                        _ => f.write_str(", ")?,
+                    }
+                    f.write_str(step.words())?;
+                }
+                Ok(())
             }
             Self::ClearAlarm { .. } => write!(f, "alarm 250.001 is cleared on {host}"),
             Self::UnlockHost { configuration, .. } => {

@@ -40,8 +40,8 @@ pub use change::{
 };
 pub use digest::Digest;
 pub use effect::{
-    AllocationEffect, Effect, EndpointEffect, KubernetesStep, NetworkEffect, Pods, PoolChange,
-    RouteEffect,
+    AllocationEffect, ClearingStep, Effect, EndpointEffect, KubernetesStep, NetworkEffect, Pods,
+    PoolChange, RouteEffect,
 };
 pub use etag::check_etag;
 pub use family::{Family, Stack};

@@ -12,9 +12,9 @@ use sha2::{Digest as _, Sha256};
 use crate::effect::{AllocationEffect, EndpointEffect, NetworkEffect, RouteEffect};
 use crate::host::OUT_OF_DATE;
 use crate::{
-    Administrative, Alarm, ConfigurationId, DistributedCloudRole, Effect, Host, Kubernetes,
-    KubernetesStep, Network, NetworkKind, Pods, Pool, PoolChange, Severity, Site, Stack, Timestamp,
-    Word,
+    Administrative, Alarm, ClearingStep, ConfigurationId, DistributedCloudRole, Effect, Host,
+    Kubernetes, KubernetesStep, Network, NetworkKind, Pods, Pool, PoolChange, Severity, Site,
+    Stack, Timestamp, Word,
 };
 
 /// Brings Kubernetes, hosts and alarms of the next site up to date and answers every effect.
@@ -514,11 +514,12 @@ fn alarms(next: &mut Site, now: Timestamp) -> Vec<Effect> {
         let raised = next.alarms.iter().position(own);
         match (host.out_of_date(), raised) {
             (true, None) => {
+                let until = clearing_steps(next, host);
                 let alarm = out_of_date(next, host, entity, now);
                 Arc::make_mut(&mut next.alarms).push(alarm);
                 effects.push(Effect::RaiseAlarm {
                     host: host.hostname.clone(),
-                    reboot_required: host.reboot_required,
+                    until,
                 });
             }
             (true, Some(index)) => {
@@ -537,6 +538,22 @@ fn alarms(next: &mut Site, now: Timestamp) -> Vec<Effect> {
         }
     }
     effects
+}
+
+/// What clears the alarm of a host. A simplex host that is unlocked starts with its target, and
+/// nobody else reports it; of any other an unlock ends only the need of a reboot.
+fn clearing_steps(site: &Site, host: &Host) -> Vec<ClearingStep> {
+    let (reboot, simplex) = (host.reboot_required, site.is_simplex());
+    let steps = [
+        (
+            ClearingStep::Lock,
+            reboot && host.administrative == Administrative::Unlocked,
+        ),
+        (ClearingStep::Unlock, reboot),
+        (ClearingStep::Report, !(reboot && simplex)),
+    ];
+    let needed = steps.into_iter().filter(|(_, needed)| *needed);
+    needed.map(|(step, _)| step).collect()
 }
 
 fn out_of_date(site: &Site, host: &Host, entity: String, now: Timestamp) -> Alarm {
