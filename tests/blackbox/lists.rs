@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use api::fleet_v1::peer_service_client::PeerServiceClient;
+use api::fleet_v1::rollout_service_client::RolloutServiceClient;
 use api::fleet_v1::subcloud_group_service_client::SubcloudGroupServiceClient;
 use api::fleet_v1::subcloud_service_client::SubcloudServiceClient;
 use api::fleet_v1::{
-    AddSubcloudGroupRequest, AddSubcloudRequest, Availability, ListSubcloudsRequest,
-    ManagementState, SubcloudGroup,
+    AddSubcloudGroupRequest, AddSubcloudRequest, Availability, ListPeerGroupAssociationsRequest,
+    ListRolloutMembersRequest, ListRolloutsRequest, ListSubcloudsRequest, ManagementState,
+    SubcloudGroup,
 };
 use tonic::transport::Channel;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use crate::support::bootstrap::{Bootstrap, Stack};
 use crate::support::client::operators;
@@ -104,4 +109,77 @@ async fn pages_show_everybody_once_and_filters_narrow_them() {
     };
     let refusal = client.list_subclouds(strange).await.expect_err("no group");
     assert_eq!(refusal.code(), tonic::Code::NotFound);
+}
+
+/// The fields that a refusal names.
+fn faults(refusal: &Status) -> Vec<String> {
+    assert_eq!(refusal.code(), Code::InvalidArgument, "{refusal:?}");
+    let details = refusal.get_error_details();
+    let request = details.bad_request().expect("fields");
+    let named = request.field_violations.iter();
+    named.map(|fault| fault.field.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_list_refuses_a_token_of_no_page_and_filters_that_are_no_values() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let controller = Controller::start(&dir.path().join("controller"), site);
+    let channel = operators(&controller.state_dir().join("operator.sock")).await;
+
+    let strange = ListSubcloudsRequest {
+        page_token: "s1".to_owned(),
+        family: 9,
+        stack: 9,
+        availability: 99,
+        management: -1,
+        sync: 9,
+        ..ListSubcloudsRequest::default()
+    };
+    let mut subclouds = SubcloudServiceClient::new(channel.clone());
+    let refusal = subclouds
+        .list_subclouds(strange)
+        .await
+        .expect_err("no page");
+    let all = [
+        "page_token",
+        "family",
+        "stack",
+        "availability",
+        "management",
+        "sync",
+    ];
+    assert_eq!(faults(&refusal), all);
+    let told = format!("{:?}", refusal.get_error_details());
+    for valid in [
+        "FAMILY_IPV4, FAMILY_IPV6",
+        "AVAILABILITY_ONLINE",
+        "that of the page before",
+    ] {
+        assert!(told.contains(valid), "{valid}: {told}");
+    }
+
+    let mut rollouts = RolloutServiceClient::new(channel.clone());
+    let strange = ListRolloutMembersRequest {
+        number: 1,
+        page_token: "s1".to_owned(),
+        state: 99,
+        ..ListRolloutMembersRequest::default()
+    };
+    let refusal = rollouts.list_rollout_members(strange).await;
+    let refusal = refusal.expect_err("no page");
+    assert_eq!(faults(&refusal), ["page_token", "state"]);
+    let strange = ListRolloutsRequest {
+        page_token: "1".to_owned(),
+        ..ListRolloutsRequest::default()
+    };
+    let refusal = rollouts.list_rollouts(strange).await.expect_err("no page");
+    assert_eq!(faults(&refusal), ["page_token"]);
+    let strange = ListPeerGroupAssociationsRequest {
+        page_token: "shared/east".to_owned(),
+        ..ListPeerGroupAssociationsRequest::default()
+    };
+    let mut peers = PeerServiceClient::new(channel);
+    let refusal = peers.list_peer_group_associations(strange).await;
+    assert_eq!(faults(&refusal.expect_err("no page")), ["page_token"]);
 }

@@ -1,5 +1,7 @@
 //! Wire and records to domain, and back.
 
+use std::borrow::Cow;
+
 mod agent_records;
 mod change;
 mod command;
@@ -46,6 +48,8 @@ pub struct Malformed {
     pub path: String,
     /// What is wrong with it.
     pub problem: String,
+    /// What it can be instead.
+    pub remedy: Cow<'static, str>,
 }
 
 impl Malformed {
@@ -54,21 +58,45 @@ impl Malformed {
         Self {
             path: path.into(),
             problem: problem.into(),
+            remedy: Cow::Borrowed("correct the field"),
         }
     }
-}
 
-impl Malformed {
+    /// The same, with what the field can be instead.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<Cow<'static, str>>) -> Self {
+        self.remedy = remedy.into();
+        self
+    }
+
     /// The same as a fault of a request, as logs keep it.
     pub fn fault(&self) -> ::fleet::Fault {
         ::fleet::Fault {
             reason: ::site::ReasonSet::name(::site::Reason::InvalidArgument).to_owned(),
             field: self.path.clone(),
             message: format!("{} {}", self.path, self.problem),
-            remedy: "correct the field".to_owned(),
+            remedy: self.remedy.to_string(),
             ..::fleet::Fault::default()
         }
     }
+}
+
+/// A value of an enumeration of the contract.
+///
+/// # Errors
+/// A number that is none of its values.
+fn value_of<E>(path: &str, number: i32, name: fn(&E) -> &'static str) -> Result<E, Malformed>
+where
+    E: TryFrom<i32>,
+{
+    // No enumeration of the contract has more values.
+    const MOST: i32 = 100;
+    E::try_from(number).map_err(|_| {
+        let all = (1..MOST).filter_map(|number| E::try_from(number).ok());
+        let all: Vec<_> = all.map(|value| name(&value)).collect();
+        Malformed::new(path, format!("is {number}, which is unknown"))
+            .remedy(format!("give one of {}", all.join(", ")))
+    })
 }
 
 /// Enough of a text to recognise it in a message.

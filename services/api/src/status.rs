@@ -139,7 +139,7 @@ pub fn to_failure(status: &tonic::Status) -> fleet::CommandFailure {
 pub fn from_malformed(faults: &[Malformed]) -> tonic::Status {
     let violation = |fault: &Malformed| {
         let message = format!("{} {}", fault.path, fault.problem);
-        Violation::new(Reason::InvalidArgument, message, "correct the field").at(&fault.path)
+        Violation::new(Reason::InvalidArgument, message, fault.remedy.clone()).at(&fault.path)
     };
     match Rejection::check(faults.iter().map(violation).collect()) {
         Ok(()) => tonic::Status::invalid_argument("the request cannot be read"),

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use api::convert::Malformed;
-use api::page::page_size_of;
+use api::page::{no_token, page_size_of};
 use api::store_v1::{AuditRecord, EventRecord};
 use daemon::{Exit, Failure};
 use fleet::Position;
@@ -51,10 +51,7 @@ impl Looking {
         let before = match token.parse() {
             _ if token.is_empty() => None,
             Ok(position) => Some(Position(position)),
-            Err(_) => {
-                let problem = "is not the `next_page_token` of a page";
-                return Err(vec![Malformed::new("page_token", problem)]);
-            }
+            Err(_) => return Err(vec![no_token()]),
         };
         Ok(Self {
             prefix,

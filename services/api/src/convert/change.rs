@@ -5,7 +5,7 @@ use prost::Message as _;
 use site::{AttachmentId, AttachmentRef, Change, OamEdit, PoolEdit, PoolId, PoolInput, RangeInput};
 use uuid::Uuid;
 
-use super::Malformed;
+use super::{Malformed, value_of};
 use crate::site_v1 as wire;
 
 /// `CreateNetwork`; the two ids are those of the network and of its first association.
@@ -272,15 +272,12 @@ fn filled(pool: &wire::AddressPool) -> Vec<String> {
 }
 
 fn order_text(order: i32) -> Result<String, Malformed> {
-    match wire::Order::try_from(order) {
-        Ok(wire::Order::Unspecified) => Ok(String::new()),
-        Ok(wire::Order::Random) => Ok("random".to_owned()),
-        Ok(wire::Order::Sequential) => Ok("sequential".to_owned()),
-        Err(_) => Err(Malformed::new(
-            "address_pool.order",
-            format!("{order} is unknown; use ORDER_RANDOM or ORDER_SEQUENTIAL"),
-        )),
-    }
+    let order = value_of("address_pool.order", order, wire::Order::as_str_name)?;
+    Ok(match order {
+        wire::Order::Unspecified => String::new(),
+        wire::Order::Random => "random".to_owned(),
+        wire::Order::Sequential => "sequential".to_owned(),
+    })
 }
 
 fn ranges(ranges: Vec<wire::AddressRange>) -> Vec<RangeInput> {

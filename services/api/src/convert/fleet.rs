@@ -11,9 +11,11 @@ use site::{Range, Site};
 
 use super::{
     Malformed, excerpt, family_to_wire, member_availability, parse_address, parse_optional,
-    range_from_wire, range_to_wire, site_to_wire, stack_to_wire,
+    range_from_wire, range_to_wire, site_to_wire, stack_to_wire, value_of,
 };
 use crate::fleet_v1 as wire;
+use crate::page::asked;
+use crate::site_v1;
 
 /// A subcloud as operators see it; `group` is the name of its group, `site` its accepted site,
 /// when asked for.
@@ -105,6 +107,50 @@ pub fn subcloud_to_wire(
             .iter()
             .map(ToString::to_string)
             .collect(),
+    }
+}
+
+/// Of a list of subclouds: after which name the page begins.
+///
+/// # Errors
+/// All of: a page that cannot be asked for, values to narrow it to that are unknown.
+pub fn listed_after(request: &wire::ListSubcloudsRequest) -> Result<&str, Vec<Malformed>> {
+    let wire::ListSubcloudsRequest {
+        page_size,
+        page_token,
+        family,
+        stack,
+        availability,
+        group: _,
+        management,
+        sync,
+    } = request;
+    let (after, mut faults) = match asked(*page_size, page_token) {
+        Ok((_, after)) => (after, Vec::new()),
+        Err(faults) => ("", faults),
+    };
+    let unknown = [
+        value_of("family", *family, site_v1::Family::as_str_name).err(),
+        value_of("stack", *stack, site_v1::Stack::as_str_name).err(),
+        value_of(
+            "availability",
+            *availability,
+            wire::Availability::as_str_name,
+        )
+        .err(),
+        value_of(
+            "management",
+            *management,
+            wire::ManagementState::as_str_name,
+        )
+        .err(),
+        value_of("sync", *sync, wire::SyncState::as_str_name).err(),
+    ];
+    faults.extend(unknown.into_iter().flatten());
+    if faults.is_empty() {
+        Ok(after)
+    } else {
+        Err(faults)
     }
 }
 

@@ -3,7 +3,7 @@
 use fleet::{FleetChange, GroupEdit, GroupId, SubcloudEdit, SubcloudGroup, UpdateApply};
 use uuid::Uuid;
 
-use super::{Malformed, excerpt};
+use super::{Malformed, excerpt, value_of};
 use crate::fleet_v1 as wire;
 
 /// `UpdateSubcloud`: the fields that the mask names, or without a mask those that are not empty.
@@ -172,14 +172,12 @@ pub(super) fn update_to_wire(update: UpdateApply) -> wire::UpdateApplyType {
 }
 
 fn update_from_wire(number: i32) -> Result<Option<UpdateApply>, Vec<Malformed>> {
-    match wire::UpdateApplyType::try_from(number) {
+    let path = "subcloud_group.update_apply_type";
+    match value_of(path, number, wire::UpdateApplyType::as_str_name) {
         Ok(wire::UpdateApplyType::Unspecified) => Ok(None),
         Ok(wire::UpdateApplyType::Parallel) => Ok(Some(UpdateApply::Parallel)),
         Ok(wire::UpdateApplyType::Serial) => Ok(Some(UpdateApply::Serial)),
-        Err(_) => Err(vec![Malformed::new(
-            "subcloud_group.update_apply_type",
-            format!("is {number}, which is unknown"),
-        )]),
+        Err(fault) => Err(vec![fault]),
     }
 }
 

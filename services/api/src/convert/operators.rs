@@ -3,7 +3,7 @@
 use fleet::{Action, Fingerprint, Operator, OperatorRole, Position, SiteMethod};
 use site::Timestamp;
 
-use super::{Malformed, bytes32, excerpt};
+use super::{Malformed, bytes32, excerpt, value_of};
 use crate::fleet_v1 as wire;
 use crate::store_v1 as record;
 
@@ -83,12 +83,12 @@ fn operator_role_to_wire(role: OperatorRole) -> wire::OperatorRole {
 /// # Errors
 /// None was given, or one that is not known here.
 pub fn operator_role_from_wire(value: i32) -> Result<OperatorRole, Malformed> {
-    match wire::OperatorRole::try_from(value) {
-        Ok(wire::OperatorRole::Reader) => Ok(OperatorRole::Reader),
-        Ok(wire::OperatorRole::Configurator) => Ok(OperatorRole::Configurator),
-        Ok(wire::OperatorRole::Admin) => Ok(OperatorRole::Admin),
-        Ok(wire::OperatorRole::Unspecified) => Err(Malformed::new("role", "is missing")),
-        Err(_) => Err(Malformed::new("role", format!("value {value} is unknown"))),
+    match value_of("role", value, wire::OperatorRole::as_str_name)? {
+        wire::OperatorRole::Reader => Ok(OperatorRole::Reader),
+        wire::OperatorRole::Configurator => Ok(OperatorRole::Configurator),
+        wire::OperatorRole::Admin => Ok(OperatorRole::Admin),
+        wire::OperatorRole::Unspecified => Err(Malformed::new("role", "is missing")
+            .remedy("give a role: reader, configurator or admin")),
     }
 }
 

@@ -11,7 +11,9 @@ use fleet::{
 };
 
 use super::fleet_change::{each_named, missing};
-use super::{Malformed, availability_to_wire, family_to_wire, fault_to_wire, parse_address};
+use super::{
+    Malformed, availability_to_wire, family_to_wire, fault_to_wire, parse_address, value_of,
+};
 use crate::fleet_v1 as wire;
 
 /// How many members of a migration that have not come are named.
@@ -512,12 +514,14 @@ fn administrative_to_wire(state: Administrative) -> wire::PeerAdministrativeStat
 }
 
 fn administrative_from_wire(number: i32) -> Result<Option<Administrative>, Malformed> {
-    match wire::PeerAdministrativeState::try_from(number) {
-        Ok(wire::PeerAdministrativeState::Unspecified) => Ok(None),
-        Ok(wire::PeerAdministrativeState::Enabled) => Ok(Some(Administrative::Enabled)),
-        Ok(wire::PeerAdministrativeState::Disabled) => Ok(Some(Administrative::Disabled)),
-        Err(_) => Err(unknown("system_peer.administrative_state", number)),
-    }
+    let name = wire::PeerAdministrativeState::as_str_name;
+    Ok(
+        match value_of("system_peer.administrative_state", number, name)? {
+            wire::PeerAdministrativeState::Unspecified => None,
+            wire::PeerAdministrativeState::Enabled => Some(Administrative::Enabled),
+            wire::PeerAdministrativeState::Disabled => Some(Administrative::Disabled),
+        },
+    )
 }
 
 fn policy_to_wire(policy: FailurePolicy) -> wire::FailurePolicy {
@@ -528,12 +532,14 @@ fn policy_to_wire(policy: FailurePolicy) -> wire::FailurePolicy {
 }
 
 fn policy_from_wire(number: i32) -> Result<Option<FailurePolicy>, Malformed> {
-    match wire::FailurePolicy::try_from(number) {
-        Ok(wire::FailurePolicy::Unspecified) => Ok(None),
-        Ok(wire::FailurePolicy::Alarm) => Ok(Some(FailurePolicy::Alarm)),
-        Ok(wire::FailurePolicy::Rehome) => Ok(Some(FailurePolicy::Rehome)),
-        Err(_) => Err(unknown("system_peer.failure_policy", number)),
-    }
+    let name = wire::FailurePolicy::as_str_name;
+    Ok(
+        match value_of("system_peer.failure_policy", number, name)? {
+            wire::FailurePolicy::Unspecified => None,
+            wire::FailurePolicy::Alarm => Some(FailurePolicy::Alarm),
+            wire::FailurePolicy::Rehome => Some(FailurePolicy::Rehome),
+        },
+    )
 }
 
 fn peer_availability_to_wire(availability: PeerAvailability) -> wire::PeerAvailability {
@@ -542,10 +548,6 @@ fn peer_availability_to_wire(availability: PeerAvailability) -> wire::PeerAvaila
         PeerAvailability::Available => wire::PeerAvailability::Available,
         PeerAvailability::Unavailable => wire::PeerAvailability::Unavailable,
     }
-}
-
-fn unknown(path: &str, number: i32) -> Malformed {
-    Malformed::new(path, format!("is {number}, which is unknown"))
 }
 
 fn seconds(seconds: u32) -> Duration {

@@ -6,7 +6,8 @@ use fleet::{
 };
 use site::{Family, Rank, Stack};
 
-use super::{Malformed, effect_to_wire, fault_to_wire};
+use super::{Malformed, effect_to_wire, fault_to_wire, value_of};
+use crate::page::asked;
 use crate::{fleet_v1 as wire, site_v1};
 
 /// A request to make a rollout, unread but for its numbers.
@@ -43,21 +44,21 @@ pub fn rollout_request(
         stack,
         group,
     } = selector.unwrap_or_default();
-    let family = match site_v1::Family::try_from(family) {
+    let family = match value_of("selector.family", family, site_v1::Family::as_str_name) {
         Ok(site_v1::Family::Unspecified) => None,
         Ok(site_v1::Family::Ipv4) => Some(Family::Ipv4),
         Ok(site_v1::Family::Ipv6) => Some(Family::Ipv6),
-        Err(_) => {
-            faults.push(Malformed::new("selector.family", "is unknown"));
+        Err(fault) => {
+            faults.push(fault);
             None
         }
     };
-    let stack = match site_v1::Stack::try_from(stack) {
+    let stack = match value_of("selector.stack", stack, site_v1::Stack::as_str_name) {
         Ok(site_v1::Stack::Unspecified) => None,
         Ok(site_v1::Stack::Single) => Some(Stack::Single),
         Ok(site_v1::Stack::Dual) => Some(Stack::Dual),
-        Err(_) => {
-            faults.push(Malformed::new("selector.stack", "is unknown"));
+        Err(fault) => {
+            faults.push(fault);
             None
         }
     };
@@ -81,23 +82,43 @@ pub fn rollout_request(
     })
 }
 
+/// Of a list of the subclouds of a rollout: the state that it is narrowed to, 0 for none.
+///
+/// # Errors
+/// All of: a page that cannot be asked for, a state that is unknown.
+pub fn members_wanted(request: &wire::ListRolloutMembersRequest) -> Result<i32, Vec<Malformed>> {
+    let wire::ListRolloutMembersRequest {
+        number: _,
+        page_size,
+        page_token,
+        state,
+    } = request;
+    let mut faults = asked(*page_size, page_token).err().unwrap_or_default();
+    let wanted = value_of("state", *state, wire::RolloutMemberState::as_str_name);
+    faults.extend(wanted.err());
+    if faults.is_empty() {
+        Ok(*state)
+    } else {
+        Err(faults)
+    }
+}
+
 pub(super) fn pool_action_from_wire(
     action: i32,
     delete: bool,
     rank: i32,
 ) -> Result<Option<PoolAction>, Malformed> {
-    let rank = match site_v1::Rank::try_from(rank) {
-        Ok(site_v1::Rank::Unspecified | site_v1::Rank::Secondary) => Rank::Secondary,
-        Ok(site_v1::Rank::Primary) => Rank::Primary,
-        Err(_) => return Err(Malformed::new("rank", "is unknown")),
+    let rank = match value_of("rank", rank, site_v1::Rank::as_str_name)? {
+        site_v1::Rank::Unspecified | site_v1::Rank::Secondary => Rank::Secondary,
+        site_v1::Rank::Primary => Rank::Primary,
     };
-    match wire::RolloutAction::try_from(action) {
-        Ok(wire::RolloutAction::Unspecified) => Ok(None),
-        Ok(wire::RolloutAction::Add) => Ok(Some(PoolAction::Add)),
-        Ok(wire::RolloutAction::Remove) => Ok(Some(PoolAction::Remove { delete })),
-        Ok(wire::RolloutAction::Modify) => Ok(Some(PoolAction::Modify { rank })),
-        Err(_) => Err(Malformed::new("action", "is unknown")),
-    }
+    let action = value_of("action", action, wire::RolloutAction::as_str_name)?;
+    Ok(match action {
+        wire::RolloutAction::Unspecified => None,
+        wire::RolloutAction::Add => Some(PoolAction::Add),
+        wire::RolloutAction::Remove => Some(PoolAction::Remove { delete }),
+        wire::RolloutAction::Modify => Some(PoolAction::Modify { rank }),
+    })
 }
 
 /// A rollout as operators see it.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use api::access::AccessReason;
 use api::convert::{
-    foreseen_to_wire, group_bound_to_wire, member_to_wire, rollout_request, rollout_to_wire,
+    foreseen_to_wire, group_bound_to_wire, member_to_wire, members_wanted, rollout_request,
+    rollout_to_wire,
 };
 use api::fleet_v1 as wire;
 use api::fleet_v1::rollout_service_server::RolloutService;
@@ -87,12 +88,14 @@ impl RolloutService for RolloutCalls {
         &self,
         request: Request<wire::ListRolloutMembersRequest>,
     ) -> Result<Response<wire::ListRolloutMembersResponse>, Status> {
+        let request = request.into_inner();
+        let state = members_wanted(&request).map_err(malformed)?;
         let wire::ListRolloutMembersRequest {
             number,
             page_size,
             page_token,
-            state,
-        } = request.into_inner();
+            ..
+        } = request;
         let id = self.durable(number)?.id;
         let members = read_members(self.runner.store(), id)
             .map_err(|error| broken("cannot read the members of a rollout", &error))?;

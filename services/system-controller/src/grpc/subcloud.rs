@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::convert::{
-    event_from_record, event_kind_from_wire, event_to_wire, fault_to_wire, receipt_to_wire,
-    said_of_new, subcloud_to_wire, time_range, update_subcloud,
+    event_from_record, event_kind_from_wire, event_to_wire, fault_to_wire, listed_after,
+    receipt_to_wire, said_of_new, subcloud_to_wire, time_range, update_subcloud,
 };
 use api::fleet_v1 as wire;
 use api::fleet_v1::subcloud_service_server::SubcloudService;
@@ -92,11 +92,9 @@ impl SubcloudService for Subclouds {
         request: Request<wire::ListSubcloudsRequest>,
     ) -> Result<Response<wire::ListSubcloudsResponse>, Status> {
         let request = request.into_inner();
+        let after = listed_after(&request).map_err(malformed)?;
         let group = self.narrowed_to(&request.group)?;
-        let all = self
-            .hub
-            .subclouds_after(&request.page_token, usize::MAX)
-            .into_iter();
+        let all = self.hub.subclouds_after(after, usize::MAX).into_iter();
         let all = all.map(|shown| shown_to_wire(&shown, None));
         let wanted = all.filter(|subcloud| wanted(&request, group.as_deref(), subcloud));
         let named = wanted.map(|subcloud| (subcloud.name.clone(), subcloud));
