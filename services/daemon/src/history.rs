@@ -110,7 +110,7 @@ impl History {
     /// an early one is held back until its turn.
     pub(crate) fn publish(&mut self, event: SiteEvent) {
         self.early.insert(event.generation(), Arc::new(event));
-        while let Some(event) = self.early.remove(&(self.site().generation().0 + 1)) {
+        while let Some(event) = self.early.remove(&self.site().generation().next().0) {
             self.current.send_replace(Arc::clone(&event.site));
             if self.kept.len() == KEPT {
                 self.kept.pop_front();

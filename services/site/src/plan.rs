@@ -5,8 +5,7 @@ use std::sync::Arc;
 use crate::rules;
 use crate::settle::settle;
 use crate::{
-    AttachmentId, Change, Effect, Generation, Host, Network, NetworkId, Pool, PoolId, Rejection,
-    Site, Timestamp,
+    AttachmentId, Change, Effect, Host, Network, NetworkId, Pool, PoolId, Rejection, Site, Timestamp,
 };
 
 /// An accepted change: the site as it will be and what happens beyond it. A preview shows the
@@ -88,7 +87,7 @@ pub fn plan(site: &Site, change: Change, now: Timestamp) -> Result<Plan, Rejecti
             changed: false,
         });
     }
-    draft.next.generation = Generation(site.generation.0.saturating_add(1));
+    draft.next.generation = site.generation.next();
     let mut effects = draft.notes;
     effects.extend(settle(site, &mut draft.next, now));
     Ok(Plan {

@@ -57,6 +57,15 @@ pub struct SoftwareVersion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Generation(pub u64);
 
+impl Generation {
+    /// The one after the next change. No site comes near the last one, which is followed by itself:
+    /// a site that is read with more than half as many changes is refused.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
 /// Milliseconds since the Unix epoch, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub u64);
@@ -200,5 +209,22 @@ impl Site {
     pub fn stack(&self) -> Stack {
         self.link_network()
             .map_or(Stack::Single, |network| Pools::stack(network.pools()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_generation_never_overflows() {
+        for (generation, next) in [
+            (0, 1),
+            (6, 7),
+            (u64::MAX - 1, u64::MAX),
+            (u64::MAX, u64::MAX),
+        ] {
+            assert_eq!(Generation(generation).next(), Generation(next));
+        }
     }
 }

@@ -50,7 +50,7 @@ impl Agent {
         out: &mut Vec<AgentOutput>,
     ) {
         self.answer_networks(networks, Vec::new(), out);
-        let next = Generation(self.site.generation().0 + 1);
+        let next = self.site.generation().next();
         self.reporting.made = made.or(self.reporting.made);
         if made == Some(next) {
             let half = self.reporting.spread / 2;
