@@ -173,11 +173,7 @@ pub(crate) fn ends<'a>(
     net: &str,
     text: &str,
 ) -> Result<(&'a Network, &'a Pool), Rejection> {
-    match (network(site, "network", net), pool(site, "pool", text)) {
-        (Ok(network), Ok(pool)) => Ok((network, pool)),
-        (Err(one), Err(other)) => Err(one.and(other)),
-        (Err(missing), Ok(_)) | (Ok(_), Err(missing)) => Err(missing),
-    }
+    Rejection::both(network(site, "network", net), pool(site, "pool", text))
 }
 
 /// The association that a request names.

@@ -166,10 +166,19 @@ impl<R: ReasonSet> Rejection<R> {
         &self.violations[0]
     }
 
-    /// This refusal and then another.
-    pub(crate) fn and(mut self, other: Self) -> Self {
-        self.violations.extend(other.violations);
-        Self::of(self.violations)
+    /// Both of two things that were looked up.
+    ///
+    /// # Errors
+    /// Why the one is refused, and then why the other is.
+    pub fn both<A, B>(one: Result<A, Self>, other: Result<B, Self>) -> Result<(A, B), Self> {
+        match (one, other) {
+            (Ok(one), Ok(other)) => Ok((one, other)),
+            (Err(mut one), Err(other)) => {
+                one.violations.extend(other.violations);
+                Err(Self::of(one.violations))
+            }
+            (Err(refusal), Ok(_)) | (Ok(_), Err(refusal)) => Err(refusal),
+        }
     }
 
     /// The same refusal with the fields of another request.

@@ -134,7 +134,12 @@ impl Controller {
         etag: &str,
         edit: &SubcloudEdit,
     ) -> Result<Accepted, Rejection> {
-        let record = self.found(reference)?;
+        let found = self.found(reference);
+        let mut unknown = Vec::new();
+        if found.is_err() {
+            self.group_of_edit(edit, &mut unknown);
+        }
+        let (record, ()) = Rejection::both(found, Rejection::check(unknown))?;
         check_etag(("subcloud", &record.name), etag, &record.etag())?;
         let SubcloudEdit {
             description,

@@ -419,6 +419,18 @@ fn an_update_changes_what_it_names_for_the_version_that_was_read() {
     }
     let nothing = does(&mut machine, update(SubcloudEdit::default()));
     assert_eq!(reasons(&nothing), ["INVALID_ARGUMENT"]);
+    let nobody = FleetChange::Update {
+        subcloud: "nobody".to_owned(),
+        etag: String::new(),
+        edit: SubcloudEdit {
+            group: Some("nowhere".to_owned()),
+            ..SubcloudEdit::default()
+        },
+    };
+    assert_eq!(
+        reasons(&does(&mut machine, nobody)),
+        ["SUBCLOUD_NOT_FOUND", "SUBCLOUD_GROUP_NOT_FOUND"]
+    );
     let all_wrong = update(SubcloudEdit {
         description: Some("x".repeat(256)),
         location: Some("two\nlines".to_owned()),

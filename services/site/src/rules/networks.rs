@@ -24,9 +24,21 @@ pub(crate) struct NewNetwork {
 }
 
 pub(crate) fn add_network(site: &Site, request: NewNetwork) -> Result<Draft, Rejection> {
-    let (kind, name) = read(&request).map_err(Rejection::of)?;
-    let pool = lookup::pool(site, "pool", &request.pool)?;
-    Rejection::check(existing(site, &request, kind, &name))?;
+    let kind = NetworkKind::from_name(&request.kind);
+    // An empty name means that of the type.
+    let name = match (request.name.as_str(), kind) {
+        ("", Some(kind)) => kind.name().to_owned(),
+        _ => request.name.clone(),
+    };
+    let read = kind.ok_or_else(|| Rejection::one(no_such_type(&request.kind)));
+    let pool = match request.pool.as_str() {
+        "" => Err(Rejection::one(no_pool())),
+        named => lookup::pool(site, "pool", named),
+    };
+    let mut taken = name_faults(&name);
+    taken.extend(existing(site, &request, kind, &name));
+    let named = Rejection::both(read, pool);
+    let ((kind, pool), ()) = Rejection::both(named, Rejection::check(taken))?;
     Rejection::check(addition_faults(site, kind, &name, pool))?;
     let primary = Attachment {
         id: request.attachment,
@@ -47,49 +59,43 @@ pub(crate) fn add_network(site: &Site, request: NewNetwork) -> Result<Draft, Rej
     Ok(Draft::of(next, Subject::Network(network.id)))
 }
 
-/// What is wrong with the request whatever the site is. An empty name means that of the type.
-fn read(request: &NewNetwork) -> Result<(NetworkKind, String), Vec<Violation>> {
+fn no_such_type(text: &str) -> Violation {
+    let names = NetworkKind::ALL.map(NetworkKind::name).join(", ");
+    let shown: String = text.chars().take(64).collect();
+    let message = format!("there is no network type {shown:?}");
+    let remedy = format!("use one of {names}");
+    let fault = Violation::new(Reason::NetworkTypeUnsupported, message, remedy);
+    fault.at("type").fact("validTypes", names)
+}
+
+fn no_pool() -> Violation {
+    let remedy = "name the primary pool of the network";
+    invalid("pool", "no pool is given", remedy)
+}
+
+/// What is wrong with a name whatever the site is.
+fn name_faults(name: &str) -> Vec<Violation> {
     let mut faults = Vec::new();
-    let kind = NetworkKind::from_name(&request.kind);
-    if kind.is_none() {
-        let names = NetworkKind::ALL.map(NetworkKind::name).join(", ");
-        let shown: String = request.kind.chars().take(64).collect();
-        let message = format!("there is no network type {shown:?}");
-        let fault = Violation::new(
-            Reason::NetworkTypeUnsupported,
-            message,
-            format!("use one of {names}"),
-        );
-        faults.push(fault.at("type").fact("validTypes", names));
-    }
-    if request.pool.is_empty() {
-        faults.push(invalid(
-            "pool",
-            "no pool is given",
-            "name the primary pool of the network",
-        ));
-    }
-    let name = match (request.name.as_str(), kind) {
-        ("", Some(kind)) => kind.name().to_owned(),
-        _ => request.name.clone(),
-    };
     if !name.is_empty() {
-        faults.extend(new_name_fault("name", &name));
+        faults.extend(new_name_fault("name", name));
         if name.bytes().all(|byte| byte.is_ascii_digit()) {
             let message = format!("name {name:?} reads as a number, by which networks are known");
             faults.push(invalid("name", message, "give a name with a letter in it"));
         }
     }
-    match kind {
-        Some(kind) if faults.is_empty() => Ok((kind, name)),
-        _ => Err(faults),
-    }
+    faults
 }
 
-fn existing(site: &Site, request: &NewNetwork, kind: NetworkKind, name: &str) -> Vec<Violation> {
+/// What there is already.
+fn existing(
+    site: &Site,
+    request: &NewNetwork,
+    kind: Option<NetworkKind>,
+    name: &str,
+) -> Vec<Violation> {
     let mut faults = Vec::new();
-    if let Some(other) = site.network(kind) {
-        let message = format!("network {} is of type {kind} already", other.name);
+    if let Some(other) = kind.and_then(|kind| site.network(kind)) {
+        let message = format!("network {} is of type {} already", other.name, other.kind);
         let remedy = format!(
             "use it, or delete it first: `system network-delete {}`",
             Word(&other.name)

@@ -287,8 +287,7 @@ impl Controller {
     }
 
     fn association_named(&self, group: &str, peer: &str) -> Result<&Association, Rejection> {
-        let group = self.group_named(group)?;
-        let peer = self.peer_named(peer)?;
+        let (group, peer) = Rejection::both(self.group_named(group), self.peer_named(peer))?;
         let known = self.peers.associations.get(&(group.id, peer.id));
         known.ok_or_else(|| Rejection::one(association_not_found(group, peer)))
     }

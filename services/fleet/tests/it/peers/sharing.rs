@@ -207,3 +207,58 @@ fn what_is_in_the_way_is_named_in_the_command_that_clears_it() {
         ]
     );
 }
+
+#[test]
+fn every_name_that_is_unknown_is_told_at_once() {
+    let (mut a, _, _) = sharing();
+    let (group, peer) = ("none".to_owned(), "nobody".to_owned());
+    let both = ["PEER_GROUP_NOT_FOUND", "PEER_NOT_FOUND"];
+    let cases = [
+        (
+            PeerAction::Associate {
+                group: group.clone(),
+                peer: peer.clone(),
+                peer_priority: 1,
+            },
+            &both[..],
+        ),
+        (
+            PeerAction::UpdateAssociation {
+                group: group.clone(),
+                peer: peer.clone(),
+                peer_priority: 1,
+            },
+            &both[..],
+        ),
+        (
+            PeerAction::Dissociate {
+                group: group.clone(),
+                peer,
+            },
+            &both[..],
+        ),
+        (
+            PeerAction::SetMembers {
+                group: group.clone(),
+                add: vec!["west".to_owned(), "x".to_owned()],
+                remove: vec!["y".to_owned()],
+            },
+            &[
+                "PEER_GROUP_NOT_FOUND",
+                "SUBCLOUD_NOT_FOUND",
+                "SUBCLOUD_NOT_FOUND",
+            ],
+        ),
+        (
+            PeerAction::SetMembers {
+                group,
+                add: Vec::new(),
+                remove: Vec::new(),
+            },
+            &["PEER_GROUP_NOT_FOUND", "INVALID_ARGUMENT"],
+        ),
+    ];
+    for (action, expected) in cases {
+        assert_eq!(reasons(&a.ask(at(4), action)), expected);
+    }
+}

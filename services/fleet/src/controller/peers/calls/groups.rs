@@ -7,7 +7,7 @@ use site::Timestamp;
 use crate::{
     Association, ControllerId, Fault, GroupHeader, Leader, MAX_GROUPS, MAX_PRIORITY, Migration,
     PeerGroup, PeerGroupId, REHOMING_BOUNDS, Reason, Rejection, SharedSubcloud, Subcloud,
-    Violation,
+    Violation, subcloud_not_found,
 };
 
 use super::super::super::Controller;
@@ -133,9 +133,16 @@ impl Controller {
         add: &[String],
         remove: &[String],
     ) -> Judged {
-        let group = self.group_named(group)?;
         // Judging each of too many would make the refusal as long as the request.
-        wrong_count(add.len() + remove.len()).map_or(Ok(()), |wrong| Err(Rejection::one(wrong)))?;
+        let wrong = wrong_count(add.len() + remove.len());
+        let counted = wrong.map_or(Ok(()), |wrong| Err(Rejection::one(wrong)));
+        let group = self.group_named(group);
+        // Who fits depends on the group, who is there does not.
+        let named = counted.and_then(|()| match group {
+            Ok(_) => Ok(()),
+            Err(_) => self.all_known(add.iter().chain(remove)),
+        });
+        let (group, ()) = Rejection::both(group, named)?;
         let mut violations = Vec::new();
         let mut changed: Vec<Subcloud> = Vec::new();
         let mut named = BTreeMap::new();
@@ -168,6 +175,11 @@ impl Controller {
         }
         Rejection::check(violations)?;
         Ok(Change::Members(group.clone(), changed))
+    }
+
+    fn all_known<'a>(&self, names: impl Iterator<Item = &'a String>) -> Result<(), Rejection> {
+        let unknown = names.filter(|name| self.fleet.find(name).is_none());
+        Rejection::check(unknown.map(|name| subcloud_not_found(name)).collect())
     }
 
     fn unfit_member(&self, record: &Subcloud, group: &PeerGroup, joins: bool) -> Vec<Violation> {
@@ -291,8 +303,7 @@ impl Controller {
         peer: &str,
         peer_priority: u32,
     ) -> Judged {
-        let group = self.group_named(group)?;
-        let peer = self.peer_named(peer)?;
+        let (group, peer) = Rejection::both(self.group_named(group), self.peer_named(peer))?;
         let mut violations = invalid_place(Some(peer_priority), None);
         if peer.established().is_none() {
             violations.push(
