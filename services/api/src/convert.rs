@@ -58,7 +58,7 @@ impl Malformed {
         Self {
             path: path.into(),
             problem: problem.into(),
-            remedy: Cow::Borrowed("correct the field"),
+            remedy: Cow::Borrowed("give what the contract says of the field"),
         }
     }
 
@@ -79,6 +79,16 @@ impl Malformed {
             ..::fleet::Fault::default()
         }
     }
+}
+
+/// A field that only answers have.
+fn given_by_server(path: &str) -> Malformed {
+    Malformed::new(path, "is given by the server").remedy("leave it out")
+}
+
+/// A part of a request that must be there.
+fn missing(path: &str) -> Vec<Malformed> {
+    vec![Malformed::new(path, "is missing").remedy(format!("give {path}"))]
 }
 
 /// A value of an enumeration of the contract.
@@ -106,4 +116,86 @@ fn excerpt(text: &str) -> String {
         return text.to_owned();
     }
     text.chars().take(LONGEST).chain("…".chars()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fleet_v1, site_v1};
+
+    #[track_caller]
+    fn check<T: std::fmt::Debug>(outcome: Result<T, Vec<Malformed>>, expected: &[(&str, &str)]) {
+        let faults = outcome.expect_err("something is wrong");
+        let told: Vec<_> = faults
+            .iter()
+            .map(|fault| (&*fault.path, &*fault.remedy))
+            .collect();
+        assert_eq!(told, expected);
+    }
+
+    fn mask(path: &str) -> Option<prost_types::FieldMask> {
+        Some(prost_types::FieldMask {
+            paths: vec![path.to_owned()],
+        })
+    }
+
+    #[test]
+    fn the_remedy_says_what_the_field_can_be() {
+        check(
+            update_subcloud(fleet_v1::UpdateSubcloudRequest {
+                subcloud: Some(fleet_v1::Subcloud::default()),
+                update_mask: mask("name"),
+                ..Default::default()
+            }),
+            &[(
+                "update_mask.paths[0]",
+                "the fields that can are description, location and group",
+            )],
+        );
+        check(
+            update_peer(fleet_v1::UpdateSystemPeerRequest {
+                system_peer: Some(fleet_v1::SystemPeer {
+                    failure_policy: 9,
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            &[(
+                "system_peer.failure_policy",
+                "give one of FAILURE_POLICY_ALARM, FAILURE_POLICY_REHOME",
+            )],
+        );
+        let pool = site_v1::AddressPool {
+            uuid: "x".to_owned(),
+            ..Default::default()
+        };
+        check(
+            create_pool(
+                site_v1::CreateAddressPoolRequest {
+                    address_pool: Some(pool),
+                    ..Default::default()
+                },
+                uuid::Uuid::nil(),
+            ),
+            &[("address_pool.uuid", "leave it out")],
+        );
+        check(
+            set_gateways(fleet_v1::SetSubcloudGatewaysRequest {
+                gateway_addresses: vec!["x".to_owned()],
+                ..Default::default()
+            }),
+            &[(
+                "gateway_addresses[0]",
+                "give an IPv4 or IPv6 address, such as 192.168.204.1 or fd01::1",
+            )],
+        );
+        check(
+            crate::page::page_size_of(-1),
+            &[("page_size", "give 0 for 100, or 1 to 1000")],
+        );
+        check(
+            time_range(5, 5).map_err(|fault| vec![fault]),
+            &[("until_milliseconds", "give 0 for no bound, or more than 5")],
+        );
+    }
 }

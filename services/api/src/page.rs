@@ -88,7 +88,8 @@ pub fn page_size_of(page_size: i32) -> Result<usize, Vec<Malformed>> {
         Ok(size) if size <= MAX_PAGE_SIZE => Ok(size),
         _ => {
             let problem = format!("is {page_size}; it must be 0 to {MAX_PAGE_SIZE}");
-            Err(vec![Malformed::new("page_size", problem)])
+            let valid = format!("give 0 for {DEFAULT_PAGE_SIZE}, or 1 to {MAX_PAGE_SIZE}");
+            Err(vec![Malformed::new("page_size", problem).remedy(valid)])
         }
     }
 }

@@ -28,6 +28,10 @@ use api::status::Asked;
 use site::{ReasonSet, Rejection};
 use tonic::Status;
 
+/// What a certificate signing request must be.
+pub(crate) const SIGNING_REQUEST: &str =
+    "give a PKCS #10 request in DER, at most 16 KiB, signed with its key, which is on P-256";
+
 /// A refusal of the core as a status.
 pub(crate) fn refused<R: ReasonSet>(rejection: Rejection<R>) -> Status {
     api::status::from_rejection(&rejection)

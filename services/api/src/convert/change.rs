@@ -5,7 +5,8 @@ use prost::Message as _;
 use site::{AttachmentId, AttachmentRef, Change, OamEdit, PoolEdit, PoolId, PoolInput, RangeInput};
 use uuid::Uuid;
 
-use super::{Malformed, value_of};
+use super::fleet_change::no_such_field;
+use super::{Malformed, given_by_server, missing, value_of};
 use crate::site_v1 as wire;
 
 /// `CreateNetwork`; the two ids are those of the network and of its first association.
@@ -41,13 +42,10 @@ pub fn create_pool(
         validate_only: _,
         request_id: _,
     } = request;
-    let pool = address_pool.ok_or_else(|| absent("address_pool"))?;
+    let pool = address_pool.ok_or_else(|| missing("address_pool"))?;
     let mut faults = output_only(&pool);
     if !pool.uuid.is_empty() {
-        faults.push(Malformed::new(
-            "address_pool.uuid",
-            "is given by the server; leave it out",
-        ));
+        faults.push(given_by_server("address_pool.uuid"));
     }
     let order = match order_text(pool.order) {
         Ok(order) => order,
@@ -89,7 +87,7 @@ pub fn update_pool(request: wire::UpdateAddressPoolRequest) -> Result<Change, Ve
         validate_only: _,
         request_id: _,
     } = request;
-    let pool = address_pool.ok_or_else(|| absent("address_pool"))?;
+    let pool = address_pool.ok_or_else(|| missing("address_pool"))?;
     let order = order_text(pool.order).map_err(|fault| vec![fault])?;
     let named = match update_mask {
         Some(mask) if !mask.paths.is_empty() => mask.paths,
@@ -112,10 +110,7 @@ pub fn update_pool(request: wire::UpdateAddressPoolRequest) -> Result<Change, Ve
                 edit.controller1_address = Some(pool.controller1_address.clone());
             }
             "gateway_address" => edit.gateway_address = Some(pool.gateway_address.clone()),
-            other => faults.push(Malformed::new(
-                format!("update_mask.paths[{index}]"),
-                format!("`{}` is no field that can change", super::excerpt(other)),
-            )),
+            other => faults.push(no_such_field(index, other, POOL_FIELDS)),
         }
     }
     if faults.is_empty() {
@@ -124,6 +119,10 @@ pub fn update_pool(request: wire::UpdateAddressPoolRequest) -> Result<Change, Ve
         Err(faults)
     }
 }
+
+/// What of a pool can change.
+const POOL_FIELDS: &str = "name, network, prefix, order, ranges, floating_address, \
+                           controller0_address, controller1_address and gateway_address";
 
 /// The association that `RemoveAddressPool` or `GetNetworkAddressPool` names.
 ///
@@ -143,10 +142,14 @@ pub fn attachment_ref(
             network,
             pool: address_pool,
         }),
-        (true, true) => Err(absent("uuid")),
+        (true, true) => {
+            let valid = "name the association by its uuid, or by its network and pool";
+            Err(vec![Malformed::new("uuid", "is missing").remedy(valid)])
+        }
         (false, false) => {
-            let problem = "name the association by its uuid or by its two ends, not by both";
-            Err(vec![Malformed::new("uuid", problem)])
+            let problem = "is given, and the two ends of the association too";
+            let valid = "name the association by its uuid or by its network and pool, not by both";
+            Err(vec![Malformed::new("uuid", problem).remedy(valid)])
         }
     }
 }
@@ -207,17 +210,15 @@ pub fn update_oam(request: wire::UpdateOamRequest) -> Result<Change, Vec<Malform
         oam_ip,
         oam_start_ip,
         oam_end_ip,
-    } = oam.ok_or_else(|| absent("oam"))?;
+    } = oam.ok_or_else(|| missing("oam"))?;
     let mut faults = Vec::new();
     for (field, value) in [
         ("oam.oam_start_ip", oam_start_ip),
         ("oam.oam_end_ip", oam_end_ip),
     ] {
         if !value.is_empty() {
-            faults.push(Malformed::new(
-                field,
-                "cannot be changed here; use addrpool-modify",
-            ));
+            let valid = "leave it out; `system addrpool-modify` changes the ranges of the pool";
+            faults.push(Malformed::new(field, "cannot be changed here").remedy(valid));
         }
     }
     if !faults.is_empty() {
@@ -244,7 +245,7 @@ fn output_only(pool: &wire::AddressPool) -> Vec<Malformed> {
         ("address_pool.network_name", !pool.network_name.is_empty()),
         ("address_pool.etag", !pool.etag.is_empty()),
     ];
-    let fault = |field| Malformed::new(field, "is output only; leave it out");
+    let fault = |field| Malformed::new(field, "is output only").remedy("leave it out");
     set.into_iter()
         .filter(|(_, is_set)| *is_set)
         .map(|(field, _)| fault(field))
@@ -283,10 +284,6 @@ fn order_text(order: i32) -> Result<String, Malformed> {
 fn ranges(ranges: Vec<wire::AddressRange>) -> Vec<RangeInput> {
     let range = |wire::AddressRange { first, last }| RangeInput { first, last };
     ranges.into_iter().map(range).collect()
-}
-
-fn absent(field: &str) -> Vec<Malformed> {
-    vec![Malformed::new(field, "is missing")]
 }
 
 /// What an encoded request asks of a site, when it can change which addresses the site has; `None`

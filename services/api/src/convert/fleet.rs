@@ -237,8 +237,8 @@ pub fn event_kind_from_wire(name: &str) -> Result<Option<&'static str>, Malforme
     let known = EventKind::NAMES.iter().find(|known| **known == name);
     known.copied().map(Some).ok_or_else(|| {
         let names = EventKind::NAMES.join(", ");
-        let problem = format!("`{}` is no kind of event; there are {names}", excerpt(name));
-        Malformed::new("kind", problem)
+        let problem = format!("`{}` is no kind of event", excerpt(name));
+        Malformed::new("kind", problem).remedy(format!("give one of {names}"))
     })
 }
 

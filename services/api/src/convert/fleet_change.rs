@@ -3,7 +3,7 @@
 use fleet::{FleetChange, GroupEdit, GroupId, SubcloudEdit, SubcloudGroup, UpdateApply};
 use uuid::Uuid;
 
-use super::{Malformed, excerpt, value_of};
+use super::{Malformed, excerpt, given_by_server, missing, value_of};
 use crate::fleet_v1 as wire;
 
 /// `UpdateSubcloud`: the fields that the mask names, or without a mask those that are not empty.
@@ -30,7 +30,8 @@ pub fn update_subcloud(
     let filled = given.iter().filter(|(_, value)| !value.is_empty());
     let filled = filled.map(|(field, _)| (*field).to_owned()).collect();
     let mut edit = SubcloudEdit::default();
-    each_named(update_mask, filled, |path| {
+    let fields = "description, location and group";
+    each_named(update_mask, filled, fields, |path| {
         match path {
             "description" => edit.description = Some(values.description.clone()),
             "location" => edit.location = Some(values.location.clone()),
@@ -61,8 +62,7 @@ pub fn add_group(
     } = request;
     let group = subcloud_group.ok_or_else(|| missing("subcloud_group"))?;
     if !group.uuid.is_empty() {
-        let problem = "is given by the server; leave it out";
-        return Err(vec![Malformed::new("subcloud_group.uuid", problem)]);
+        return Err(vec![given_by_server("subcloud_group.uuid")]);
     }
     let edit = GroupEdit {
         update: update_from_wire(group.update_apply_type)?,
@@ -114,7 +114,8 @@ pub fn update_group(
     let filled = filled.map(|(field, _)| (*field).to_owned()).collect();
     let mut edit = GroupEdit::default();
     let mut unsaid = false;
-    each_named(update_mask, filled, |path| {
+    let fields = "name, description, update_apply_type and max_parallel_subclouds";
+    each_named(update_mask, filled, fields, |path| {
         match path {
             "name" => edit.name = Some(values.name.clone()),
             "description" => edit.description = Some(values.description.clone()),
@@ -128,11 +129,7 @@ pub fn update_group(
         true
     })?;
     if unsaid {
-        let problem = "is named in the mask and not said";
-        return Err(vec![Malformed::new(
-            "subcloud_group.update_apply_type",
-            problem,
-        )]);
+        return Err(vec![unsaid_value("subcloud_group.update_apply_type")]);
     }
     Ok(FleetChange::UpdateGroup {
         group: target,
@@ -181,10 +178,25 @@ fn update_from_wire(number: i32) -> Result<Option<UpdateApply>, Vec<Malformed>> 
     }
 }
 
-/// Takes each path of the mask, or of what is filled when there is no mask.
+/// A path of a mask that names nothing that can change.
+pub(super) fn no_such_field(index: usize, path: &str, fields: &str) -> Malformed {
+    let problem = format!("`{}` is no field that can change", excerpt(path));
+    Malformed::new(format!("update_mask.paths[{index}]"), problem)
+        .remedy(format!("the fields that can are {fields}"))
+}
+
+/// An enumeration that the mask names.
+pub(super) fn unsaid_value(path: impl Into<String>) -> Malformed {
+    Malformed::new(path, "is named in the mask and not said")
+        .remedy("say it, or leave it out of the mask")
+}
+
+/// Takes each path of the mask, or of what is filled when there is no mask. `fields` are the paths
+/// that there are, in words.
 pub(super) fn each_named(
     mask: Option<prost_types::FieldMask>,
     filled: Vec<String>,
+    fields: &str,
     mut take: impl FnMut(&str) -> bool,
 ) -> Result<(), Vec<Malformed>> {
     let named = match mask {
@@ -194,10 +206,7 @@ pub(super) fn each_named(
     let mut faults = Vec::new();
     for (index, path) in named.iter().enumerate() {
         if !take(path) {
-            faults.push(Malformed::new(
-                format!("update_mask.paths[{index}]"),
-                format!("`{}` is no field that can change", excerpt(path)),
-            ));
+            faults.push(no_such_field(index, path, fields));
         }
     }
     if faults.is_empty() {
@@ -205,10 +214,6 @@ pub(super) fn each_named(
     } else {
         Err(faults)
     }
-}
-
-pub(super) fn missing(field: &str) -> Vec<Malformed> {
-    vec![Malformed::new(field, "is missing")]
 }
 
 #[cfg(test)]

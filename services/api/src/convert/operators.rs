@@ -140,11 +140,9 @@ pub fn action_from_wire(name: &str) -> Result<String, Malformed> {
     if known {
         return Ok(name.to_owned());
     }
-    let problem = format!(
-        "`{}` is no action; `tandem dcmanager audit list --help` lists them",
-        excerpt(name)
-    );
-    Err(Malformed::new("action", problem))
+    let problem = format!("`{}` is no action", excerpt(name));
+    let valid = "give one that `tandem dcmanager audit list --help` lists";
+    Err(Malformed::new("action", problem).remedy(valid))
 }
 
 /// Checks that a range of time is one: `until` is after `since` unless it is 0.
@@ -154,7 +152,8 @@ pub fn action_from_wire(name: &str) -> Result<String, Malformed> {
 pub fn time_range(since: u64, until: u64) -> Result<(), Malformed> {
     if until != 0 && until <= since {
         let problem = format!("is {until}, which is not after since_milliseconds, {since}");
-        return Err(Malformed::new("until_milliseconds", problem));
+        let valid = format!("give 0 for no bound, or more than {since}");
+        return Err(Malformed::new("until_milliseconds", problem).remedy(valid));
     }
     Ok(())
 }

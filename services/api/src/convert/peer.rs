@@ -10,9 +10,10 @@ use fleet::{
     PeerGroup, PeerGroupId, PeerSettings, PeerView, Peering, Subcloud, SystemPeer,
 };
 
-use super::fleet_change::{each_named, missing};
+use super::fleet_change::{each_named, unsaid_value};
 use super::{
-    Malformed, availability_to_wire, family_to_wire, fault_to_wire, parse_address, value_of,
+    Malformed, availability_to_wire, family_to_wire, fault_to_wire, given_by_server, missing,
+    parse_address, value_of,
 };
 use crate::fleet_v1 as wire;
 
@@ -119,8 +120,7 @@ pub fn new_peer(peer: Option<wire::SystemPeer>) -> Result<(String, PeerSettings)
     let peer = peer.ok_or_else(|| missing("system_peer"))?;
     let mut faults = Vec::new();
     if !peer.uuid.is_empty() {
-        let problem = "is given by the server; leave it out";
-        faults.push(Malformed::new("system_peer.uuid", problem));
+        faults.push(given_by_server("system_peer.uuid"));
     }
     let (administrative, policy) = said_of_peer(&peer, &mut faults);
     if !faults.is_empty() {
@@ -188,7 +188,8 @@ pub fn update_peer(request: wire::UpdateSystemPeerRequest) -> Result<PeerAction,
     ];
     let mut edit = PeerEdit::default();
     let mut unsaid = Vec::new();
-    each_named(update_mask, filled(&given), |path| {
+    let fields = given.map(|(field, _)| field).join(", ");
+    each_named(update_mask, filled(&given), &fields, |path| {
         match path {
             "administrative_state" => edit.administrative = administrative,
             "heartbeat_interval_seconds" => {
@@ -200,8 +201,7 @@ pub fn update_peer(request: wire::UpdateSystemPeerRequest) -> Result<PeerAction,
         }
         let enumeration = matches!(path, "administrative_state" | "failure_policy");
         if enumeration && given.contains(&(path, false)) {
-            let problem = "is named in the mask and not said";
-            unsaid.push(Malformed::new(format!("system_peer.{path}"), problem));
+            unsaid.push(unsaid_value(format!("system_peer.{path}")));
         }
         true
     })?;
@@ -226,8 +226,7 @@ pub fn add_peer_group(
     } = request;
     let group = subcloud_peer_group.ok_or_else(|| missing("subcloud_peer_group"))?;
     if !group.uuid.is_empty() {
-        let problem = "is given by the server; leave it out";
-        return Err(vec![Malformed::new("subcloud_peer_group.uuid", problem)]);
+        return Err(vec![given_by_server("subcloud_peer_group.uuid")]);
     }
     Ok(PeerAction::AddGroup {
         id,
@@ -261,7 +260,8 @@ pub fn update_peer_group(
         ("max_subcloud_rehoming", values.max_subcloud_rehoming != 0),
     ];
     let (mut priority, mut max_subcloud_rehoming) = (None, None);
-    each_named(update_mask, filled(&given), |path| {
+    let fields = given.map(|(field, _)| field).join(", ");
+    each_named(update_mask, filled(&given), &fields, |path| {
         match path {
             "priority" => priority = Some(values.priority),
             "max_subcloud_rehoming" => max_subcloud_rehoming = Some(values.max_subcloud_rehoming),
@@ -311,10 +311,9 @@ pub fn set_gateways(
         match parse_address(text) {
             Ok(address) => gateways.push(address),
             Err(problem) => {
-                faults.push(Malformed::new(
-                    format!("gateway_addresses[{index}]"),
-                    problem,
-                ));
+                let path = format!("gateway_addresses[{index}]");
+                let valid = "give an IPv4 or IPv6 address, such as 192.168.204.1 or fd01::1";
+                faults.push(Malformed::new(path, problem).remedy(valid));
             }
         }
     }

@@ -313,7 +313,11 @@ impl Controller {
                         TOKEN_TTL_MIN.as_secs(),
                         TOKEN_TTL_MAX.as_secs(),
                     ),
-                    "choose a time to live within these bounds",
+                    format!(
+                        "choose {} to {} seconds",
+                        TOKEN_TTL_MIN.as_secs(),
+                        TOKEN_TTL_MAX.as_secs()
+                    ),
                 )
                 .at("token_ttl_seconds"),
             );

@@ -194,7 +194,11 @@ impl Reading {
                 }
             };
             if let Err(problem) = set {
-                self.faults.push(fault(line, problem, "correct the field"));
+                let valid = match column {
+                    Column::Subnet => "write a subnet with its prefix length, such as fd01::/64",
+                    _ => "write FIRST-LAST, such as fd01::2-fd01::ff, with a blank before the next",
+                };
+                self.faults.push(fault(line, problem, valid));
             }
         }
         if row.subcloud.is_empty() {

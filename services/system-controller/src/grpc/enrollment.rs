@@ -15,7 +15,7 @@ use identity::{ConnectInfo, EnrollmentToken};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{broken, malformed, refused};
+use super::{SIGNING_REQUEST, broken, malformed, refused};
 use crate::hub::Hub;
 use crate::issuer::{Issuer, proven_key};
 
@@ -138,10 +138,14 @@ fn question(
     } = request;
     let (token, secret) = redeemed(&token);
     let key = proven_key(&certificate_signing_request)
-        .map_err(|problem| Malformed::new("certificate_signing_request", problem));
+        .map_err(|problem| Malformed::new("certificate_signing_request", problem))
+        .map_err(|fault| fault.remedy(SIGNING_REQUEST));
     let report = match site {
         Some(site) => report_from_wire(&site, &digest),
-        None => Err(vec![Malformed::new("site", "is missing")]),
+        None => {
+            let valid = "give the whole site, as its own GetSite does";
+            Err(vec![Malformed::new("site", "is missing").remedy(valid)])
+        }
     };
     let (key, report) = match (key, report) {
         (Ok(key), Ok(report)) => (key, report),

@@ -17,7 +17,7 @@ use identity::{Ca, OPERATOR_VALIDITY, OperatorName, Role, csr_spki_sha256};
 use site::Timestamp;
 use tonic::{Request, Response, Status};
 
-use super::{broken, malformed, refused, unheard};
+use super::{SIGNING_REQUEST, broken, malformed, refused, unheard};
 use crate::hub::Hub;
 use crate::log_pages::{LogPage, Looking, search_log};
 use crate::records::{AUDIT, read_operators};
@@ -189,10 +189,14 @@ fn read(
 ) -> Result<(OperatorName, OperatorRole, Fingerprint), Status> {
     let name = name
         .parse::<OperatorName>()
-        .map_err(|error| Malformed::new("name", format!("cannot be taken: {error}")));
+        .map_err(|error| Malformed::new("name", format!("cannot be taken: {error}")))
+        .map_err(|fault| {
+            fault.remedy("give 1 to 64 letters, digits, '-', '_' or '.', such as alice")
+        });
     let role = operator_role_from_wire(role);
     let key = csr_spki_sha256(csr)
-        .map_err(|error| Malformed::new("certificate_signing_request", error.to_string()));
+        .map_err(|error| Malformed::new("certificate_signing_request", error.to_string()))
+        .map_err(|fault| fault.remedy(SIGNING_REQUEST));
     match (name, role, key) {
         (Ok(name), Ok(role), Ok(key)) => Ok((name, role, Fingerprint(*key.as_bytes()))),
         (name, role, key) => {

@@ -521,7 +521,7 @@ pub(in super::super) fn invalid_place(
             Violation::new(
                 Reason::InvalidArgument,
                 format!("the priority is not from 0 to {MAX_PRIORITY}"),
-                "choose a priority within these bounds; 0 is the primary site",
+                format!("choose 0 to {MAX_PRIORITY}; 0 is the primary site"),
             )
             .at("priority"),
         );
@@ -531,7 +531,7 @@ pub(in super::super) fn invalid_place(
             Violation::new(
                 Reason::InvalidArgument,
                 "max-subcloud-rehoming is not from 1 to 1000",
-                "choose a number within these bounds",
+                "choose 1 to 1000",
             )
             .at("max_subcloud_rehoming"),
         );

@@ -284,7 +284,7 @@ fn invalid_settings(settings: &PeerSettings) -> Vec<Violation> {
             Violation::new(
                 Reason::InvalidArgument,
                 "the heartbeat interval is not from 1 s to 600 s",
-                "choose an interval within these bounds",
+                "choose 1 to 600 seconds",
             )
             .at("heartbeat_interval_seconds"),
         );
@@ -294,7 +294,7 @@ fn invalid_settings(settings: &PeerSettings) -> Vec<Violation> {
             Violation::new(
                 Reason::InvalidArgument,
                 "the failure threshold is not from 1 to 100",
-                "choose a threshold within these bounds",
+                "choose 1 to 100",
             )
             .at("failure_threshold"),
         );
@@ -313,7 +313,11 @@ fn invalid_ttl(token: &NewToken) -> Option<Violation> {
                 TOKEN_TTL_MIN.as_secs(),
                 TOKEN_TTL_MAX.as_secs(),
             ),
-            "choose a time to live within these bounds",
+            format!(
+                "choose {} to {} seconds",
+                TOKEN_TTL_MIN.as_secs(),
+                TOKEN_TTL_MAX.as_secs()
+            ),
         )
         .at("token_ttl_seconds")
     })
