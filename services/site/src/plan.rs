@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::rules;
 use crate::settle::settle;
 use crate::{
-    AttachmentId, Change, Effect, Host, Network, NetworkId, Pool, PoolId, Rejection, Site, Timestamp,
+    AttachmentId, Change, Effect, Host, Network, NetworkId, Pool, PoolId, Rejection, Site,
+    Timestamp,
 };
 
 /// An accepted change: the site as it will be and what happens beyond it. A preview shows the
