@@ -165,6 +165,52 @@ fn every_change_is_noted_with_who_and_why() {
     assert_eq!(controller.tandem(&events).expect(0).json(), json!([]));
 }
 
+#[test]
+fn a_dry_run_that_is_not_allowed_is_noted_as_one() {
+    let dir = scratch();
+    let site = Bootstrap::controller(Stack::V6);
+    let mut controller = Controller::start(&dir.path().join("controller"), site);
+    controller.operator("looker", "reader");
+    let looker = controller.tls(Some("looker"));
+    let pool = json!({"name": "p", "network": "fd99::", "prefix": 64});
+    let calls = [
+        (
+            format!("{NETWORKS}/CreateAddressPool"),
+            json!({"addressPool": pool}),
+        ),
+        (
+            "tandem.fleet.v1.SubcloudService/AddSubcloud".to_owned(),
+            json!({"name": "west"}),
+        ),
+        (
+            "tandem.fleet.v1.RolloutService/AbortRollout".to_owned(),
+            json!({"number": 1}),
+        ),
+    ];
+    let mut expected = Vec::new();
+    for (path, request) in &calls {
+        for dry_run in [false, true] {
+            let mut request = request.clone();
+            request["validateOnly"] = json!(dry_run);
+            grpcurl(&looker, path, &request).expect_err("a reader");
+            expected.push((format!("/{path}"), dry_run));
+        }
+    }
+    let all = entries(&controller, &json!({"actor": "operator/reader/looker"}));
+    let noted = all.iter().rev().map(|entry| {
+        let action = entry["action"].as_str().unwrap_or_default().to_owned();
+        (action, entry["detail"] == "it was a dry run")
+    });
+    assert_eq!(noted.collect::<Vec<_>>(), expected);
+    let listed = controller.tandem(&["dcmanager", "audit", "list"]).expect(0);
+    let told = listed
+        .stdout
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    assert!(told.contains("dry run"), "{told}");
+}
+
 #[tokio::test]
 async fn a_change_that_no_rule_has_seen_is_noted_too() {
     let dir = scratch();

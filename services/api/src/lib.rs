@@ -15,6 +15,7 @@ pub mod convert;
 pub mod mutation;
 pub mod page;
 pub mod pages;
+pub mod preview;
 pub mod status;
 
 pub use generated::fleet::v1 as fleet_v1;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::access::AccessReason;
 use axum::extract::{Request, State};
@@ -99,7 +100,15 @@ pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
         let violation = role_too_low(&caller, path, needed);
         if let Some((path, _)) = roles::entry(path) {
             let faults = vec![Fault::from(&violation)];
-            gate.note(caller, (path, subcloud), faults).await;
+            let noting = gate.clone();
+            // It is noted also when the client hangs up meanwhile.
+            let noted = tokio::spawn(async move {
+                let dry_run = only_asks(path, request).await;
+                noting.note(caller, (path, subcloud), dry_run, faults).await;
+            });
+            if let Err(ended) = noted.await {
+                tracing::warn!(%ended, "an audit entry may be missing");
+            }
         }
         return gate.turned_away(violation);
     }
@@ -114,7 +123,7 @@ pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
         // What was refused before any rule was asked: nobody else notes it.
         let refusal = answer.extensions().get::<Status>();
         if let Some(faults) = refusal.and_then(api::status::unheard) {
-            gate.note(caller, (path, subcloud), faults).await;
+            gate.note(caller, (path, subcloud), false, faults).await;
         }
         answer
     });
@@ -124,6 +133,29 @@ pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Status::unavailable("the process is stopping").into_http(),
         },
+    }
+}
+
+/// The most of a request that is looked at although it is not allowed: more than any change has
+/// but one with a table of addresses or a long bootstrap file.
+const MOST_LOOKED_AT: usize = 64 * 1024;
+
+/// How long such a request may take to arrive; nobody waits for it but its client.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(2);
+
+/// What precedes the message in a request: whether it is compressed, and its length.
+const PREFIX: usize = 5;
+
+/// Whether a request asks only what would happen. One that is too long, or comes too late, is
+/// taken for a real one.
+async fn only_asks(path: &str, request: Request) -> bool {
+    let body = axum::body::to_bytes(request.into_body(), MOST_LOOKED_AT);
+    match tokio::time::timeout(ARRIVES_WITHIN, body).await {
+        Ok(Ok(body)) => match body.split_at_checked(PREFIX) {
+            Some(([0, ..], message)) => api::preview::only_asks(path, message),
+            _ => false,
+        },
+        Ok(Err(_)) | Err(_) => false,
     }
 }
 
@@ -184,6 +216,7 @@ impl Gate {
         &self,
         caller: Caller,
         (path, subcloud): (&'static str, Option<String>),
+        dry_run: bool,
         faults: Vec<Fault>,
     ) {
         if let Some(witness) = &self.witness {
@@ -192,6 +225,7 @@ impl Gate {
                 path,
                 subcloud,
                 unheard: true,
+                dry_run,
                 faults,
             };
             witness.note(deed).await;

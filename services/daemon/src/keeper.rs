@@ -406,6 +406,7 @@ fn deed(caller: &Caller, method: &str, faults: Vec<Fault>) -> Option<Deed> {
         path: known.path(),
         subcloud: None,
         unheard: false,
+        dry_run: false,
         faults,
     })
 }

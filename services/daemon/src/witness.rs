@@ -19,6 +19,8 @@ pub struct Deed {
     /// Whether no rule was asked: the role of the caller does not allow the call, or it cannot
     /// be read.
     pub unheard: bool,
+    /// Whether it only asked what would happen; known of calls that the role does not allow.
+    pub dry_run: bool,
     /// Why it was refused; empty when it was done.
     pub faults: Vec<Fault>,
 }

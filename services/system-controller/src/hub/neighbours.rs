@@ -9,6 +9,9 @@ use site::{Alarm, Site};
 
 use super::{Driven, Hub};
 
+/// What the audit log says of a call that would have changed nothing.
+const DRY_RUN: &str = "it was a dry run";
+
 impl Witness for Hub {
     fn note(&self, deed: Deed) -> Noted {
         self.note_locked(&mut self.lock(), deed)
@@ -22,6 +25,7 @@ impl Hub {
             path,
             subcloud,
             unheard,
+            dry_run,
             faults,
         } = deed;
         let action = match SiteMethod::from_path(path) {
@@ -31,9 +35,10 @@ impl Hub {
         let outcome = if faults.is_empty() && !unheard {
             Outcome::Done
         } else {
+            let detail = if dry_run { DRY_RUN } else { "" };
             Outcome::Refused {
                 faults,
-                detail: String::new(),
+                detail: detail.to_owned(),
             }
         };
         let noted = self.begin_locked(driven, |request| {
