@@ -17,7 +17,7 @@ const WRITE_BUFFER_BYTES: usize = 512;
 /// The buffer for what one link hears, in bytes: a piece of a report fits, and four of them hold
 /// the report of a small site. HTTP/2 keeps room for four frames that nobody has read yet, and for
 /// twice as many, for good, once a fifth has come.
-pub const READ_BUFFER_BYTES: usize = 640;
+pub const READ_BUFFER_BYTES: usize = 896;
 
 /// From how many bytes on messages leave without waiting for more: each by itself, for what leaves
 /// together is buffered together at the other end.

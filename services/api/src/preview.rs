@@ -39,6 +39,11 @@ static FLAGS: LazyLock<BTreeMap<String, u32>> = LazyLock::new(|| {
     services.filter_map(of_method).collect()
 });
 
+/// Whether there is a request of a method that only asks.
+pub fn can_only_ask(path: &str) -> bool {
+    FLAGS.contains_key(path)
+}
+
 /// Whether an encoded request of a method has `validate_only` set. What cannot be read says no.
 pub fn only_asks(path: &str, request: &[u8]) -> bool {
     FLAGS.get(path).is_some_and(|number| flag(*number, request))
@@ -90,11 +95,10 @@ mod tests {
             };
             assert_eq!(only_asks(create, &request.encode_to_vec()), validate_only);
         }
+        let lists = "/tandem.fleet.v1.SubcloudService/ListSubclouds";
         let list = ListSubcloudsRequest::default().encode_to_vec();
-        assert!(!only_asks(
-            "/tandem.fleet.v1.SubcloudService/ListSubclouds",
-            &list
-        ));
+        assert!(!only_asks(lists, &list));
+        assert_eq!([add, create, lists].map(can_only_ask), [true, true, false]);
         for unreadable in [&[0xff; 11][..], &[0x0a, 0x09]] {
             assert!(!only_asks(add, unreadable));
         }

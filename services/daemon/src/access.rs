@@ -149,10 +149,17 @@ const PREFIX: usize = 5;
 /// Whether a request asks only what would happen. One that is too long, or comes too late, is
 /// taken for a real one.
 async fn only_asks(path: &str, request: Request) -> bool {
+    if !api::preview::can_only_ask(path) {
+        return false;
+    }
     let body = axum::body::to_bytes(request.into_body(), MOST_LOOKED_AT);
     match tokio::time::timeout(ARRIVES_WITHIN, body).await {
         Ok(Ok(body)) => match body.split_at_checked(PREFIX) {
-            Some(([0, ..], message)) => api::preview::only_asks(path, message),
+            Some(([0, length @ ..], message)) => {
+                let whole =
+                    u32::try_from(message.len()).is_ok_and(|it| it.to_be_bytes() == *length);
+                whole && api::preview::only_asks(path, message)
+            }
             _ => false,
         },
         Ok(Err(_)) | Err(_) => false,

@@ -17,8 +17,8 @@ const KEPT: usize = 256;
 const WAITING: usize = 64;
 
 /// A revision is the second in which its process started, then the generation of the site in so
-/// many bits: revisions grow from one process to the next, and a site that changes a thousand times
-/// a second has numbers for weeks.
+/// many bits: processes are told apart unless the clock gives two of them one second, and a site
+/// that changes a thousand times a second has numbers for weeks.
 const GENERATION_BITS: u32 = 32;
 
 /// The process that tells revisions.
@@ -28,7 +28,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// One that started at a moment; no other one starts within its second.
+    /// One that started at a moment.
     pub(crate) fn started(at: Timestamp) -> Self {
         let started = (at.0 / 1000) & u64::from(u32::MAX);
         Self { started }

@@ -15,8 +15,9 @@ use crate::requests::{Answered, RequestLog, fingerprint};
 use crate::state_dir::{request_key, request_write, requests_of, site_write};
 use crate::{Caller, Deed, Failure, Noted, Witness, fatal, now};
 
-/// How many answers are dated anew in one write, which has a limit.
+/// How many answers are dated anew in one write, and about how many bytes: a write has limits.
 const DATED_AT_ONCE: usize = 128;
+const DATED_BYTES: usize = store::MAX_BATCH_BYTES / 4;
 
 /// Keeps one site. Readers see only what is durable.
 #[derive(Debug)]
@@ -195,13 +196,24 @@ impl SiteKeeper {
         let tickets: Vec<_> = {
             let mut planned = self.lock();
             let dated = planned.requests.date_anew(Instant::now(), now());
-            let writes = dated.chunks(DATED_AT_ONCE).map(|some| {
-                let some = some
-                    .iter()
-                    .map(|(id, answered)| request_write(id, answered));
-                self.store.enqueue_when_room(some.collect())
-            });
-            writes.collect()
+            let (mut batches, mut bytes): (Vec<Vec<Write>>, _) = (Vec::new(), 0);
+            for (id, answered) in &dated {
+                bytes += answered.answer.len();
+                let write = request_write(id, answered);
+                match batches.last_mut() {
+                    Some(batch) if batch.len() < DATED_AT_ONCE && bytes < DATED_BYTES => {
+                        batch.push(write);
+                    }
+                    _ => {
+                        batches.push(vec![write]);
+                        bytes = answered.answer.len();
+                    }
+                }
+            }
+            let batches = batches.into_iter();
+            batches
+                .map(|batch| self.store.enqueue_when_room(batch))
+                .collect()
         };
         for ticket in tickets {
             match ticket {

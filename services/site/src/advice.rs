@@ -32,7 +32,9 @@ pub fn advice_at(advice: &str, subcloud: &str) -> String {
     let mut rest = advice;
     while let Some(begin) = rest.find(BEGIN) {
         let inside = begin + BEGIN.len();
-        let Some(length) = end_of_command(&rest[inside..]) else {
+        // An earlier version put no names in quotes: an apostrophe of one may never end.
+        let end = end_of_command(&rest[inside..]).or_else(|| rest[inside..].find('`'));
+        let Some(length) = end else {
             break;
         };
         let (command, further) = rest.split_at(inside + length);
@@ -99,6 +101,10 @@ mod tests {
             (
                 "cut off: `system host-lock cont",
                 "cut off: `system host-lock cont",
+            ),
+            (
+                "`system a it's`, `system b`",
+                "`system a it's --subcloud sc-1`, `system b --subcloud sc-1`",
             ),
             // Names of an earlier version may have such marks.
             (

@@ -26,7 +26,7 @@ pub(super) const CHUNK_BYTES: usize = 4 * 1024;
 /// The size of the pieces of a report. Each fits into the buffer that a link has anyway
 /// ([`crate::codec::READ_BUFFER_BYTES`]), so that a fleet which reports at once leaves the controller
 /// with no larger ones.
-const REPORT_CHUNK_BYTES: usize = 576;
+const REPORT_CHUNK_BYTES: usize = 832;
 
 /// The largest report: 1 MiB, some 10,000 allocated addresses.
 pub const MAX_REPORT_BYTES: usize = 1024 * 1024;

@@ -11,7 +11,6 @@ use ipnet::IpNet;
 use site::{Family, NetworkKind, Site, SiteParts, SoftwareVersion};
 
 pub(crate) use gateway::fit as gateways_fit;
-pub(crate) use overlap::in_the_way;
 
 use crate::{
     Candidate, Fleet, Footprint, LinkNetwork, Reason, Rejection, Subcloud, SubcloudId, Violation,

@@ -63,24 +63,6 @@ pub(super) fn check(
     }
 }
 
-/// The subclouds that hold the region name or addresses of a site.
-pub(crate) fn in_the_way(fleet: &Fleet, footprint: &Footprint) -> BTreeSet<SubcloudId> {
-    let index = fleet.addresses();
-    let mut holders: BTreeSet<SubcloudId> = BTreeSet::new();
-    for pool in footprint.link.iter().flat_map(|link| link.pools()) {
-        holders.extend(
-            pool.ranges
-                .iter()
-                .flat_map(|range| index.overlapping(range)),
-        );
-        holders.extend(index.oam_subnets_meeting(pool.subnet));
-    }
-    let oam = footprint.oam_subnets.iter();
-    holders.extend(oam.flat_map(|subnet| index.link_subnets_meeting(*subnet)));
-    holders.extend(fleet.by_region(&footprint.region_name).map(|it| it.id));
-    holders
-}
-
 /// The ranges of a mgmt network beside the link overlap nobody's link ranges: the site would look
 /// for the other one on its own mgmt. This is asked of a declaration only. The fleet does not keep
 /// the mgmt of its sites, so that another one may come later with such link ranges; the earlier one

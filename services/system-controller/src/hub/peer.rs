@@ -559,8 +559,9 @@ fn show(alarms: &mut BTreeMap<(&'static str, String), Alarm>, alarm: PeerAlarm) 
     let repair = match id {
         "280.005" => "when that site is well again, migrate the group back at this one",
         "280.006" => {
-            "clear what is in the way at the site that cannot take it in; it is tried again within \
-             five minutes, or at once by `tandem dcmanager peer-group-association sync`"
+            "clear what is in the way at the site that cannot take it in, such as the copy of a \
+             subcloud that the other site has deleted; it is tried again within five minutes, or \
+             at once by `tandem dcmanager peer-group-association sync` at the other site"
         }
         _ => "see whether the other site runs, is reachable and still fits this one",
     };

@@ -67,7 +67,7 @@ fn resync_object(revision: u64, resync: FleetResync) -> Value {
         subclouds,
     } = resync;
     json!({
-        "revision": revision,
+        "revision": revision.to_string(),
         "change": "resync",
         "first": first,
         "last": last,
@@ -93,7 +93,7 @@ fn change_object(
         })
     });
     json!({
-        "revision": revision,
+        "revision": revision.to_string(),
         "change": "change",
         "event": event,
         "subcloud": subcloud.as_ref().map(subcloud::machine),

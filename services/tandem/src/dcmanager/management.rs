@@ -34,7 +34,8 @@ pub(crate) struct Edit {
     )]
     peer_group: Option<String>,
     /// This site's own gateways towards it, that of the link family first: one or two addresses
-    /// with a comma between, or `none`; they count instead of those that its bootstrap file names
+    /// with a comma between, or `none`; from then on they count, and no longer those that its
+    /// bootstrap file names
     #[arg(
         long = "systemcontroller-gateway-address",
         value_name = "ADDR[,ADDR]|none",

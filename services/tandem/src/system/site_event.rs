@@ -43,16 +43,17 @@ pub(crate) fn text(event: WatchSiteResponse, format: Format) -> Result<String, F
     })
 }
 
-/// The event with the keys of `site-show` and of a dry run.
+/// The event with the keys of `site-show` and of a dry run. Revisions are texts, as in the JSON of
+/// protobuf: many programs read numbers of this size inexactly.
 fn object(revision: u64, event: Event) -> Result<Value, Failure> {
     Ok(match event {
         Event::Resync(site) => json!({
-            "revision": revision,
+            "revision": revision.to_string(),
             "event": "resync",
             "site": show::body(site).machine(),
         }),
         Event::Change(SiteChange { effects, site }) => json!({
-            "revision": revision,
+            "revision": revision.to_string(),
             "event": "change",
             "effects": answer::effects(effects).machine(),
             "site": show::body(promised(site, "site after the change")?).machine(),

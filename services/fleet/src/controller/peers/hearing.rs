@@ -1,8 +1,9 @@
 //! Taking in what peers tell of shared groups.
 //!
 //! The owner's record of a subcloud wins; what an operator edited here while another site owned
-//! it is kept beside it as a conflict. Nothing that a peer tells deletes a record, but one: a copy
-//! whose owner tells another subcloud of its name.
+//! it is kept beside it as a conflict. Nothing that a peer tells deletes a record: a copy of what its
+//! owner has deleted keeps its name and addresses until an operator deletes it, and what cannot be
+//! taken in for it is alarm 280.006 at both sites.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,14 +11,14 @@ use std::time::Duration;
 
 use site::Timestamp;
 
-use crate::admission::{Occasion, admit, in_the_way, name_free, room};
+use crate::admission::{Occasion, admit, name_free, room};
 use crate::entropy::after;
 use crate::peer::shared;
 use crate::{
-    Association, Batch as Piece, Candidate, ControllerId, Correction, EventKind, Fault, MAX_GROUPS,
+    Association, Batch as Piece, Candidate, ControllerId, Correction, Fault, MAX_GROUPS,
     MAX_LINEAGE, MAX_SUPERSEDED, MAX_SYNC_BATCH, Offer, PeerGoodbye, PeerGroup, PeerGroupId,
-    PeerId, PeerLinkId, PeerMessage, Pull, Rejection, SharedSubcloud, Subcloud, SubcloudId,
-    SyncDigest, SyncItem, Violation, Withdrawn,
+    PeerId, PeerLinkId, PeerMessage, Pull, Rejection, Subcloud, SubcloudId, SyncDigest, SyncItem,
+    Violation, Withdrawn,
 };
 
 use super::super::operate::invalid_text;
@@ -34,10 +35,6 @@ pub(super) const MAX_SYNC_FAULTS: usize = 64;
 
 /// The most writes of members that leave at once: well below what one write may have.
 const MAX_LEAVING_WRITES: usize = 512;
-
-/// The most copies that make way for one subcloud: each is a write or three, and what is told may
-/// lie across a whole fleet.
-const MAX_YIELDING: usize = 16;
 
 /// How long to wait before a piece is asked for again that came when the disk was busy.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
@@ -444,7 +441,6 @@ impl Controller {
         }
         let local = self.fleet.subcloud(told.id).map(Arc::clone);
         let Some(local) = local else {
-            self.yield_to(heard, told, out);
             self.fits(told)?;
             let mut record = told.clone();
             // Nothing that this site signed before it knew of it counts.
@@ -462,7 +458,6 @@ impl Controller {
             return Err(Rejection::one(stale(&local, enrolled.epoch, &believed)));
         }
         let conflict = conflict(&local, told, heard.speaker, heard.now);
-        self.yield_to(heard, told, out);
         if let Err(rejection) = self.fits(told) {
             // Its content cannot be taken in, but who owns it is true all the same.
             self.believe(heard.now, told.id, claim, heard.batch, out);
@@ -488,36 +483,6 @@ impl Controller {
             self.demoted(heard.now, told.id, heard.batch, out);
         }
         Ok(())
-    }
-
-    /// Copies of the speaker's other subclouds make way for one that it tells. No site has two of
-    /// one name, so one that has the name was deleted there, and only its copy is left; and none
-    /// has two that hold the same addresses or region, so what a copy says of them is no longer
-    /// true.
-    fn yield_to(&mut self, heard: &mut Heard<'_>, told: &Subcloud, out: &mut Vec<Output>) {
-        let outdated =
-            |known: &&SharedSubcloud| known.id != told.id && known.geo.owner == Some(heard.speaker);
-        let named = self.fleet.by_name(&told.name).filter(outdated);
-        if let Some(gone) = named.map(Arc::clone) {
-            self.delete(heard.now, heard.batch, &gone, out);
-            let kind = EventKind::Deleted;
-            self.log_event(heard.batch, heard.now, Some(gone.id), &gone.name, kind);
-        }
-        let holders = told.footprint().map(|it| in_the_way(&self.fleet, it));
-        let holders = holders.into_iter().flatten();
-        let moved: Vec<SharedSubcloud> = holders
-            .filter_map(|id| self.fleet.subcloud(id))
-            .filter(outdated)
-            .take(MAX_YIELDING)
-            .map(Arc::clone)
-            .collect();
-        for copy in moved {
-            let mut changed = Subcloud::clone(&copy);
-            changed.observed = None;
-            changed.geo.footprint = None;
-            changed.updated_at = heard.now;
-            self.put(heard.batch, changed);
-        }
     }
 
     /// Whether a peer may say who owns a subcloud: it is, or was, a member of the group that they
