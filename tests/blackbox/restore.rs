@@ -205,7 +205,8 @@ fn a_peer_that_is_restored_learns_who_owns_what_and_no_subcloud_is_lost() {
         away.daemon().log_text().contains("CERTIFICATE_REVOKED")
     });
     away.stop();
-    done(&peers.b, "DeleteSubcloud", &json!({"subcloud": "away"}));
+    let delete = ["dcmanager", "subcloud", "delete", "away"];
+    peers.b.tandem(&delete).expect(0);
     let added = peers.a.add("away");
     away.enroll(&added, &[]).expect(0);
     away.serve();
