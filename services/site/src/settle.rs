@@ -169,6 +169,15 @@ fn changed_pools<'a>(
         })
 }
 
+/// The networks of one site that are not the very same in the other.
+fn changed_networks<'a>(one: &'a Site, other: &'a Site) -> impl Iterator<Item = &'a Network> {
+    one.networks.iter().filter_map(|(id, network)| {
+        let same = other.networks.get(id);
+        let same = same.is_some_and(|same| Arc::ptr_eq(same, network));
+        (!same).then_some(network.as_ref())
+    })
+}
+
 /// Addresses taken back and given out, per pool in this order.
 fn allocations(before: &Site, next: &Site) -> Vec<Effect> {
     let mut effects = Vec::new();
@@ -176,17 +185,12 @@ fn allocations(before: &Site, next: &Site) -> Vec<Effect> {
         .pools
         .iter()
         .filter(|(id, _)| !before.pools.contains_key(id));
-    let attached_now = next.attachments().filter(|(_, _, end)| {
-        before.network_of(end.pool).is_none() || next.network_of(end.pool).is_none()
-    });
     let mut touched: Vec<_> = changed_pools(before, next).map(|(old, _)| old.id).collect();
     touched.extend(added.map(|(id, _)| *id));
-    touched.extend(attached_now.map(|(_, _, end)| end.pool));
-    touched.extend(
-        before
-            .attachments()
-            .filter_map(|(_, _, end)| next.network_of(end.pool).is_none().then_some(end.pool)),
-    );
+    for (one, other) in [(before, next), (next, before)] {
+        let ends = changed_networks(one, other).flat_map(|network| network.pools.iter());
+        touched.extend(ends.map(|(_, end)| end.pool));
+    }
     touched.sort_unstable();
     touched.dedup();
     for id in touched {
