@@ -24,8 +24,8 @@ use wire::exchange_response::Message as FromController;
 pub(super) const CHUNK_BYTES: usize = 4 * 1024;
 
 /// The size of the pieces of a report. Each fits into the buffer that a link has anyway
-/// ([`crate::codec::READ_BUFFER_BYTES`]), so that a fleet which reports at once leaves the controller
-/// with no larger ones.
+/// ([`crate::codec::READ_BUFFER_BYTES`]), so that a fleet which reports at once leaves the
+/// controller with no larger ones.
 const REPORT_CHUNK_BYTES: usize = 832;
 
 /// The largest report: 1 MiB, some 10,000 allocated addresses.

@@ -229,11 +229,6 @@ impl Faults {
 /// A network with its output-only fields.
 pub fn network_to_wire(site: &Site, network: &Network) -> wire::Network {
     wire::Network {
-        id: network.id().0,
-        uuid: network.uuid().to_string(),
-        name: network.name().to_owned(),
-        r#type: network.kind().name().to_owned(),
-        dynamic: network.dynamic(),
         address_pools: network
             .pools()
             .iter()
@@ -242,6 +237,7 @@ pub fn network_to_wire(site: &Site, network: &Network) -> wire::Network {
         primary_family: family_to_wire(network.primary_family()) as i32,
         stack: stack_to_wire(network.pools().stack()) as i32,
         primary_pool_uuid: network.pools().primary().pool.0.to_string(),
+        ..network_fields_to_wire(network)
     }
 }
 

@@ -303,28 +303,8 @@ impl Controller {
     }
 
     fn invalid_token(&self, token: &NewToken) -> Option<Violation> {
-        if !(TOKEN_TTL_MIN..=TOKEN_TTL_MAX).contains(&token.ttl) {
-            return Some(
-                Violation::new(
-                    Reason::InvalidArgument,
-                    format!(
-                        "a token cannot live for {} s, only from {} s to {} s",
-                        token.ttl.as_secs(),
-                        TOKEN_TTL_MIN.as_secs(),
-                        TOKEN_TTL_MAX.as_secs(),
-                    ),
-                    format!(
-                        "choose {} to {} seconds",
-                        TOKEN_TTL_MIN.as_secs(),
-                        TOKEN_TTL_MAX.as_secs()
-                    ),
-                )
-                .at("token_ttl_seconds"),
-            );
-        }
-        self.fleet
-            .by_token(token.id)
-            .map(|_| id_taken("token id", token.id))
+        let taken = || id_taken("token id", token.id);
+        invalid_ttl(token).or_else(|| self.fleet.by_token(token.id).map(|_| taken()))
     }
 }
 
@@ -335,6 +315,28 @@ fn issued(now: Timestamp, token: &NewToken) -> Token {
         issued_at: now,
         expires_at: after(now, token.ttl),
     }
+}
+
+/// A token that would live too short or too long.
+pub(super) fn invalid_ttl(token: &NewToken) -> Option<Violation> {
+    let fits = (TOKEN_TTL_MIN..=TOKEN_TTL_MAX).contains(&token.ttl);
+    (!fits).then(|| {
+        Violation::new(
+            Reason::InvalidArgument,
+            format!(
+                "a token cannot live for {} s, only from {} s to {} s",
+                token.ttl.as_secs(),
+                TOKEN_TTL_MIN.as_secs(),
+                TOKEN_TTL_MAX.as_secs(),
+            ),
+            format!(
+                "choose {} to {} seconds",
+                TOKEN_TTL_MIN.as_secs(),
+                TOKEN_TTL_MAX.as_secs()
+            ),
+        )
+        .at("token_ttl_seconds")
+    })
 }
 
 /// A name that can be typed, listed, and told from a uuid.

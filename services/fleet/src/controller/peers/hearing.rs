@@ -1,9 +1,9 @@
 //! Taking in what peers tell of shared groups.
 //!
 //! The owner's record of a subcloud wins; what an operator edited here while another site owned
-//! it is kept beside it as a conflict. Nothing that a peer tells deletes a record: a copy of what its
-//! owner has deleted keeps its name and addresses until an operator deletes it, and what cannot be
-//! taken in for it is alarm 280.006 at both sites.
+//! it is kept beside it as a conflict. Nothing that a peer tells deletes a record: a copy of what
+//! its owner has deleted keeps its name and addresses until an operator deletes it, and what cannot
+//! be taken in for it is alarm 280.006 at both sites.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -11,8 +11,8 @@ use crate::{
 };
 
 use super::super::super::operate::{check_etag, nothing_named};
-use super::super::super::operator::invalid_name;
-use super::super::super::{Answer, Batch, Controller, Deed, Output, TOKEN_TTL_MAX, TOKEN_TTL_MIN};
+use super::super::super::operator::{invalid_name, invalid_ttl};
+use super::super::super::{Answer, Batch, Controller, Deed, Output};
 use super::{Change, Judged, delete_associations, in_use, limit, no_link_pool, outcome_of};
 
 impl Controller {
@@ -300,27 +300,6 @@ fn invalid_settings(settings: &PeerSettings) -> Vec<Violation> {
         );
     }
     violations
-}
-
-fn invalid_ttl(token: &NewToken) -> Option<Violation> {
-    let fits = (TOKEN_TTL_MIN..=TOKEN_TTL_MAX).contains(&token.ttl);
-    (!fits).then(|| {
-        Violation::new(
-            Reason::InvalidArgument,
-            format!(
-                "a token cannot live for {} s, only from {} s to {} s",
-                token.ttl.as_secs(),
-                TOKEN_TTL_MIN.as_secs(),
-                TOKEN_TTL_MAX.as_secs(),
-            ),
-            format!(
-                "choose {} to {} seconds",
-                TOKEN_TTL_MIN.as_secs(),
-                TOKEN_TTL_MAX.as_secs()
-            ),
-        )
-        .at("token_ttl_seconds")
-    })
 }
 
 fn token_invalid() -> Violation {
